@@ -1,0 +1,1 @@
+//! An MQTT broker as one value: who gets what, without I/O.

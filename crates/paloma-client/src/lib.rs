@@ -1,0 +1,1 @@
+//! A small MQTT client on tokio, over the client role of paloma-session.

@@ -1,0 +1,1 @@
+//! The MQTT session protocol of one connection, both roles, without I/O.

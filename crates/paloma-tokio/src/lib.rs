@@ -1,0 +1,1 @@
+//! Paloma on tokio: listeners, connections, timers, and a broker to embed.

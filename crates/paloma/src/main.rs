@@ -1,0 +1,3 @@
+//! The Paloma MQTT broker and its command line.
+
+fn main() {}
