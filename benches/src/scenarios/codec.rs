@@ -1,0 +1,5 @@
+//! Scenarios of `paloma-codec`.
+
+use crate::Scenario;
+
+pub(super) const SCENARIOS: &[Scenario] = &[];

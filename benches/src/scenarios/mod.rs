@@ -1,0 +1,11 @@
+//! All scenarios, a file for each crate.
+
+mod codec;
+mod topic;
+
+use crate::Scenario;
+
+/// Every scenario of every crate, in the order of the layers.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    [topic::SCENARIOS, codec::SCENARIOS].into_iter().flatten()
+}

@@ -1,0 +1,5 @@
+//! Scenarios of `paloma-topic`.
+
+use crate::Scenario;
+
+pub(super) const SCENARIOS: &[Scenario] = &[];

@@ -1,0 +1,11 @@
+//! Fuzz targets: each module has a `run` that takes the fuzzer's bytes and panics on a finding.
+//!
+//! A target named `x` is five small things; `tests/replay.rs` fails if one is missing:
+//! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
+//! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
+
+/// What a fuzz target is: a function that panics when the bytes uncover a fault.
+pub type Target = fn(&[u8]);
+
+/// Every target by name, for the replay of the corpora.
+pub const TARGETS: &[(&str, Target)] = &[];
