@@ -1,0 +1,222 @@
+//! The keys of `[[listener]]`, and what listeners must be to each other.
+
+use toml::de::DeTable;
+
+use super::address::Address;
+use super::keys::{Key, Source, only, put};
+use super::problem::{Fault, Place, Problems};
+
+/// A place to listen for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    /// Whether clients that do not say who they are may connect from other machines.
+    pub(crate) allow_anonymous: bool,
+    /// Where the address was given, and in which key.
+    place: Place,
+    key: String,
+}
+
+impl Listener {
+    /// A listener with every value at its default.
+    pub(super) fn new(address: Address) -> Self {
+        Self {
+            name: "default".to_owned(),
+            address,
+            allow_anonymous: false,
+            place: Place::Default,
+            key: "listener.address".to_owned(),
+        }
+    }
+
+    /// The listener of one `--listen URL`.
+    pub(super) fn from_url(url: &str, allow_anonymous: bool) -> Result<Self, Fault> {
+        let address = Address::parse_url(url)?;
+        Ok(Self {
+            name: address.to_string(),
+            allow_anonymous,
+            place: Place::Flag { flag: "--listen" },
+            key: String::new(),
+            ..Self::new(address)
+        })
+    }
+
+    /// The listener of one `[[listener]]`, the `index`th.
+    pub(super) fn from_table<'a>(
+        source: &Source<'_>,
+        index: usize,
+        table: &'a DeTable<'a>,
+        offset: usize,
+        default: &Address,
+        problems: &mut Problems,
+    ) -> Self {
+        let prefix = format!("listener[{index}]");
+        let mut listener = Self {
+            place: source.place(offset),
+            key: format!("{prefix}.address"),
+            ..Self::new(default.clone())
+        };
+        source.read_table(&prefix, table, KEYS, &mut listener, problems);
+        if let Some(address) = table.get("address") {
+            listener.place = source.place(address.span().start);
+        }
+        listener
+    }
+}
+
+/// Notes what is wrong between listeners, and between each of them and strangers.
+pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let mut note = |fault| problems.push(listener.place.clone(), listener.key.clone(), fault);
+        if !listener.allow_anonymous && !listener.address.is_loopback() {
+            note(Fault::AnonymousBeyondLoopback {
+                address: listener.address.to_string(),
+            });
+        }
+        let mut earlier = listeners.iter().take(index);
+        let fixed_port = listener.address.port() != 0;
+        if fixed_port
+            && earlier
+                .clone()
+                .any(|other| other.address == listener.address)
+        {
+            note(Fault::Twice {
+                what: "the address",
+                found: listener.address.to_string(),
+            });
+        } else if fixed_port && earlier.any(|other| other.name == listener.name) {
+            note(Fault::Twice {
+                what: "the name",
+                found: listener.name.clone(),
+            });
+        }
+    }
+}
+
+const NO_AUTH: &str = "does not authenticate or authorise clients";
+
+const KEYS: &[Key<Listener>] = &[
+    Key {
+        name: "name",
+        set: |listener, value| {
+            let name = value.text()?;
+            if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+                let rule = "a name has 1 to 64 bytes without control characters";
+                return Err(Fault::Text { rule });
+            }
+            put(&mut listener.name, Ok(name.to_owned()))
+        },
+    },
+    Key {
+        name: "address",
+        set: |listener, value| put(&mut listener.address, value.text().and_then(Address::parse)),
+    },
+    Key {
+        name: "transport",
+        set: |_, value| {
+            let transports = [("tcp", true), ("websocket", false)];
+            only(
+                value.choice(&transports),
+                &true,
+                "listens on TCP only (`transport = \"tcp\"`)",
+            )
+        },
+    },
+    Key {
+        name: "protocols",
+        set: |_, value| {
+            let mut protocols = value.texts()?;
+            protocols.sort_unstable();
+            protocols.dedup();
+            let known = ["3.1", "3.1.1", "5.0"];
+            if let Some(unknown) = protocols.iter().find(|protocol| !known.contains(protocol)) {
+                let found = (*unknown).to_owned();
+                return Err(Fault::NotOneOf {
+                    found,
+                    choices: known.to_vec(),
+                });
+            }
+            only(
+                Ok(protocols),
+                &known.to_vec(),
+                "accepts 3.1, 3.1.1 and 5.0 on each listener",
+            )
+        },
+    },
+    Key {
+        name: "allow_anonymous",
+        set: |listener, value| put(&mut listener.allow_anonymous, value.switch()),
+    },
+    Key {
+        name: "allow_empty_client_id",
+        set: |_, value| {
+            only(
+                value.switch(),
+                &true,
+                "accepts empty client ids on each listener",
+            )
+        },
+    },
+    Key {
+        name: "client_id_prefix",
+        set: |_, value| {
+            only(
+                value.text(),
+                &"",
+                "puts nothing before the ids that it assigns",
+            )
+        },
+    },
+    Key {
+        name: "connections_max",
+        set: |_, value| {
+            value.number::<u64>(1, u64::from(u32::MAX))?;
+            Err(Fault::NotSupportedYet {
+                instead: "has one limit for all: limits.connections_max",
+            })
+        },
+    },
+    Key {
+        name: "password_file",
+        set: |_, value| only(value.text(), &"", NO_AUTH),
+    },
+    Key {
+        name: "acl_file",
+        set: |_, value| only(value.text(), &"", NO_AUTH),
+    },
+    Key {
+        name: "mount_point",
+        set: |_, value| {
+            only(
+                value.text(),
+                &"",
+                "has no topic prefix for a listener's clients",
+            )
+        },
+    },
+    Key {
+        name: "tls",
+        set: |_, _| {
+            Err(Fault::NotSupportedYet {
+                instead: "listens on TCP only",
+            })
+        },
+    },
+    Key {
+        name: "websocket",
+        set: |_, _| {
+            Err(Fault::NotSupportedYet {
+                instead: "listens on TCP only",
+            })
+        },
+    },
+    Key {
+        name: "proxy_protocol",
+        set: |_, _| {
+            Err(Fault::NotSupportedYet {
+                instead: "reads no PROXY headers",
+            })
+        },
+    },
+];

@@ -1,0 +1,297 @@
+//! The configuration: file, then environment, then flags, with everything wrong found at once.
+
+mod address;
+mod interim;
+mod keys;
+mod limits;
+mod listener;
+mod problem;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+pub(crate) use self::address::Address;
+pub(crate) use self::interim::Limits;
+use self::keys::{Source, find, nearest};
+pub(crate) use self::listener::Listener;
+pub(crate) use self::problem::Problems;
+use self::problem::{Fault, Place};
+use self::sections::{LOG_LEVELS, SECTIONS};
+use self::value::Value;
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const LISTENERS_MAX: usize = 64;
+const VARIABLE_PREFIX: &str = "PALOMA__";
+
+/// What the broker is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) node_name: String,
+    /// At least one.
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) limits: Limits,
+    /// Deliver at the subscription's QoS even if the message was published at a lower one.
+    pub(crate) upgrade_outgoing_qos: bool,
+    /// Deliver a retained message only while its author may still write the topic.
+    pub(crate) check_retain_source: bool,
+    pub(crate) log_level: LogLevel,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_name: "paloma".to_owned(),
+            listeners: vec![Listener::new(default_address())],
+            limits: Limits::default(),
+            upgrade_outgoing_qos: false,
+            check_retain_source: true,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// How much is logged: each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the flags of `paloma serve` say; it wins over file and environment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// Take the place of all configured listeners, if there are any.
+    pub(crate) listen: Vec<String>,
+    pub(crate) allow_anonymous: bool,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) log: Option<String>,
+}
+
+/// Reads `file`, if there is one, then the variables that begin with `PALOMA__`, then the flags.
+///
+/// # Errors
+/// Everything that is wrong in all of them.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: &Flags,
+) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let mut config = Config::default();
+    if let Some(path) = file {
+        match read_file(path) {
+            Ok(text) => apply_text(path, &text, &mut config, &mut problems),
+            Err(fault) => problems.push(
+                Place::WholeFile {
+                    path: path.to_owned(),
+                },
+                "",
+                fault,
+            ),
+        }
+    }
+    apply_environment(environment, &mut config, &mut problems);
+    apply_flags(flags, &mut config, &mut problems);
+    listener::check_listeners(&config.listeners, &mut problems);
+    problems.tidy();
+    if problems.0.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+fn default_address() -> Address {
+    Address::parse("127.0.0.1:1883").expect("a literal address and port")
+}
+
+fn read_file(path: &Path) -> Result<String, Fault> {
+    let unreadable = |error: std::io::Error| Fault::Unreadable(error.to_string());
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Fault::FileTooLarge {
+            bytes_max: FILE_BYTES_MAX,
+        });
+    }
+    Ok(text)
+}
+
+fn apply_text(path: &Path, text: &str, config: &mut Config, problems: &mut Problems) {
+    let source = Source { path, text };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let offset = error.span().map_or(text.len(), |span| span.start);
+        problems.push(
+            source.place(offset),
+            "",
+            Fault::Syntax(error.message().to_owned()),
+        );
+    }
+    for (name, value) in document.get_ref() {
+        let place = source.place(name.span().start);
+        let name = name.get_ref().as_ref();
+        if name == "listener" {
+            apply_listeners(&source, value, config, problems);
+            continue;
+        }
+        let Some((_, keys)) = SECTIONS.iter().find(|(section, _)| *section == name) else {
+            problems.push(
+                place,
+                name,
+                Fault::UnknownKey {
+                    nearest: nearest_section(name),
+                },
+            );
+            continue;
+        };
+        match value.get_ref().as_table() {
+            Some(table) => source.read_table(name, table, keys, config, problems),
+            None => problems.push(place, name, not_a_table(value.get_ref(), "a table")),
+        }
+    }
+}
+
+fn apply_listeners<'a>(
+    source: &Source<'_>,
+    value: &'a toml::Spanned<DeValue<'a>>,
+    config: &mut Config,
+    problems: &mut Problems,
+) {
+    let expected = "tables that begin with [[listener]]";
+    let Some(array) = value.get_ref().as_array() else {
+        let place = source.place(value.span().start);
+        problems.push(place, "listener", not_a_table(value.get_ref(), expected));
+        return;
+    };
+    if array.len() > LISTENERS_MAX {
+        let fault = Fault::OutOfRange {
+            found: array.len().to_string(),
+            least: 1,
+            most: LISTENERS_MAX as u64,
+        };
+        problems.push(source.place(value.span().start), "listener", fault);
+        return;
+    }
+    let mut listeners = Vec::with_capacity(array.len());
+    for (index, entry) in array.iter().enumerate() {
+        let offset = entry.span().start;
+        let Some(table) = entry.get_ref().as_table() else {
+            let fault = not_a_table(entry.get_ref(), expected);
+            problems.push(source.place(offset), format!("listener[{index}]"), fault);
+            continue;
+        };
+        let default = default_address();
+        listeners.push(Listener::from_table(
+            source, index, table, offset, &default, problems,
+        ));
+    }
+    if !listeners.is_empty() {
+        config.listeners = listeners;
+    }
+}
+
+fn apply_environment(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    config: &mut Config,
+    problems: &mut Problems,
+) {
+    for (variable, text) in environment {
+        let variable = variable.to_string_lossy().into_owned();
+        let Some(rest) = variable.strip_prefix(VARIABLE_PREFIX) else {
+            continue;
+        };
+        let key = rest.to_ascii_lowercase().replace("__", ".");
+        let result = match text.to_str() {
+            Some(text) => apply_variable(&key, text, config),
+            None => Err(Fault::Text {
+                rule: "the text is not valid UTF-8",
+            }),
+        };
+        if let Err(fault) = result {
+            problems.push(Place::Environment { variable }, key, fault);
+        }
+    }
+}
+
+fn apply_variable(key: &str, text: &str, config: &mut Config) -> Result<(), Fault> {
+    let (section, name) = key.split_once('.').unwrap_or((key, ""));
+    if section == "listener" {
+        let instead = "takes listeners from the file and from --listen only";
+        return Err(Fault::NotSupportedYet { instead });
+    }
+    let (_, keys) = SECTIONS
+        .iter()
+        .find(|(known, _)| *known == section)
+        .ok_or_else(|| Fault::UnknownKey {
+            nearest: nearest_section(section),
+        })?;
+    (find(keys, name)?.set)(config, &Value::Text(text))
+}
+
+fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {
+    let flag = |flag| Place::Flag { flag };
+    let mut listeners = Vec::with_capacity(flags.listen.len());
+    for url in &flags.listen {
+        match Listener::from_url(url, flags.allow_anonymous) {
+            Ok(listener) => listeners.push(listener),
+            Err(fault) => problems.push(flag("--listen"), "", fault),
+        }
+    }
+    if !flags.listen.is_empty() {
+        config.listeners = listeners;
+    } else if flags.allow_anonymous {
+        let rule = "only makes sense with --listen; in the file it is a key of the listener";
+        problems.push(flag("--allow-anonymous"), "", Fault::Text { rule });
+    }
+    if flags.data.is_some() {
+        let instead = "keeps everything in memory only (--in-memory, the default for now)";
+        problems.push(flag("--data"), "", Fault::NotSupportedYet { instead });
+    }
+    if let Some(level) = &flags.log {
+        match Value::Text(level).choice(LOG_LEVELS) {
+            Ok(level) => config.log_level = level,
+            Err(fault) => problems.push(flag("--log"), "", fault),
+        }
+    }
+}
+
+fn nearest_section(name: &str) -> Option<&'static str> {
+    nearest(
+        SECTIONS
+            .iter()
+            .map(|(section, _)| *section)
+            .chain(["listener"]),
+        name,
+    )
+}
+
+fn not_a_table(value: &DeValue<'_>, expected: &'static str) -> Fault {
+    Fault::WrongType {
+        expected,
+        found: value.type_str(),
+    }
+}

@@ -1,0 +1,152 @@
+//! The keys of all tables but `[limits]` and `[[listener]]`.
+
+use super::keys::{Key, only, put};
+use super::limits::LIMITS;
+use super::problem::Fault;
+use super::{Config, LogFormat, LogLevel};
+
+/// The tables of the file that occur once.
+pub(super) const SECTIONS: &[(&str, &[Key<Config>])] = &[
+    ("node", NODE),
+    ("store", STORE),
+    ("auth", AUTH),
+    ("limits", LIMITS),
+    ("behaviour", BEHAVIOUR),
+    ("sys", SYS),
+    ("admin", ADMIN),
+    ("log", LOG),
+];
+
+pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("off", LogLevel::Off),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const IN_MEMORY: &str = "keeps everything in memory only (`in_memory = true`, the default for now)";
+const NO_AUTH: &str = "does not authenticate or authorise clients";
+const ONE_THREAD: &str = "runs one I/O thread (`threads = 1`)";
+
+const NODE: &[Key<Config>] = &[
+    Key {
+        name: "name",
+        set: |config, value| {
+            let name = value.text()?;
+            let is_allowed =
+                |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            if name.is_empty() || name.len() > 64 || !name.chars().all(is_allowed) {
+                let rule = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
+                return Err(Fault::Text { rule });
+            }
+            put(&mut config.node_name, Ok(name.to_owned()))
+        },
+    },
+    Key {
+        name: "threads",
+        set: |_, value| only(value.number(1, 1_024), &1_u64, ONE_THREAD),
+    },
+];
+
+const STORE: &[Key<Config>] = &[
+    Key {
+        name: "in_memory",
+        set: |_, value| only(value.switch(), &true, IN_MEMORY),
+    },
+    Key {
+        name: "path",
+        set: |_, value| value.text().and_then(|_| not_yet(IN_MEMORY)),
+    },
+    Key {
+        name: "durability",
+        set: |_, value| value.text().and_then(|_| not_yet(IN_MEMORY)),
+    },
+    Key {
+        name: "interval_ms",
+        set: |_, value| {
+            value
+                .number::<u64>(1, 3_600_000)
+                .and_then(|_| not_yet(IN_MEMORY))
+        },
+    },
+];
+
+const AUTH: &[Key<Config>] = &[
+    Key {
+        name: "password_file",
+        set: |_, value| only(value.text(), &"", NO_AUTH),
+    },
+    Key {
+        name: "acl_file",
+        set: |_, value| only(value.text(), &"", NO_AUTH),
+    },
+    Key {
+        name: "jwt",
+        set: |_, _| not_yet(NO_AUTH),
+    },
+    Key {
+        name: "http",
+        set: |_, _| not_yet(NO_AUTH),
+    },
+    Key {
+        name: "scram",
+        set: |_, _| not_yet(NO_AUTH),
+    },
+    Key {
+        name: "certificate",
+        set: |_, _| not_yet(NO_AUTH),
+    },
+];
+
+const BEHAVIOUR: &[Key<Config>] = &[
+    Key {
+        name: "upgrade_outgoing_qos",
+        set: |config, value| put(&mut config.upgrade_outgoing_qos, value.switch()),
+    },
+    Key {
+        name: "check_retain_source",
+        set: |config, value| put(&mut config.check_retain_source, value.switch()),
+    },
+];
+
+const SYS: &[Key<Config>] = &[Key {
+    name: "interval_seconds",
+    set: |_, value| {
+        only(
+            value.number(0, 86_400),
+            &0_u64,
+            "publishes no $SYS topics (`interval_seconds = 0`)",
+        )
+    },
+}];
+
+const ADMIN: &[Key<Config>] = &[Key {
+    name: "address",
+    set: |_, value| {
+        only(
+            value.text(),
+            &"",
+            "has no administration listener (`address = \"\"`)",
+        )
+    },
+}];
+
+const LOG: &[Key<Config>] = &[
+    Key {
+        name: "level",
+        set: |config, value| put(&mut config.log_level, value.choice(LOG_LEVELS)),
+    },
+    Key {
+        name: "format",
+        set: |config, value| {
+            let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+            put(&mut config.log_format, value.choice(&formats))
+        },
+    },
+];
+
+fn not_yet(instead: &'static str) -> Result<(), Fault> {
+    Err(Fault::NotSupportedYet { instead })
+}

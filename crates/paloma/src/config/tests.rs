@@ -1,0 +1,483 @@
+//! What a configuration says, and everything that can be wrong with one.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Loads a file with this text, and gives what is wrong, a line each, without the file's directory.
+fn problems(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Vec<String> {
+    load_text(text, environment, flags)
+        .err()
+        .map_or_else(Vec::new, |problems| {
+            problems.0.iter().map(ToString::to_string).collect()
+        })
+}
+
+fn load_text(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let mut config = Config::default();
+    apply_text(Path::new("p.toml"), text, &mut config, &mut problems);
+    let environment = environment
+        .iter()
+        .map(|(name, text)| (name.into(), text.into()));
+    apply_environment(environment, &mut config, &mut problems);
+    apply_flags(flags, &mut config, &mut problems);
+    listener::check_listeners(&config.listeners, &mut problems);
+    problems.tidy();
+    if problems.0.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(problems(text, &[], &Flags::default()), expected, "{text}");
+}
+
+fn accepted(text: &str) -> Config {
+    load_text(text, &[], &Flags::default()).unwrap()
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(accepted(""), Config::default());
+    assert_eq!(
+        Config::default().listeners[0].address.to_string(),
+        "127.0.0.1:1883"
+    );
+}
+
+#[test]
+fn the_example_says_the_defaults() {
+    let example = include_str!("../../paloma.toml");
+    let mut config = accepted(example);
+    let mut default = Config::default();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address, default.listeners[0].address);
+    assert_eq!(config.listeners[0].name, default.listeners[0].name);
+    config.listeners.clear();
+    default.listeners.clear();
+    assert_eq!(config, default);
+}
+
+#[test]
+fn the_example_has_every_key_that_is_supported() {
+    let (example, errors) = DeTable::parse_recoverable(include_str!("../../paloma.toml"));
+    assert!(errors.is_empty());
+    for (section, keys) in SECTIONS {
+        for key in *keys {
+            let table = example
+                .get_ref()
+                .get(*section)
+                .and_then(|table| table.get_ref().as_table());
+            let is_there = table.is_some_and(|table| table.contains_key(key.name));
+            let is_refused = accepts_nothing(key.name, section);
+            assert!(is_there || is_refused, "{section}.{}", key.name);
+        }
+    }
+}
+
+/// Whether this build refuses the key whatever its value is.
+fn accepts_nothing(name: &str, section: &str) -> bool {
+    let values = ["1", "1024", "65536", "\"\"", "true", "\"ack\""];
+    values.iter().all(|value| {
+        load_text(
+            &format!("[{section}]\n{name} = {value}"),
+            &[],
+            &Flags::default(),
+        )
+        .is_err()
+    })
+}
+
+#[test]
+fn values_are_read() {
+    let config = accepted(
+        "[node]\nname = 'kitchen'\nthreads = 1\n\
+         [store]\nin_memory = true\n\
+         [limits]\npacket_bytes_max = 1_000_000\nqos_max = 1\nretain_available = false\n\
+         queue_when_full = 'drop_oldest'\nqueue_messages_max = 'unlimited'\n\
+         receive_maximum = 0xFFFF\n\
+         [behaviour]\nupgrade_outgoing_qos = true\ncheck_retain_source = false\n\
+         [log]\nlevel = 'debug'\nformat = 'json'\n\
+         [[listener]]\nname = 'a'\naddress = '[::1]:0'\n\
+         [[listener]]\nname = 'b'\naddress = '0.0.0.0:1884'\nallow_anonymous = true\n",
+    );
+    assert_eq!(config.node_name, "kitchen");
+    assert_eq!(config.limits.packet_bytes_max, 1_000_000);
+    assert_eq!(config.limits.qos_max, 1);
+    assert!(!config.limits.retain_available);
+    assert_eq!(
+        config.limits.queue_when_full,
+        interim::QueueWhenFull::DropOldest
+    );
+    assert_eq!(config.limits.queue_messages_max, u32::MAX);
+    assert_eq!(config.limits.receive_maximum, 65_535);
+    assert!(config.upgrade_outgoing_qos);
+    assert!(!config.check_retain_source);
+    assert_eq!(
+        (config.log_level, config.log_format),
+        (LogLevel::Debug, LogFormat::Json)
+    );
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[1].name, "b");
+    assert!(config.listeners[1].allow_anonymous);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_in_order() {
+    check(
+        "[limits]\nreceive_maximum = 0\npacket_byte_max = 5\nqos_max = 3\n\n\
+         [behavior]\n[log]\nlevel = 'loud'\nformat = 7\n",
+        &[
+            "p.toml:2:19: limits.receive_maximum: 0 is not a limit; it must be between 1 and 65535",
+            "p.toml:3:1: limits.packet_byte_max: unknown key; did you mean `packet_bytes_max`?",
+            "p.toml:4:11: limits.qos_max: 3 is out of range; it must be between 0 and 2",
+            "p.toml:6:2: behavior: unknown key; did you mean `behaviour`?",
+            "p.toml:8:9: log.level: `loud` is not one of off, error, warn, info, debug, trace",
+            "p.toml:9:10: log.format: expected a string, found a whole number",
+        ],
+    );
+}
+
+#[test]
+fn columns_count_characters() {
+    check(
+        "log = { level = 'ö', formt = 'text' }",
+        &[
+            "p.toml:1:17: log.level: `ö` is not one of off, error, warn, info, debug, trace",
+            "p.toml:1:22: log.formt: unknown key; did you mean `format`?",
+        ],
+    );
+}
+
+#[test]
+fn broken_toml_is_named_with_its_line_and_hides_nothing_elsewhere() {
+    check(
+        "[limits]\nqos_max = = 1\nreceive_maximum = 0\n",
+        &[
+            "p.toml:2:11: not valid TOML: extra `=`, expected nothing",
+            "p.toml:3:19: limits.receive_maximum: 0 is not a limit; it must be between 1 and 65535",
+        ],
+    );
+    check(
+        "[log]\nlevel = 'info'\nlevel = 'warn'\n",
+        &["p.toml:3:1: not valid TOML: duplicate key"],
+    );
+}
+
+#[test]
+fn numbers_have_ranges_and_no_other_types() {
+    let number = |value: &str| {
+        problems(
+            &format!("limits.inflight_max = {value}"),
+            &[],
+            &Flags::default(),
+        )
+    };
+    assert!(number("1").is_empty());
+    assert!(number("65_535").is_empty());
+    for wrong in [
+        "0",
+        "-1",
+        "65_536",
+        "99999999999999999999",
+        "-99999999999999999999",
+    ] {
+        assert_eq!(number(wrong).len(), 1, "{wrong}");
+        assert!(
+            number(wrong)[0].contains("must be between 1 and 65535"),
+            "{wrong}"
+        );
+    }
+    for wrong in [
+        "1.0",
+        "'1'",
+        "true",
+        "[1]",
+        "2020-01-01",
+        "{ a = 1 }",
+        "inf",
+    ] {
+        assert!(
+            number(wrong)[0].contains("expected a whole number, found"),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn unlimited_is_spelled_out_where_it_exists() {
+    let config = accepted("limits.session_expiry_seconds_max = 'unlimited'");
+    assert_eq!(config.limits.session_expiry_seconds_max, u32::MAX);
+    check(
+        "limits.session_expiry_seconds_max = 0",
+        &[
+            "p.toml:1:37: limits.session_expiry_seconds_max: 0 is not a limit; \
+           it must be between 1 and 4294967294",
+        ],
+    );
+    check(
+        "limits.queue_bytes_max = 'lots'",
+        &[
+            "p.toml:1:26: limits.queue_bytes_max: expected a whole number or \"unlimited\", \
+           found a string",
+        ],
+    );
+    check(
+        "limits.packet_bytes_max = 'unlimited'",
+        &["p.toml:1:27: limits.packet_bytes_max: expected a whole number, found a string"],
+    );
+}
+
+#[test]
+fn every_limit_survives_every_edge() {
+    for key in limits::LIMITS {
+        for value in [
+            "0",
+            "1",
+            "2",
+            "65535",
+            "65536",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "-1",
+            "true",
+            "'unlimited'",
+            "''",
+            "[]",
+        ] {
+            let found = problems(
+                &format!("limits.{} = {value}", key.name),
+                &[],
+                &Flags::default(),
+            );
+            assert!(found.len() <= 1, "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn durability_is_not_pretended() {
+    let memory = "not supported yet: this build keeps everything in memory only \
+                  (`in_memory = true`, the default for now)";
+    check(
+        "[store]\npath = 'x'\ndurability = 'ack'\ninterval_ms = 100\nin_memory = false\n",
+        &[
+            &format!("p.toml:2:8: store.path: {memory}"),
+            &format!("p.toml:3:14: store.durability: {memory}"),
+            &format!("p.toml:4:15: store.interval_ms: {memory}"),
+            &format!("p.toml:5:13: store.in_memory: {memory}"),
+        ],
+    );
+    let flags = Flags {
+        data: Some("x".into()),
+        ..Flags::default()
+    };
+    assert_eq!(
+        problems("", &[], &flags),
+        [
+            "--data: not supported yet: this build keeps everything in memory only \
+          (--in-memory, the default for now)"
+        ]
+    );
+}
+
+#[test]
+fn what_comes_later_is_said_to() {
+    for later in [
+        "[auth]\npassword_file = 'x'",
+        "[auth.jwt]\nissuer = 'x'",
+        "[sys]\ninterval_seconds = 10",
+        "[admin]\naddress = '127.0.0.1:18083'",
+        "[node]\nthreads = 2",
+        "[limits]\nstore_bytes_max = 1_000_000_000",
+        "[limits]\nfailed_logins_per_minute_max = 10",
+        "[limits]\nmemory_percent_max = 75",
+        "[[listener]]\ntransport = 'websocket'",
+        "[[listener]]\naddress = 'unix:/run/paloma'",
+        "[[listener]]\nprotocols = ['5.0']",
+        "[[listener]]\npassword_file = 'x'",
+        "[[listener]]\nmount_point = 'x/'",
+        "[[listener]]\n[listener.tls]\ncertificate = 'x'",
+        "[[listener]]\n[listener.websocket]\npath = '/'",
+        "[[listener]]\n[listener.proxy_protocol]\nversion = '1'",
+    ] {
+        let found = problems(later, &[], &Flags::default());
+        assert_eq!(found.len(), 1, "{later}: {found:?}");
+        assert!(
+            found[0].contains("not supported yet: this build"),
+            "{later}: {found:?}"
+        );
+    }
+    accepted(
+        "[auth]\npassword_file = ''\n[sys]\ninterval_seconds = 0\n[admin]\naddress = ''\n\
+         [[listener]]\ntransport = 'tcp'\nprotocols = ['5.0', '3.1', '3.1.1']\nmount_point = ''\n",
+    );
+}
+
+#[test]
+fn strangers_are_let_in_only_when_it_is_spelled_out() {
+    let text = "[[listener]]\nname = 'lan'\naddress = '0.0.0.0:1883'\n";
+    let found = problems(text, &[], &Flags::default());
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("p.toml:3:11: listener[0].address: 0.0.0.0:1883 can be reached"));
+    accepted(&format!("{text}allow_anonymous = true\n"));
+
+    let mut flags = Flags {
+        listen: vec!["tcp://[::]:1883".to_owned()],
+        ..Flags::default()
+    };
+    let found = problems("", &[], &flags);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with("--listen: [::]:1883 can be reached"),
+        "{found:?}"
+    );
+    flags.allow_anonymous = true;
+    assert!(load_text("", &[], &flags).unwrap().listeners[0].allow_anonymous);
+}
+
+#[test]
+fn listeners_do_not_share_an_address_or_a_name() {
+    check(
+        "[[listener]]\naddress = '127.0.0.1:1883'\n[[listener]]\nname = 'b'\naddress = '127.0.0.1:1883'\n\
+         [[listener]]\naddress = '127.0.0.1:1884'\n",
+        &[
+            "p.toml:5:11: listener[1].address: the address `127.0.0.1:1883` is used by an earlier \
+             listener too",
+            "p.toml:7:11: listener[2].address: the name `default` is used by an earlier listener too",
+        ],
+    );
+    accepted(
+        "[[listener]]\nname='a'\naddress = '127.0.0.1:0'\n[[listener]]\nname='b'\naddress = '127.0.0.1:0'\n",
+    );
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[limits]\npacket_bytes_max = 5000\nqos_max = 1\n[log]\nlevel = 'warn'\n";
+    let environment = [
+        ("PALOMA__LIMITS__PACKET_BYTES_MAX", "1_000_000"),
+        ("PALOMA__LIMITS__RETAIN_AVAILABLE", "false"),
+        ("PALOMA__LIMITS__QUEUE_BYTES_MAX", "unlimited"),
+        ("PALOMA__NODE__NAME", "17"),
+        ("HOME", "/"),
+        ("PALOMA_SOMETHING_ELSE", "x"),
+    ];
+    let config = load_text(text, &environment, &Flags::default()).unwrap();
+    assert_eq!(config.limits.packet_bytes_max, 1_000_000);
+    assert_eq!(config.limits.qos_max, 1);
+    assert!(!config.limits.retain_available);
+    assert_eq!(config.limits.queue_bytes_max, u32::MAX);
+    assert_eq!(config.node_name, "17");
+    assert_eq!(config.log_level, LogLevel::Warn);
+}
+
+#[test]
+fn wrong_variables_are_named() {
+    let environment = [
+        ("PALOMA__LIMITS__PACKET_BYTES_MAX", "many"),
+        ("PALOMA__LIMITS__QOS_MAXI", "1"),
+        ("PALOMA__LIMIT__QOS_MAX", "1"),
+        ("PALOMA__LOG__LEVEL", ""),
+        ("PALOMA__LISTENER__0__ADDRESS", "127.0.0.1:1"),
+        ("PALOMA__", ""),
+    ];
+    let mut found = problems("", &environment, &Flags::default());
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "PALOMA__: : unknown key",
+            "PALOMA__LIMITS__PACKET_BYTES_MAX: limits.packet_bytes_max: expected a whole number, \
+             found other text",
+            "PALOMA__LIMITS__QOS_MAXI: limits.qos_maxi: unknown key; did you mean `qos_max`?",
+            "PALOMA__LIMIT__QOS_MAX: limit.qos_max: unknown key; did you mean `limits`?",
+            "PALOMA__LISTENER__0__ADDRESS: listener.0.address: not supported yet: this build takes \
+             listeners from the file and from --listen only",
+            "PALOMA__LOG__LEVEL: log.level: `` is not one of off, error, warn, info, debug, trace",
+        ]
+        .map(|line| line.replace(": : ", ": "))
+    );
+}
+
+#[test]
+fn flags_win_over_everything() {
+    let flags = Flags {
+        listen: vec!["tcp://127.0.0.1:0".to_owned(), "tcp://[::1]:0".to_owned()],
+        log: Some("trace".to_owned()),
+        ..Flags::default()
+    };
+    let text = "[[listener]]\naddress = '0.0.0.0:1'\n[log]\nlevel = 'warn'\n";
+    let config = load_text(text, &[("PALOMA__LOG__LEVEL", "error")], &flags).unwrap();
+    let addresses: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|l| l.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["127.0.0.1:0", "[::1]:0"]);
+    assert_eq!(config.log_level, LogLevel::Trace);
+}
+
+#[test]
+fn wrong_flags_are_named() {
+    let flags = Flags {
+        listen: vec!["ws://h:1".to_owned(), "nonsense".to_owned()],
+        log: Some("loud".to_owned()),
+        ..Flags::default()
+    };
+    assert_eq!(
+        problems("", &[], &flags),
+        [
+            "--listen: not supported yet: this build listens on tcp:// only",
+            "--listen: `nonsense` is not a URL of the form tcp://host:port",
+            "--log: `loud` is not one of off, error, warn, info, debug, trace",
+        ]
+    );
+    let flags = Flags {
+        allow_anonymous: true,
+        ..Flags::default()
+    };
+    assert_eq!(problems("", &[], &flags).len(), 1);
+}
+
+#[test]
+fn a_missing_file_is_an_error_with_its_name() {
+    let missing = Path::new("no/such/paloma.toml");
+    let problems = load(Some(missing), [], &Flags::default()).unwrap_err();
+    assert!(
+        problems
+            .to_string()
+            .starts_with("no/such/paloma.toml: cannot be read: ")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*|([\\[\\]=.,'\"{}\n a-z0-9_-]{0,80})") {
+        let _ = problems(&text, &[("PALOMA__LIMITS__QOS_MAX", &text)], &Flags::default());
+    }
+
+    #[test]
+    fn no_value_of_a_known_key_makes_it_panic(
+        section in 0..SECTIONS.len(),
+        key in 0_usize..64,
+        value in "[\\PC\n]{0,40}",
+    ) {
+        let (section, keys) = SECTIONS[section];
+        let name = keys[key % keys.len()].name;
+        let _ = problems(&format!("{section}.{name} = {value}"), &[], &Flags::default());
+        let variable = format!("PALOMA__{section}__{name}").to_uppercase();
+        let found = problems("", &[(&variable, &value)], &Flags::default());
+        prop_assert!(found.len() <= 1);
+    }
+
+    #[test]
+    fn no_address_makes_it_panic(text in "\\PC{0,40}") {
+        let _ = Address::parse(&text);
+        let _ = Address::parse_url(&format!("tcp://{text}"));
+    }
+}
