@@ -1,0 +1,127 @@
+//! `cargo xtask fuzz`: fuzzing campaigns on stable, and the replay of what they found.
+
+use std::{fs, path::Path};
+
+use crate::{
+    Command,
+    failure::{Failure, Outcome},
+    process, workspace,
+};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "fuzz",
+    arguments: "[--minutes N] [TARGET…]",
+    about: "fuzz the named targets, or all of them, for some minutes each",
+    details: "\
+--minutes N   minutes for each target, 5 unless told
+
+Needs `cargo install cargo-fuzz` and a C++ compiler. RUSTC_BOOTSTRAP=1 is set, so stable will do. What is new in
+corpus/ after a run is worth committing once minimised: `cargo fuzz cmin TARGET`.",
+    run: run_campaigns,
+};
+
+/// Runs every target over its committed corpus; needs neither libFuzzer nor a sanitizer.
+pub(crate) fn replay() -> Outcome {
+    process::run(&mut process::cargo(&[
+        "test",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+    ]))
+}
+
+fn run_campaigns(arguments: &[String]) -> Outcome {
+    let (minutes, mut targets) = parse(arguments)?;
+    let known = targets_in(&workspace::root().join("fuzz/fuzz_targets"))?;
+    if let Some(unknown) = targets.iter().find(|target| !known.contains(target)) {
+        return Err(Failure::Usage(format!(
+            "no target `{unknown}`; there are: {}",
+            known.join(" ")
+        )));
+    }
+    if targets.is_empty() {
+        targets = known;
+    }
+    let time = format!("-max_total_time={}", minutes * 60);
+    let mut findings = Vec::new();
+    for target in &targets {
+        println!("== {target}, {minutes} min");
+        let mut command = process::cargo(&["fuzz", "run", "--features", "libfuzzer", target, "--"]);
+        command
+            .args([&time, "-timeout=5", "-rss_limit_mb=512"])
+            .env("RUSTC_BOOTSTRAP", "1");
+        if let Err(failure) = process::run(&mut command) {
+            findings.push(format!("{target}: {failure}"));
+        }
+    }
+    Failure::unless_empty("fuzz", findings)
+}
+
+fn parse(arguments: &[String]) -> Outcome<(u64, Vec<String>)> {
+    let mut minutes = 5;
+    let mut targets = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--minutes" {
+            let value = arguments
+                .next()
+                .and_then(|value| value.parse().ok())
+                .filter(|n| (1..=10_000).contains(n));
+            minutes = value.ok_or_else(|| {
+                Failure::Usage("--minutes takes a number from 1 to 10000".to_owned())
+            })?;
+        } else if argument.starts_with('-') {
+            return Err(Failure::Usage(format!(
+                "no option `{argument}`; see `cargo xtask fuzz --help`"
+            )));
+        } else {
+            targets.push(argument.clone());
+        }
+    }
+    Ok((minutes, targets))
+}
+
+fn targets_in(directory: &Path) -> Outcome<Vec<String>> {
+    let mut targets = Vec::new();
+    if !directory.exists() {
+        return Ok(targets);
+    }
+    for entry in fs::read_dir(directory).map_err(Failure::file(directory))? {
+        let path = entry.map_err(Failure::file(directory))?.path();
+        if let Some(stem) = path
+            .file_stem()
+            .filter(|_| path.extension().is_some_and(|e| e == "rs"))
+        {
+            targets.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    targets.sort();
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Option<(u64, &[&str])>) {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let parsed = parse(&arguments).ok();
+        let expected = expected
+            .map(|(minutes, targets)| (minutes, targets.iter().map(|t| (*t).to_owned()).collect()));
+        assert_eq!(parsed, expected, "{line}");
+    }
+
+    #[test]
+    fn command_line_is_read() {
+        check("", Some((5, &[])));
+        check("--minutes 2 a b", Some((2, &["a", "b"])));
+        check("a --minutes 2", Some((2, &["a"])));
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused() {
+        check("--minutes", None);
+        check("--minutes 0", None);
+        check("--minutes x", None);
+        check("--hours 2", None);
+    }
+}

@@ -1,0 +1,234 @@
+//! Rules on what is not Rust: READMEs, links, the table of tests, and paths of somebody's machine.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::{
+    failure::{Failure, Outcome},
+    workspace,
+};
+
+/// The rows of the README's table of tests.
+const CORE_CRATES: &[&str] = &[
+    "paloma-topic",
+    "paloma-codec",
+    "paloma-session",
+    "paloma-broker",
+    "paloma-tokio",
+];
+/// Its columns.
+const LAYERS: &[&str] = &["unit", "property", "fuzz", "criterion"];
+/// Cells that say nothing.
+const EMPTY: &[&str] = &["", "-", "–", "—", "no", "none", "n/a"];
+
+/// Where home and work directories begin. Spelled in two halves, or this file would name them itself.
+const MACHINE_PATHS: &[&str] = &[
+    concat!("/ro", "ot/"),
+    concat!("/wo", "rk/"),
+    concat!("/Us", "ers/"),
+    concat!("C:\\", "Users"),
+];
+
+pub(super) fn check() -> Outcome<Vec<String>> {
+    let files = workspace::files()?;
+    let mut findings = Vec::new();
+    for manifest in files
+        .iter()
+        .filter(|path| path.ends_with("Cargo.toml") && path.components().count() > 1)
+    {
+        let readme = manifest.with_file_name("README.md");
+        if !files.contains(&readme) {
+            findings.push(format!("{} is missing", readme.display()));
+        }
+    }
+    for path in &files {
+        let Some(text) = workspace::text(path)? else {
+            continue;
+        };
+        findings.extend(
+            machine_paths(&text)
+                .into_iter()
+                .map(|found| format!("{} {found}", path.display())),
+        );
+        if path.extension().is_some_and(|extension| extension == "md") {
+            for link in relative_links(&text) {
+                let target = resolve(path, &link);
+                if !workspace::root().join(&target).exists() {
+                    findings.push(format!(
+                        "{} links to {link}, which does not exist",
+                        path.display()
+                    ));
+                }
+            }
+        }
+    }
+    let readme = workspace::text(Path::new("README.md"))?;
+    let readme = readme.ok_or(Failure::Format {
+        what: "README.md",
+        problem: "not UTF-8".to_owned(),
+    })?;
+    findings.extend(table_of_tests(&readme));
+    Ok(findings)
+}
+
+/// What is wrong with the table of core crates × kinds of tests.
+fn table_of_tests(readme: &str) -> Vec<String> {
+    let rows: Vec<Vec<&str>> = readme
+        .lines()
+        .filter(|line| line.trim_start().starts_with('|'))
+        .map(cells)
+        .collect();
+    let is_header = |row: &&Vec<&str>| LAYERS.iter().all(|layer| row.contains(layer));
+    let Some(header) = rows.iter().find(is_header) else {
+        return vec![format!(
+            "README.md has no table with the columns {}",
+            LAYERS.join(", ")
+        )];
+    };
+    let mut findings = Vec::new();
+    for name in CORE_CRATES {
+        let is_row = |row: &&Vec<&str>| {
+            row.len() == header.len() && row.first().is_some_and(|cell| cell.contains(name))
+        };
+        let Some(row) = rows.iter().find(is_row) else {
+            findings.push(format!(
+                "README.md: the table of tests has no row for {name}"
+            ));
+            continue;
+        };
+        for (column, cell) in header
+            .iter()
+            .zip(row)
+            .filter(|(_, cell)| EMPTY.contains(cell))
+        {
+            findings.push(format!(
+                "README.md: {name} has nothing under {column} (`{cell}`)"
+            ));
+        }
+    }
+    findings
+}
+
+fn cells(line: &str) -> Vec<&str> {
+    line.trim()
+        .trim_matches('|')
+        .split('|')
+        .map(str::trim)
+        .collect()
+}
+
+/// Targets of relative links, outside code, without their anchors.
+fn relative_links(text: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        if in_code || line.starts_with("    ") {
+            continue;
+        }
+        for part in line.split("](").skip(1) {
+            let target = part.split([')', ' ', '#']).next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:") {
+                links.push(target.to_owned());
+            }
+        }
+    }
+    links
+}
+
+/// The path that `link` means in the file `from`, both relative to the root.
+fn resolve(from: &Path, link: &str) -> PathBuf {
+    let mut target = from.parent().unwrap_or(Path::new("")).to_owned();
+    for component in Path::new(link).components() {
+        match component {
+            Component::ParentDir => {
+                target.pop();
+            }
+            Component::Normal(part) => target.push(part),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    target
+}
+
+/// Lines that name a path of somebody's machine: one that begins there, not one that merely contains it.
+fn machine_paths(text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for prefix in MACHINE_PATHS {
+            let begins = |at: usize| {
+                let before = line.get(..at).and_then(|text| text.chars().next_back());
+                before.is_none_or(|before| {
+                    !before.is_alphanumeric()
+                        && !['/', '.', '_', '-', '+', '#', '}'].contains(&before)
+                })
+            };
+            if line.match_indices(prefix).any(|(at, _)| begins(at)) {
+                findings.push(format!(
+                    "line {} names a path of one machine: {prefix}",
+                    number + 1
+                ));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(cell: &str) -> String {
+        let rows: String = CORE_CRATES
+            .iter()
+            .map(|name| format!("| [{name}](x) | yes | yes | {cell} | yes |\n"))
+            .collect();
+        format!("| crate | unit | property | fuzz | criterion |\n|---|---|---|---|---|\n{rows}")
+    }
+
+    #[test]
+    fn full_table_of_tests_passes() {
+        assert_eq!(table_of_tests(&table("`filter`")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn missing_table_row_or_cell_is_found() {
+        assert_eq!(table_of_tests("no table").len(), 1);
+        assert_eq!(table_of_tests(&table("")).len(), CORE_CRATES.len());
+        assert_eq!(table_of_tests(&table("–")).len(), CORE_CRATES.len());
+        assert_eq!(
+            table_of_tests(&table("x").replace("paloma-codec", "other")).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn links_are_found_and_resolved() {
+        let text = "[a](../b.md#c) [d](https://x) [e](#f)\n```\n[g](h)\n```\n    [i](j)\n";
+        assert_eq!(relative_links(text), ["../b.md"]);
+        assert_eq!(
+            resolve(Path::new("docs/adr/x.md"), "../b.md"),
+            Path::new("docs/b.md")
+        );
+        assert_eq!(
+            resolve(Path::new("README.md"), "docs/x.md"),
+            Path::new("docs/x.md")
+        );
+    }
+
+    #[test]
+    fn paths_of_one_machine_are_found_and_topics_are_not() {
+        for prefix in MACHINE_PATHS {
+            assert_eq!(
+                machine_paths(&format!("see `{prefix}x`")).len(),
+                1,
+                "{prefix}"
+            );
+        }
+        assert_eq!(
+            machine_paths(concat!("home/wo", "rk/lamp")),
+            Vec::<String>::new()
+        );
+    }
+}
