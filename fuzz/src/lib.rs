@@ -4,8 +4,10 @@
 //! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
+pub mod topic_matches;
+
 /// What a fuzz target is: a function that panics when the bytes uncover a fault.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, for the replay of the corpora.
-pub const TARGETS: &[(&str, Target)] = &[];
+pub const TARGETS: &[(&str, Target)] = &[("topic_matches", topic_matches::run)];

@@ -187,8 +187,15 @@ fn run_clippy() -> Outcome {
     process::run(&mut process::cargo(&fuzz))
 }
 
-/// Not `--all-targets`: running criterion's benches without optimisation takes long and shows nothing.
+/// Not `--all-targets`: running criterion's benches without optimisation takes long and shows nothing. The binaries are built
+/// first, since tests of other packages start them.
 fn run_tests(arguments: &[&str]) -> Outcome {
+    process::run(&mut process::cargo(&[
+        "build",
+        "--locked",
+        "--workspace",
+        "--bins",
+    ]))?;
     let all = [
         "test",
         "--locked",

@@ -39,6 +39,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-tokio",
         ],
     ),
+    // Both meet a broker over the network only, as anybody's client would.
+    ("paloma-load", &[]),
+    ("paloma-interop", &["paloma-client"]),
     ("xtask", &[]),
 ];
 
