@@ -15,8 +15,8 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 --minutes N   minutes for each target, 5 unless told
 
-Needs `cargo install cargo-fuzz` and a C++ compiler. RUSTC_BOOTSTRAP=1 is set, so stable will do. What is new in
-corpus/ after a run is worth committing once minimised: `cargo fuzz cmin TARGET`.",
+Needs `cargo install cargo-fuzz` and a C++ compiler. RUSTC_BOOTSTRAP=1 is set, so stable will do. A campaign begins with
+fuzz/corpus/TARGET and grows fuzz/target/corpus/TARGET, which the next one begins with too; findings go to fuzz/artifacts.",
     run: run_campaigns,
 };
 
@@ -45,7 +45,21 @@ fn run_campaigns(arguments: &[String]) -> Outcome {
     let mut findings = Vec::new();
     for target in &targets {
         println!("== {target}, {minutes} min");
-        let mut command = process::cargo(&["fuzz", "run", "--features", "libfuzzer", target, "--"]);
+        // libFuzzer writes to the first corpus and only reads the second, which is committed.
+        let grown = format!("fuzz/target/corpus/{target}");
+        let path = workspace::root().join(&grown);
+        fs::create_dir_all(&path).map_err(Failure::file(&path))?;
+        let seeds = format!("fuzz/corpus/{target}");
+        let mut command = process::cargo(&[
+            "fuzz",
+            "run",
+            "--features",
+            "libfuzzer",
+            target,
+            &grown,
+            &seeds,
+            "--",
+        ]);
         command
             .args([&time, "-timeout=5", "-rss_limit_mb=512"])
             .env("RUSTC_BOOTSTRAP", "1");

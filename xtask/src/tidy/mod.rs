@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the house rules that neither the compiler nor clippy checks.
 
 mod layers;
+mod limits;
 mod prose;
 mod rules;
 mod sizes;
@@ -25,7 +26,8 @@ pub(crate) const COMMAND: Command = Command {
 The rules: crates depend downward only; files of at most 600 lines and functions of at most 70, tests apart, with the
 exceptions in xtask/tidy-exceptions.txt, which may only shrink; a `//!` line first in every file; no ignored tests, no
 `todo!`, no unbounded channels, no paths of somebody's machine; the cores name no clock, socket, file or thread; every
-crate has a README; relative links lead somewhere; the README's table of tests has no empty cell.",
+crate has a README; relative links lead somewhere; the README's table of tests has no empty cell; docs/limits.md has the
+fields and defaults of `Limits`.",
     run: |arguments| match arguments {
         [] => check(),
         [only] if only == "--shrink" => sizes::shrink(&sources()?),
@@ -41,6 +43,7 @@ pub(crate) fn check() -> Outcome {
         findings.extend(rules::check(source));
     }
     findings.extend(prose::check()?);
+    findings.extend(limits::check()?);
     Failure::unless_empty("tidy", findings)
 }
 
