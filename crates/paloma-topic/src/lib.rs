@@ -4,20 +4,28 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(any(feature = "std", test))]
+#[cfg(test)]
 extern crate std;
 
 mod error;
 mod filter;
+mod hash;
 mod limits;
+mod map;
 mod name;
+mod slab;
 mod target;
 #[cfg(test)]
 mod testing;
 mod text;
+mod trie;
+mod wild;
 
 pub use error::TopicError;
 pub use filter::{TopicFilter, TopicFilterRef};
+pub use hash::HashSeed;
 pub use limits::TopicLimits;
+pub use map::{Cursor, TopicMap, Walk};
 pub use name::{TopicName, TopicNameRef};
 pub use target::{ShareName, ShareNameRef, Target, TargetRef};
+pub use trie::{FilterId, FilterTrie};
