@@ -1,7 +1,7 @@
 //! Scenarios measured twice: in time by criterion, in instructions by `cargo xtask bench-gate`.
 //!
 //! A scenario prepares its world, then hands out one closure that does the measured work once. Add yours to the file of
-//! its crate below `scenarios/`; it needs a line in that file's `SCENARIOS` and nothing else.
+//! its crate below `scenarios/`: a line in that file's `SCENARIOS`, and its reference by `cargo xtask bench-gate --update`.
 
 pub mod scenarios;
 
@@ -17,6 +17,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// How many units (messages, packets, matches) one call of the work handles; counts are given per unit.
     pub units: u64,
+    /// Whether the gate counts it; not if preparing it would take minutes under callgrind, some 50 times slower.
+    pub is_gated: bool,
     /// Builds the world and returns the work.
     pub prepare: fn() -> Work,
 }
