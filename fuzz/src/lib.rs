@@ -4,10 +4,18 @@
 //! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
+pub mod topic_map;
 pub mod topic_matches;
+pub mod topic_target;
+pub mod topic_trie;
 
 /// What a fuzz target is: a function that panics when the bytes uncover a fault.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, for the replay of the corpora.
-pub const TARGETS: &[(&str, Target)] = &[("topic_matches", topic_matches::run)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("topic_matches", topic_matches::run),
+    ("topic_trie", topic_trie::run),
+    ("topic_map", topic_map::run),
+    ("topic_target", topic_target::run),
+];
