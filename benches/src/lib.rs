@@ -29,6 +29,26 @@ const WARM_UP: u32 = 3;
 pub const COUNTED: u32 = 10;
 
 impl Scenario {
+    /// One that the gate counts.
+    pub const fn gated(name: &'static str, units: u64, prepare: fn() -> Work) -> Self {
+        Self {
+            name,
+            units,
+            is_gated: true,
+            prepare,
+        }
+    }
+
+    /// One for the clock alone.
+    pub const fn timed(name: &'static str, units: u64, prepare: fn() -> Work) -> Self {
+        Self {
+            name,
+            units,
+            is_gated: false,
+            prepare,
+        }
+    }
+
     /// Prepares, warms up, and runs the work [`COUNTED`] times inside [`paloma_counted_region`].
     pub fn run(&self) {
         let mut work = (self.prepare)();
