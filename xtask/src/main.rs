@@ -7,6 +7,7 @@ mod examples;
 mod failure;
 mod fuzz;
 mod licences;
+mod load;
 mod nostd;
 mod process;
 mod tidy;
@@ -37,6 +38,8 @@ const COMMANDS: &[Command] = &[
     examples::COMMAND,
     fuzz::COMMAND,
     bench_gate::COMMAND,
+    load::COMMAND,
+    load::IDLE_MEMORY,
 ];
 
 fn main() -> ExitCode {

@@ -3,14 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::broker::{Candidate, RunningBroker};
-use crate::crowd::{self, Crowd};
-use crate::engine::{self, Load, Outcome};
+use crate::broker::Candidate;
 use crate::error::LoadError;
-use crate::packet::{Qos, Version};
-use crate::plan::Shape;
+use crate::probe;
 use crate::report::Report;
-use crate::{probe, retained};
+use crate::scenario::{SCENARIOS, Scenario};
 
 /// What to compare, and how thoroughly.
 #[derive(Clone, Debug)]
@@ -25,204 +22,6 @@ pub struct Comparison {
     pub is_pinned: bool,
     /// Only scenarios whose name contains this.
     pub only: Option<String>,
-}
-
-/// One row of the comparison.
-#[derive(Clone, Copy, Debug)]
-pub struct Scenario {
-    /// Its name in the tables.
-    pub name: &'static str,
-    work: Work,
-    /// Needs wildcards or retained messages, which the reference server has not.
-    needs_broker: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    Flow {
-        shape: Shape,
-        version: Version,
-        qos: Qos,
-        payload: usize,
-        window: u32,
-        rate: u32,
-    },
-    Store {
-        topics: u32,
-    },
-    Replay {
-        topics: u32,
-    },
-    Connect {
-        connections: u32,
-    },
-    Idle {
-        connections: u32,
-    },
-}
-
-/// All scenarios, in the order of the tables.
-#[must_use]
-pub fn scenarios() -> Vec<Scenario> {
-    use Qos::{AtLeastOnce, AtMostOnce, ExactlyOnce};
-    use Version::{V5, V311};
-    let flow = |name, shape, version, qos, payload, window| Scenario {
-        name,
-        work: Work::Flow {
-            shape,
-            version,
-            qos,
-            payload,
-            window,
-            rate: 0,
-        },
-        needs_broker: matches!(shape, Shape::Wildcards { .. }),
-    };
-    let other = |name, work, needs_broker| Scenario {
-        name,
-        work,
-        needs_broker,
-    };
-    let few = Shape::Pairs { pairs: 50 };
-    let many = Shape::Pairs { pairs: 200 };
-    let fan_out = Shape::FanOut { subscribers: 1000 };
-    let fan_in = Shape::FanIn { publishers: 200 };
-    let wildcards = |filters| Shape::Wildcards {
-        filters,
-        subscribers: 50,
-        publishers: 10,
-    };
-    let open_loop = Work::Flow {
-        shape: few,
-        version: V311,
-        qos: AtMostOnce,
-        payload: 64,
-        window: 1,
-        rate: 20_000,
-    };
-    vec![
-        flow(
-            "50 pairs, 64 B, QoS 0, window 100, 3.1.1",
-            few,
-            V311,
-            AtMostOnce,
-            64,
-            100,
-        ),
-        flow(
-            "50 pairs, 64 B, QoS 0, window 100, 5.0",
-            few,
-            V5,
-            AtMostOnce,
-            64,
-            100,
-        ),
-        flow(
-            "50 pairs, 64 B, QoS 1, window 100",
-            few,
-            V311,
-            AtLeastOnce,
-            64,
-            100,
-        ),
-        flow(
-            "50 pairs, 64 B, QoS 2, window 20",
-            few,
-            V311,
-            ExactlyOnce,
-            64,
-            20,
-        ),
-        flow(
-            "50 pairs, 4 KiB, QoS 0, window 20",
-            few,
-            V311,
-            AtMostOnce,
-            4096,
-            20,
-        ),
-        flow(
-            "200 pairs, 64 B, QoS 0, window 1",
-            many,
-            V311,
-            AtMostOnce,
-            64,
-            1,
-        ),
-        flow(
-            "200 pairs, 64 B, QoS 1, window 1",
-            many,
-            V311,
-            AtLeastOnce,
-            64,
-            1,
-        ),
-        flow(
-            "fan-out 1 to 1,000, QoS 0, window 4",
-            fan_out,
-            V311,
-            AtMostOnce,
-            64,
-            4,
-        ),
-        flow(
-            "fan-out 1 to 1,000, QoS 1, window 4",
-            fan_out,
-            V311,
-            AtLeastOnce,
-            64,
-            4,
-        ),
-        flow(
-            "fan-in 200 to 1, QoS 0, window 1",
-            fan_in,
-            V311,
-            AtMostOnce,
-            64,
-            1,
-        ),
-        flow(
-            "10,000 wildcard filters, 3 matches",
-            wildcards(10_000),
-            V311,
-            AtMostOnce,
-            64,
-            20,
-        ),
-        flow(
-            "100,000 wildcard filters, 3 matches",
-            wildcards(100_000),
-            V311,
-            AtMostOnce,
-            64,
-            20,
-        ),
-        other("open loop, 50 pairs, 20,000 messages/s", open_loop, false),
-        other(
-            "100,000 retained: store, QoS 1",
-            Work::Store { topics: 100_000 },
-            true,
-        ),
-        other(
-            "100,000 retained: replay, QoS 0",
-            Work::Replay { topics: 100_000 },
-            true,
-        ),
-        other(
-            "connect 10,000",
-            Work::Connect {
-                connections: 10_000,
-            },
-            false,
-        ),
-        other(
-            "idle 10,000",
-            Work::Idle {
-                connections: 10_000,
-            },
-            false,
-        ),
-    ]
 }
 
 /// The runs of one scenario: for each candidate, its reports.
@@ -240,7 +39,7 @@ pub struct Row {
 pub fn run(comparison: &Comparison, mut progress: impl FnMut(&str)) -> Vec<Row> {
     let wanted = |s: &Scenario| comparison.only.as_ref().is_none_or(|o| s.name.contains(o));
     let mut rows = Vec::new();
-    for scenario in scenarios().into_iter().filter(wanted) {
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario)) {
         let mut row = Row {
             name: scenario.name,
             reports: Vec::new(),
@@ -249,7 +48,7 @@ pub fn run(comparison: &Comparison, mut progress: impl FnMut(&str)) -> Vec<Row> 
             .resize_with(comparison.candidates.len(), Vec::new);
         for _ in 0..comparison.rounds {
             for (candidate, reports) in comparison.candidates.iter().zip(&mut row.reports) {
-                if scenario.needs_broker && !candidate.is_broker() {
+                if scenario.needs_broker() && !candidate.is_broker() {
                     continue;
                 }
                 let line = match run_once(comparison, candidate, scenario) {
@@ -274,7 +73,9 @@ fn summary(report: &Report) -> String {
     if let Some(latency) = report.latency(0.99) {
         let _infallible = write!(line, ", p99 {:.0} µs", latency.as_secs_f64() * 1e6);
     }
-    if let Some(growth) = &report.outcome.memory {
+    if let Some(growth) = &report.outcome.memory
+        && growth.count >= HELD_MIN
+    {
         let _infallible = write!(line, ", {} B a {}", growth.each(), report.held);
     }
     if report.outcome.lost + report.outcome.repeated > 0 {
@@ -290,7 +91,7 @@ fn summary(report: &Report) -> String {
 fn run_once(
     comparison: &Comparison,
     candidate: &Candidate,
-    scenario: Scenario,
+    scenario: &Scenario,
 ) -> Result<Report, LoadError> {
     let cores = probe::cores();
     let broker = match cores.as_slice() {
@@ -302,88 +103,9 @@ fn run_once(
         }
         _ => candidate.start(),
     };
-    let result = broker.and_then(|broker| measure(comparison, scenario, &broker));
+    let result = broker.and_then(|broker| scenario.measure(&broker, comparison.duration));
     probe::bind_to(&cores);
     result
-}
-
-fn measure(
-    comparison: &Comparison,
-    scenario: Scenario,
-    broker: &RunningBroker,
-) -> Result<Report, LoadError> {
-    let load = |shape, version, qos, payload_bytes, window, rate: u32| Load {
-        address: broker.address(),
-        pid: Some(broker.pid()),
-        shape,
-        version,
-        qos,
-        retain: false,
-        payload_bytes,
-        window,
-        rate: (rate > 0).then_some(rate),
-        messages_max: None,
-        warm_up: comparison.duration / 4,
-        duration: comparison.duration,
-        threads: 1,
-    };
-    let store = |topics| {
-        let shape = Shape::Store {
-            topics,
-            publishers: 10,
-        };
-        load(shape, Version::V311, Qos::AtLeastOnce, 64, 100, 0)
-    };
-    let crowd = |connections, settle| Crowd {
-        address: broker.address(),
-        pid: Some(broker.pid()),
-        version: Version::V311,
-        connections,
-        concurrency: 100,
-        settle,
-    };
-    let (unit, held, outcome): (_, _, Outcome) = match scenario.work {
-        Work::Flow {
-            shape,
-            version,
-            qos,
-            payload,
-            window,
-            rate,
-        } => {
-            let load = load(shape, version, qos, payload, window, rate);
-            ("message", "subscription", engine::run(&load)?)
-        }
-        Work::Store { topics } => (
-            "message",
-            "retained message",
-            retained::store(&store(topics))?,
-        ),
-        Work::Replay { topics } => {
-            retained::store(&store(topics))?;
-            (
-                "message",
-                "retained message",
-                retained::replay(&store(topics))?,
-            )
-        }
-        Work::Connect { connections } => (
-            "connection",
-            "connection",
-            crowd::open(&crowd(connections, Duration::ZERO))?,
-        ),
-        Work::Idle { connections } => (
-            "connection",
-            "connection",
-            crowd::open(&crowd(connections, Duration::from_secs(2)))?,
-        ),
-    };
-    Ok(Report {
-        scenario: scenario.name.to_owned(),
-        unit,
-        held,
-        outcome,
-    })
 }
 
 /// A figure of a report; `None` where it was not measured.
@@ -419,6 +141,9 @@ fn latency_microseconds(report: &Report, quantile: f64) -> Option<f64> {
         .latency(quantile)
         .map(|latency| latency.as_secs_f64() * 1e6)
 }
+
+/// Fewer things than this do not show in a broker's memory.
+const HELD_MIN: u64 = 10_000;
 
 /// Memory grows by something worth dividing by only where many equal things are held.
 #[expect(
@@ -507,16 +232,6 @@ mod tests {
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![9.0, 1.0, 3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
-    }
-
-    #[test]
-    fn scenario_names_are_unique_and_fit_a_table() {
-        let mut names: Vec<_> = scenarios().into_iter().map(|s| s.name).collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
-        assert!(names.iter().all(|name| !name.contains('|')));
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl<'a> Storm<'a> {
             poll: Poll::new()?,
             sockets: Vec::new(),
             accepted: 0,
-            latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
+            latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
+                .map_err(|_| LoadError::Scenario("no histogram"))?,
         })
     }
 

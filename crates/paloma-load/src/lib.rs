@@ -12,6 +12,7 @@ mod plan;
 pub mod probe;
 pub mod report;
 pub mod retained;
+pub mod scenario;
 pub mod setup;
 
 pub use engine::{Growth, Load, Outcome, run};

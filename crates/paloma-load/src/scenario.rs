@@ -1,0 +1,260 @@
+//! The scenarios of the comparison, each a row of its tables.
+
+use std::time::Duration;
+
+use crate::broker::RunningBroker;
+use crate::crowd::{self, Crowd};
+use crate::engine::{self, Load};
+use crate::error::LoadError;
+use crate::packet::Qos::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
+use crate::packet::Version::{self, V5, V311};
+use crate::plan::Shape;
+use crate::report::Report;
+use crate::retained;
+
+/// One row of the comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name in the tables.
+    pub name: &'static str,
+    work: Work,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Flow(Flow),
+    Store { topics: u32 },
+    Replay { topics: u32 },
+    Connect { connections: u32 },
+    Idle { connections: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    shape: Shape,
+    version: Version,
+    qos: Qos,
+    payload_bytes: usize,
+    window: u32,
+    rate: Option<u32>,
+}
+
+/// Flows of 64-byte payloads over 3.1.1; other scenarios say how they differ.
+const fn flow(shape: Shape, qos: Qos, window: u32) -> Flow {
+    Flow {
+        shape,
+        version: V311,
+        qos,
+        payload_bytes: 64,
+        window,
+        rate: None,
+    }
+}
+
+const FEW: Shape = Shape::Pairs { pairs: 50 };
+const MANY: Shape = Shape::Pairs { pairs: 200 };
+const FAN_OUT: Shape = Shape::FanOut { subscribers: 1000 };
+const FAN_IN: Shape = Shape::FanIn { publishers: 200 };
+
+const fn wildcards(filters: u32) -> Shape {
+    Shape::Wildcards {
+        filters,
+        subscribers: 50,
+        publishers: 10,
+    }
+}
+
+const fn row(name: &'static str, work: Work) -> Scenario {
+    Scenario { name, work }
+}
+
+/// All scenarios, in the order of the tables.
+pub const SCENARIOS: &[Scenario] = &[
+    row(
+        "50 pairs, 64 B, QoS 0, window 100, 3.1.1",
+        Work::Flow(flow(FEW, AtMostOnce, 100)),
+    ),
+    row(
+        "50 pairs, 64 B, QoS 0, window 100, 5.0",
+        Work::Flow(Flow {
+            version: V5,
+            ..flow(FEW, AtMostOnce, 100)
+        }),
+    ),
+    row(
+        "50 pairs, 64 B, QoS 1, window 100",
+        Work::Flow(flow(FEW, AtLeastOnce, 100)),
+    ),
+    row(
+        "50 pairs, 64 B, QoS 2, window 20",
+        Work::Flow(flow(FEW, ExactlyOnce, 20)),
+    ),
+    row(
+        "50 pairs, 4 KiB, QoS 0, window 20",
+        Work::Flow(Flow {
+            payload_bytes: 4096,
+            ..flow(FEW, AtMostOnce, 20)
+        }),
+    ),
+    row(
+        "200 pairs, 64 B, QoS 0, window 1",
+        Work::Flow(flow(MANY, AtMostOnce, 1)),
+    ),
+    row(
+        "200 pairs, 64 B, QoS 1, window 1",
+        Work::Flow(flow(MANY, AtLeastOnce, 1)),
+    ),
+    row(
+        "fan-out 1 to 1,000, QoS 0, window 4",
+        Work::Flow(flow(FAN_OUT, AtMostOnce, 4)),
+    ),
+    row(
+        "fan-out 1 to 1,000, QoS 1, window 4",
+        Work::Flow(flow(FAN_OUT, AtLeastOnce, 4)),
+    ),
+    row(
+        "fan-in 200 to 1, QoS 0, window 1",
+        Work::Flow(flow(FAN_IN, AtMostOnce, 1)),
+    ),
+    row(
+        "10,000 wildcard filters, 3 matches, window 20",
+        Work::Flow(flow(wildcards(10_000), AtMostOnce, 20)),
+    ),
+    row(
+        "100,000 wildcard filters, 3 matches, window 20",
+        Work::Flow(flow(wildcards(100_000), AtMostOnce, 20)),
+    ),
+    row(
+        "open loop, 50 pairs, 20,000 messages/s",
+        Work::Flow(Flow {
+            rate: Some(20_000),
+            ..flow(FEW, AtMostOnce, 100)
+        }),
+    ),
+    row(
+        "100,000 retained: store, QoS 1",
+        Work::Store { topics: 100_000 },
+    ),
+    row(
+        "100,000 retained: replay, QoS 0",
+        Work::Replay { topics: 100_000 },
+    ),
+    row(
+        "connect 10,000",
+        Work::Connect {
+            connections: 10_000,
+        },
+    ),
+    row(
+        "idle 10,000",
+        Work::Idle {
+            connections: 10_000,
+        },
+    ),
+];
+
+impl Scenario {
+    /// Whether it needs wildcards or retained messages, which the reference server has not.
+    #[must_use]
+    pub const fn needs_broker(&self) -> bool {
+        match self.work {
+            Work::Flow(flow) => matches!(flow.shape, Shape::Wildcards { .. }),
+            Work::Store { .. } | Work::Replay { .. } => true,
+            Work::Connect { .. } | Work::Idle { .. } => false,
+        }
+    }
+
+    /// Runs it once for `duration`, where its length is a choice.
+    ///
+    /// # Errors
+    /// If the broker refuses something, closes a connection or stops answering.
+    pub fn measure(&self, broker: &RunningBroker, duration: Duration) -> Result<Report, LoadError> {
+        let (unit, held) = match self.work {
+            Work::Flow(_) => ("message", "subscription"),
+            Work::Store { .. } | Work::Replay { .. } => ("message", "retained message"),
+            Work::Connect { .. } | Work::Idle { .. } => ("connection", "connection"),
+        };
+        let outcome = match self.work {
+            Work::Flow(flow) => engine::run(&flow.load(broker, duration))?,
+            Work::Store { topics } => retained::store(&store(topics).load(broker, duration))?,
+            Work::Replay { topics } => {
+                retained::store(&store(topics).load(broker, duration))?;
+                retained::replay(&store(topics).load(broker, duration))?
+            }
+            Work::Connect { connections } => {
+                crowd::open(&crowd(broker, connections, Duration::ZERO))?
+            }
+            Work::Idle { connections } => {
+                crowd::open(&crowd(broker, connections, Duration::from_secs(2)))?
+            }
+        };
+        Ok(Report {
+            scenario: self.name.to_owned(),
+            unit,
+            held,
+            outcome,
+        })
+    }
+}
+
+const fn store(topics: u32) -> Flow {
+    flow(
+        Shape::Store {
+            topics,
+            publishers: 10,
+        },
+        AtLeastOnce,
+        100,
+    )
+}
+
+impl Flow {
+    fn load(self, broker: &RunningBroker, duration: Duration) -> Load {
+        Load {
+            address: broker.address(),
+            pid: Some(broker.pid()),
+            shape: self.shape,
+            version: self.version,
+            qos: self.qos,
+            retain: false,
+            payload_bytes: self.payload_bytes,
+            window: self.window,
+            rate: self.rate,
+            messages_max: None,
+            warm_up: duration / 4,
+            duration,
+            threads: 1,
+        }
+    }
+}
+
+fn crowd(broker: &RunningBroker, connections: u32, settle: Duration) -> Crowd {
+    Crowd {
+        address: broker.address(),
+        pid: Some(broker.pid()),
+        version: V311,
+        connections,
+        concurrency: 100,
+        settle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_a_table() {
+        let mut names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SCENARIOS.len());
+        assert!(names.iter().all(|name| !name.contains('|')));
+    }
+
+    #[test]
+    fn the_reference_server_is_spared_what_it_cannot_do() {
+        let spared: Vec<_> = SCENARIOS.iter().filter(|s| s.needs_broker()).collect();
+        assert_eq!(spared.len(), 4);
+    }
+}

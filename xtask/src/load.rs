@@ -1,0 +1,103 @@
+//! `cargo xtask load` and `cargo xtask idle-memory`: release builds of the broker and the load, then a run of them.
+
+use std::process::Command as Process;
+
+use crate::{Command, failure::Outcome, process, workspace};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "load",
+    arguments: "[--quick] [OPTION…]",
+    about: "compare paloma with the reference server and mosquitto in every load scenario",
+    details: "\
+--quick             one short run of each
+--rounds N          runs of each, of which the median counts (3)
+--seconds S         measured in each run (2)
+--unpinned          let broker and load share all cores; otherwise each gets one
+--only TEXT         only scenarios whose name contains this
+--broker NAME=LINE  another broker; {port} in its command line stands for the port
+
+Prints tables in markdown: broker CPU, rate, latency and memory, with paloma's ratio to each of the others. mosquitto
+takes part where it is installed.",
+    run: |arguments| compare(arguments),
+};
+
+pub(crate) const IDLE_MEMORY: Command = Command {
+    name: "idle-memory",
+    arguments: "[OPTION…]",
+    about: "measure what an idle connection costs `paloma serve` in memory, with 10,000 of them",
+    details: "\
+--connections N     how many (10000)
+--protocol V        3.1.1 or 5.0
+
+Prints the bytes for each and fails above 2,048. Needs 10,064 open files in each of two processes and raises the limit
+where the system lets it.",
+    run: |arguments| idle_memory(arguments),
+};
+
+/// What an idle connection may cost.
+const IDLE_BYTES_MAX: &str = "2048";
+
+fn compare(arguments: &[String]) -> Outcome {
+    build()?;
+    let mut command = load("compare");
+    command.arg("--paloma").arg(paloma());
+    if let Some(mosquitto) = mosquitto() {
+        command.arg("--mosquitto").arg(mosquitto);
+    }
+    for argument in arguments {
+        match argument.as_str() {
+            "--quick" => command.args(["--rounds", "1", "--seconds", "1"]),
+            other => command.arg(other),
+        };
+    }
+    process::run(&mut command)
+}
+
+fn idle_memory(arguments: &[String]) -> Outcome {
+    build()?;
+    let mut command = load("idle");
+    command.args(["--bytes-max", IDLE_BYTES_MAX, "--paloma"]);
+    command.arg(paloma()).args(arguments);
+    process::run(&mut command)
+}
+
+fn build() -> Outcome {
+    process::run(&mut process::cargo(&[
+        "build",
+        "--release",
+        "-p",
+        "paloma",
+        "-p",
+        "paloma-load",
+    ]))
+}
+
+fn load(scenario: &str) -> Process {
+    let mut command = Process::new(workspace::target().join("release/paloma-load"));
+    command.arg(scenario).current_dir(workspace::root());
+    command
+}
+
+fn paloma() -> std::path::PathBuf {
+    workspace::target().join("release/paloma")
+}
+
+/// A daemon that is often outside the search path of an ordinary user.
+fn mosquitto() -> Option<&'static str> {
+    [
+        "mosquitto",
+        "/usr/sbin/mosquitto",
+        "/usr/local/sbin/mosquitto",
+    ]
+    .into_iter()
+    .find(|program| {
+        // Its help ends with a code of its own choice; only whether it starts counts.
+        Process::new(program)
+            .arg("-h")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok()
+    })
+}
