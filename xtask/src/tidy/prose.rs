@@ -61,6 +61,7 @@ pub(super) fn check() -> Outcome<Vec<String>> {
             }
         }
     }
+    findings.extend(untested_readmes(&files)?);
     let readme = workspace::text(Path::new("README.md"))?;
     let readme = readme.ok_or(Failure::Format {
         what: "README.md",
@@ -68,6 +69,38 @@ pub(super) fn check() -> Outcome<Vec<String>> {
     })?;
     findings.extend(table_of_tests(&readme));
     Ok(findings)
+}
+
+/// Published libraries whose README holds no example, or is not part of the doc tests.
+fn untested_readmes(files: &[PathBuf]) -> Outcome<Vec<String>> {
+    let mut findings = Vec::new();
+    for root in files
+        .iter()
+        .filter(|path| path.starts_with("crates") && path.ends_with("src/lib.rs"))
+    {
+        let directory = root.parent().and_then(Path::parent).unwrap_or(root);
+        let manifest = workspace::text(&directory.join("Cargo.toml"))?.unwrap_or_default();
+        let is_published = !manifest.lines().any(|line| line == "publish = false");
+        let readme = workspace::text(&directory.join("README.md"))?.unwrap_or_default();
+        let library = workspace::text(root)?.unwrap_or_default();
+        if is_published && !is_tested(&readme, &library) {
+            findings.push(format!(
+                "{}: the README has no example that runs as a doc test",
+                directory.display()
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+fn is_tested(readme: &str, library: &str) -> bool {
+    // Fences come in pairs; each first one opens a block and names its language.
+    let mut opening = readme
+        .lines()
+        .filter(|line| line.starts_with("```"))
+        .step_by(2);
+    let has_example = opening.any(|line| line == "```" || line.starts_with("```rust"));
+    has_example && library.contains("include_str!(\"../README.md\")")
 }
 
 /// What is wrong with the table of core crates × kinds of tests.
@@ -201,6 +234,15 @@ mod tests {
             table_of_tests(&table("x").replace("paloma-codec", "other")).len(),
             1
         );
+    }
+
+    #[test]
+    fn readme_without_an_example_or_outside_the_doc_tests_is_found() {
+        let included = "#![doc = include_str!(\"../README.md\")]";
+        assert!(is_tested("```rust\nx();\n```\n", included));
+        assert!(!is_tested("# x\n", included));
+        assert!(!is_tested("```sh\nx\n```\n", included));
+        assert!(!is_tested("```rust\nx();\n```\n", "mod a;"));
     }
 
     #[test]
