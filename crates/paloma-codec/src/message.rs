@@ -1,0 +1,377 @@
+//! A message encoded once, to be sent to any number of receivers.
+
+#[cfg(not(target_has_atomic = "ptr"))]
+use alloc::rc::Rc as Shared;
+#[cfg(target_has_atomic = "ptr")]
+use alloc::sync::Arc as Shared;
+use alloc::vec::Vec;
+use core::fmt;
+
+use paloma_topic::TopicNameRef;
+
+use crate::properties::id;
+use crate::publish::{check_forwarded, write_forwarded};
+use crate::secret::Hidden;
+use crate::write::{Count, Sink, VARIABLE_INT_MAX, variable_int_len};
+use crate::{
+    Delivery, EncodeError, PropertiesRef, ProtocolVersion, PublishProperties, PublishRef,
+    SubscriptionId, TopicAlias, Will,
+};
+
+/// A PUBLISH shared by all its receivers: one allocation, 16 bytes a handle.
+///
+/// Holds what is the same for every receiver: topic, the properties that are forwarded, payload; and three
+/// numbers of the caller's: an `id`, a `stamp` (when it came, in the caller's unit) and the expiry. What differs is
+/// in [`Head`].
+#[derive(Clone)]
+pub struct Message {
+    /// Header, topic, property tail, payload.
+    bytes: Shared<[u8]>,
+}
+
+const ID: usize = 0;
+const STAMP: usize = 8;
+const EXPIRY: usize = 16;
+const TAIL_LEN: usize = 20;
+const TOPIC_LEN: usize = 24;
+const HAS_EXPIRY: usize = 26;
+const HEADER_LEN: usize = 27;
+
+/// Bytes that are no [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageError;
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the bytes of a message")
+    }
+}
+
+impl core::error::Error for MessageError {}
+
+/// What a message of the program's own is made of.
+#[derive(Clone, Copy)]
+pub struct MessageParts<'a> {
+    /// The caller's number for it.
+    pub id: u64,
+    /// When it came to be.
+    pub stamp: u64,
+    /// Where it is published.
+    pub topic: TopicNameRef<'a>,
+    /// Its properties; subscription identifiers are left out.
+    pub properties: &'a PublishProperties,
+    /// What is published.
+    pub payload: &'a [u8],
+}
+
+impl fmt::Debug for MessageParts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageParts")
+            .field("id", &self.id)
+            .field("stamp", &self.stamp)
+            .field("topic", &self.topic)
+            .field("properties", &self.properties)
+            .field("payload", &Hidden(self.payload.len()))
+            .finish()
+    }
+}
+
+/// What is a receiver's own in a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// QoS, identifier and DUP.
+    pub delivery: Delivery,
+    /// The RETAIN flag. [MQTT-3.3.1-12]
+    pub retain: bool,
+    /// How the topic is named. Before 5.0 it is always by name.
+    pub topic: TopicForm,
+    /// What is left of the lifetime, in seconds. [MQTT-3.3.2-6]
+    pub expiry_seconds: Option<u32>,
+    /// The receiver's subscriptions that the message matched. [MQTT-3.3.4-4]
+    pub subscription_ids: &'a [SubscriptionId],
+}
+
+/// How a PUBLISH to one receiver names its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TopicForm {
+    /// By name.
+    Name,
+    /// By name, and the alias stands for it from then on.
+    Define(TopicAlias),
+    /// By an alias that was defined before.
+    Alias(TopicAlias),
+}
+
+impl Message {
+    /// Copies what a received PUBLISH forwards. `topic` is its topic, aliases resolved.
+    ///
+    /// `scratch` is cleared and used to put the message together; its capacity is what makes one allocation enough.
+    pub fn from_publish(
+        topic: TopicNameRef<'_>,
+        publish: &PublishRef<'_>,
+        id: u64,
+        stamp: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        let expiry = publish.properties.message_expiry_seconds();
+        begin(id, stamp, expiry, topic, scratch);
+        for property in publish.properties.iter() {
+            let is_receivers_own = matches!(
+                property.id,
+                id::TOPIC_ALIAS | id::MESSAGE_EXPIRY_INTERVAL | id::SUBSCRIPTION_IDENTIFIER
+            );
+            let is_default = property.whole == [id::PAYLOAD_FORMAT_INDICATOR, 0];
+            if !is_receivers_own && !is_default {
+                scratch.extend_from_slice(property.whole);
+            }
+        }
+        finish(topic, publish.payload, scratch)
+    }
+
+    /// Makes a message of the program's own.
+    ///
+    /// # Errors
+    /// A property cannot be written: too long, or U+0000 in a string.
+    pub fn new(parts: &MessageParts<'_>, scratch: &mut Vec<u8>) -> Result<Self, EncodeError> {
+        let mut count = Count::default();
+        write_forwarded(parts.properties, &mut count);
+        count.finish()?;
+        let expiry = parts.properties.message_expiry_seconds;
+        begin(parts.id, parts.stamp, expiry, parts.topic, scratch);
+        write_forwarded(parts.properties, scratch);
+        Ok(finish(parts.topic, parts.payload, scratch))
+    }
+
+    /// Makes the message that a will publishes. [MQTT-3.1.2-8]
+    ///
+    /// # Errors
+    /// A property cannot be written, which no decoded will's can.
+    pub fn from_will(
+        will: &Will,
+        id: u64,
+        stamp: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Self, EncodeError> {
+        let parts = MessageParts {
+            id,
+            stamp,
+            topic: will.topic.borrowed(),
+            properties: &will.properties,
+            payload: &will.payload,
+        };
+        Self::new(&parts, scratch)
+    }
+
+    /// Takes back the bytes of [`as_bytes`](Self::as_bytes), checking that they are a message's.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() < HEADER_LEN {
+            return Err(MessageError);
+        }
+        let message = Self {
+            bytes: Shared::from(bytes),
+        };
+        let (topic, tail, _) = message.parts().ok_or(MessageError)?;
+        let text = core::str::from_utf8(topic).map_err(|_| MessageError)?;
+        TopicNameRef::new(text).map_err(|_| MessageError)?;
+        check_forwarded(tail).map_err(|_| MessageError)?;
+        Ok(message)
+    }
+
+    /// The message as bytes, for a store of the same version of this crate.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The caller's number for it.
+    pub fn id(&self) -> u64 {
+        u64::from_le_bytes(self.field(ID))
+    }
+
+    /// When it came, in the caller's unit.
+    pub fn stamp(&self) -> u64 {
+        u64::from_le_bytes(self.field(STAMP))
+    }
+
+    /// Its lifetime from `stamp` on, in seconds, if it has one. [MQTT-3.3.2-5]
+    pub fn expiry_seconds(&self) -> Option<u32> {
+        let [has_expiry] = self.field(HAS_EXPIRY);
+        (has_expiry != 0).then(|| u32::from_le_bytes(self.field(EXPIRY)))
+    }
+
+    /// Where it is published. Checks the name anew; [`topic_bytes`](Self::topic_bytes) does not.
+    pub fn topic(&self) -> TopicNameRef<'_> {
+        core::str::from_utf8(self.topic_bytes())
+            .ok()
+            .and_then(|text| TopicNameRef::new(text).ok())
+            .expect("a message is made with a valid topic only")
+    }
+
+    /// Where it is published, as bytes.
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.parts().map_or(&[], |(topic, _, _)| topic)
+    }
+
+    /// The properties that are forwarded: neither alias nor expiry nor subscription identifiers.
+    pub fn properties(&self) -> PropertiesRef<'_> {
+        PropertiesRef::over(self.parts().map_or(&[], |(_, tail, _)| tail))
+    }
+
+    /// What is published.
+    pub fn payload(&self) -> &[u8] {
+        self.parts().map_or(&[], |(_, _, payload)| payload)
+    }
+
+    /// Bytes it occupies, without the allocator's and the reference counts' share.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a message has a header, so it is never empty"
+    )]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether two handles share one allocation.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Shared::ptr_eq(&self.bytes, &other.bytes)
+    }
+
+    /// Length of the PUBLISH that `head` makes of it, payload and fixed header included.
+    pub fn packet_len(&self, version: ProtocolVersion, head: &Head<'_>) -> usize {
+        let (body_len, _) = self.lengths(version, head);
+        1 + variable_int_len(body_len) + body_len
+    }
+
+    /// Appends everything but the payload, which has to follow.
+    ///
+    /// The caller has compared [`packet_len`](Self::packet_len) with the receiver's Maximum Packet Size
+    /// [MQTT-3.1.2-24], and with [`PACKET_BYTES_MAX`](crate::PACKET_BYTES_MAX) where there is none.
+    pub fn encode_head(&self, version: ProtocolVersion, head: &Head<'_>, out: &mut Vec<u8>) {
+        let (body_len, properties_len) = self.lengths(version, head);
+        debug_assert!(
+            body_len <= VARIABLE_INT_MAX,
+            "the caller compared packet_len"
+        );
+        let Some((topic, tail, _)) = self.parts() else {
+            return;
+        };
+        let names = !version.is_v5() || !matches!(head.topic, TopicForm::Alias(_));
+        let topic = if names { topic } else { &[] };
+        out.reserve(24 + topic.len() + properties_len);
+        out.byte(head.delivery.first_byte(head.retain));
+        out.variable_int(body_len);
+        out.binary(topic);
+        if let Some(id) = head.delivery.id() {
+            out.u16(id.get());
+        }
+        if !version.is_v5() {
+            return;
+        }
+        out.variable_int(properties_len);
+        if let TopicForm::Define(alias) | TopicForm::Alias(alias) = head.topic {
+            out.byte(id::TOPIC_ALIAS);
+            out.u16(alias.get());
+        }
+        if let Some(seconds) = head.expiry_seconds {
+            out.byte(id::MESSAGE_EXPIRY_INTERVAL);
+            out.u32(seconds);
+        }
+        for subscription in head.subscription_ids {
+            out.byte(id::SUBSCRIPTION_IDENTIFIER);
+            out.variable_int(subscription.get() as usize);
+        }
+        out.raw(tail);
+    }
+
+    /// Lengths of the packet's body and of its property block, without the block's own length.
+    fn lengths(&self, version: ProtocolVersion, head: &Head<'_>) -> (usize, usize) {
+        let Some((topic, tail, payload)) = self.parts() else {
+            return (0, 0);
+        };
+        let id_len = if head.delivery.id().is_some() { 2 } else { 0 };
+        let fixed_len = 2 + id_len + payload.len();
+        if !version.is_v5() {
+            return (fixed_len + topic.len(), 0);
+        }
+        let (topic_len, alias_len) = match head.topic {
+            TopicForm::Name => (topic.len(), 0),
+            TopicForm::Define(_) => (topic.len(), 3),
+            TopicForm::Alias(_) => (0, 3),
+        };
+        let expiry_len = if head.expiry_seconds.is_some() { 5 } else { 0 };
+        let ids = head.subscription_ids.iter();
+        let ids_len: usize = ids.map(|id| 1 + variable_int_len(id.get() as usize)).sum();
+        let properties_len = alias_len + expiry_len + ids_len + tail.len();
+        let body_len = fixed_len + topic_len + variable_int_len(properties_len) + properties_len;
+        (body_len, properties_len)
+    }
+
+    /// Topic, property tail and payload; always there in a message that was made here.
+    fn parts(&self) -> Option<(&[u8], &[u8], &[u8])> {
+        let topic_len = usize::from(u16::from_le_bytes(self.field(TOPIC_LEN)));
+        let tail_len = u32::from_le_bytes(self.field(TAIL_LEN)) as usize;
+        let (topic, rest) = self.bytes.get(HEADER_LEN..)?.split_at_checked(topic_len)?;
+        let (tail, payload) = rest.split_at_checked(tail_len)?;
+        Some((topic, tail, payload))
+    }
+
+    /// A field of the header.
+    fn field<const N: usize>(&self, at: usize) -> [u8; N] {
+        let field = self.bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+        field.copied().unwrap_or([0; N])
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Message {}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id())
+            .field("stamp", &self.stamp())
+            .field("topic", &self.topic())
+            .field("expiry_seconds", &self.expiry_seconds())
+            .field("properties", &self.properties())
+            .field("payload", &Hidden(self.payload().len()))
+            .finish()
+    }
+}
+
+/// Writes header and topic; the length of the tail is filled in by [`finish`].
+fn begin(id: u64, stamp: u64, expiry: Option<u32>, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
+    let topic = topic.as_str().as_bytes();
+    let topic_len = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+    debug_assert_eq!(
+        usize::from(topic_len),
+        topic.len(),
+        "a topic name fits its length"
+    );
+    scratch.clear();
+    scratch.extend_from_slice(&id.to_le_bytes());
+    scratch.extend_from_slice(&stamp.to_le_bytes());
+    scratch.extend_from_slice(&expiry.unwrap_or(0).to_le_bytes());
+    scratch.extend_from_slice(&[0; 4]);
+    scratch.extend_from_slice(&topic_len.to_le_bytes());
+    scratch.push(u8::from(expiry.is_some()));
+    scratch.extend_from_slice(topic);
+}
+
+fn finish(topic: TopicNameRef<'_>, payload: &[u8], scratch: &mut Vec<u8>) -> Message {
+    let tail_len = scratch.len() - HEADER_LEN - topic.as_str().len();
+    let tail_len = u32::try_from(tail_len).unwrap_or(u32::MAX);
+    if let Some(field) = scratch.get_mut(TAIL_LEN..TAIL_LEN + 4) {
+        field.copy_from_slice(&tail_len.to_le_bytes());
+    }
+    scratch.extend_from_slice(payload);
+    Message {
+        bytes: Shared::from(scratch.as_slice()),
+    }
+}

@@ -1,0 +1,626 @@
+//! PUBLISH: the packet that everything else is for.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use paloma_topic::{TopicError, TopicLimits, TopicName, TopicNameRef};
+
+use crate::decoder::{Context, Role};
+use crate::encode::{
+    Body, Keep, PropertyBlock, flag_property, optional_text, property_block, text_property,
+    u32_property,
+};
+use crate::properties::{
+    RawProperties, RawProperty, UserPropertyBudget, block, flag, id, not_allowed, properties_of,
+};
+use crate::read::{self, Parsed, broken};
+use crate::secret::Hidden;
+use crate::subscribe::subscription_id;
+use crate::write::Sink;
+use crate::{
+    DecodeError, DecodeLimits, EncodeError, PacketId, ProtocolVersion, Qos, SubscriptionId,
+    TopicAlias, UserProperties, UserPropertyIter,
+};
+
+const RETAIN: u8 = 0x01;
+const DUP: u8 = 0x08;
+
+/// The QoS of a PUBLISH with what belongs to it: identifier and DUP exist above QoS 0 only.
+/// [MQTT-2.2.1-2] [MQTT-3.3.1-2]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// QoS 0.
+    AtMostOnce,
+    /// QoS 1.
+    AtLeastOnce {
+        /// Repeated by the PUBACK.
+        id: PacketId,
+        /// Whether this may be a resend. [MQTT-3.3.1-1]
+        dup: bool,
+    },
+    /// QoS 2.
+    ExactlyOnce {
+        /// Repeated by PUBREC, PUBREL and PUBCOMP.
+        id: PacketId,
+        /// Whether this may be a resend. [MQTT-3.3.1-1]
+        dup: bool,
+    },
+}
+
+impl Delivery {
+    /// The QoS.
+    pub const fn qos(self) -> Qos {
+        match self {
+            Self::AtMostOnce => Qos::AtMostOnce,
+            Self::AtLeastOnce { .. } => Qos::AtLeastOnce,
+            Self::ExactlyOnce { .. } => Qos::ExactlyOnce,
+        }
+    }
+
+    /// The identifier, above QoS 0.
+    pub const fn id(self) -> Option<PacketId> {
+        match self {
+            Self::AtMostOnce => None,
+            Self::AtLeastOnce { id, .. } | Self::ExactlyOnce { id, .. } => Some(id),
+        }
+    }
+
+    /// Whether this may be a resend.
+    pub const fn is_dup(self) -> bool {
+        match self {
+            Self::AtMostOnce => false,
+            Self::AtLeastOnce { dup, .. } | Self::ExactlyOnce { dup, .. } => dup,
+        }
+    }
+
+    /// The first byte of a PUBLISH.
+    pub(crate) const fn first_byte(self, retain: bool) -> u8 {
+        let dup = if self.is_dup() { DUP } else { 0 };
+        0x30 | dup | self.qos().bits() << 1 | retain as u8
+    }
+}
+
+/// How a PUBLISH names its topic: `T` is a [`TopicName`] or a [`TopicNameRef`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublishTopic<T> {
+    /// By name.
+    Name(T),
+    /// By an alias that an earlier PUBLISH of the connection defined.
+    Alias(TopicAlias),
+    /// By name, which the alias stands for from this packet on.
+    Define {
+        /// The topic.
+        name: T,
+        /// What stands for it.
+        alias: TopicAlias,
+    },
+}
+
+impl<T> PublishTopic<T> {
+    /// The name, if the packet has it.
+    pub const fn name(&self) -> Option<&T> {
+        match self {
+            Self::Name(name) | Self::Define { name, .. } => Some(name),
+            Self::Alias(_) => None,
+        }
+    }
+
+    /// The alias, if the packet has one.
+    pub const fn alias(&self) -> Option<TopicAlias> {
+        match self {
+            Self::Name(_) => None,
+            Self::Alias(alias) | Self::Define { alias, .. } => Some(*alias),
+        }
+    }
+
+    fn map<U>(self, convert: impl FnOnce(T) -> U) -> PublishTopic<U> {
+        match self {
+            Self::Name(name) => PublishTopic::Name(convert(name)),
+            Self::Alias(alias) => PublishTopic::Alias(alias),
+            Self::Define { name, alias } => PublishTopic::Define {
+                name: convert(name),
+                alias,
+            },
+        }
+    }
+}
+
+/// What a payload holds. [MQTT-3.3.2-4]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PayloadFormat {
+    /// Unspecified bytes.
+    #[default]
+    Bytes,
+    /// UTF-8 text, as its publisher says; the codec does not look.
+    Utf8,
+}
+
+/// A PUBLISH that borrows from the bytes it was decoded from.
+#[derive(Clone, Copy)]
+pub struct PublishRef<'a> {
+    /// QoS, identifier and DUP.
+    pub delivery: Delivery,
+    /// Whether the message is, or was, retained. [MQTT-3.3.1-5]
+    pub retain: bool,
+    /// The topic. [MQTT-3.3.2-1]
+    pub topic: PublishTopic<TopicNameRef<'a>>,
+    /// The properties apart from the alias; empty before 5.0.
+    pub properties: PropertiesRef<'a>,
+    /// The message.
+    pub payload: &'a [u8],
+}
+
+impl PublishRef<'_> {
+    /// Copies what is borrowed, so that the packet may outlive its buffer.
+    pub fn into_owned(self) -> Publish {
+        self.into_owned_with(Bytes::copy_from_slice(self.payload))
+    }
+
+    pub(crate) fn into_owned_with(self, payload: Bytes) -> Publish {
+        Publish {
+            delivery: self.delivery,
+            retain: self.retain,
+            topic: self.topic.map(TopicNameRef::to_owned),
+            properties: self.properties.into_owned(),
+            payload,
+        }
+    }
+}
+
+impl fmt::Debug for PublishRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishRef")
+            .field("delivery", &self.delivery)
+            .field("retain", &self.retain)
+            .field("topic", &self.topic)
+            .field("properties", &self.properties)
+            .field("payload", &Hidden(self.payload.len()))
+            .finish()
+    }
+}
+
+/// The validated properties of a PUBLISH, as they stand on the wire.
+///
+/// Each accessor walks the block, which is short; keep what is needed more than once.
+#[derive(Clone, Copy, Default)]
+pub struct PropertiesRef<'a> {
+    block: &'a [u8],
+}
+
+impl<'a> PropertiesRef<'a> {
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// What the payload holds. [MQTT-3.3.2-4]
+    pub fn payload_format(self) -> PayloadFormat {
+        match self
+            .find(id::PAYLOAD_FORMAT_INDICATOR)
+            .map(|property| property.value)
+        {
+            Some([1]) => PayloadFormat::Utf8,
+            Some(_) | None => PayloadFormat::Bytes,
+        }
+    }
+
+    /// Lifetime of the message in seconds. [MQTT-3.3.2-6]
+    pub fn message_expiry_seconds(self) -> Option<u32> {
+        self.find(id::MESSAGE_EXPIRY_INTERVAL)?.u32()
+    }
+
+    /// Describes the payload. [MQTT-3.3.2-19]
+    pub fn content_type(self) -> Option<&'a str> {
+        self.find(id::CONTENT_TYPE)?.text()
+    }
+
+    /// Where an answer is expected. [MQTT-3.3.2-13] [MQTT-3.3.2-14]
+    pub fn response_topic(self) -> Option<TopicNameRef<'a>> {
+        TopicNameRef::new(self.find(id::RESPONSE_TOPIC)?.text()?).ok()
+    }
+
+    /// Identifies the request that an answer belongs to. [MQTT-3.3.2-16]
+    pub fn correlation_data(self) -> Option<&'a [u8]> {
+        self.find(id::CORRELATION_DATA)?.binary()
+    }
+
+    /// The subscriptions that the message matched; from servers only. [MQTT-3.3.4-3] [MQTT-3.3.4-6]
+    pub const fn subscription_ids(self) -> SubscriptionIds<'a> {
+        SubscriptionIds {
+            rest: RawProperties::new(self.block),
+        }
+    }
+
+    /// The user properties in order. [MQTT-3.3.2-18]
+    pub const fn user_properties(self) -> UserPropertyIter<'a> {
+        UserPropertyIter::over(self.block)
+    }
+
+    /// Copies the properties out of the block.
+    pub fn into_owned(self) -> PublishProperties {
+        let mut user_properties = UserProperties::new();
+        for property in self
+            .iter()
+            .filter(|property| property.id == id::USER_PROPERTY)
+        {
+            user_properties.push_pair(property.value, 0);
+        }
+        PublishProperties {
+            payload_format: self.payload_format(),
+            message_expiry_seconds: self.message_expiry_seconds(),
+            content_type: self.content_type().map(ByteString::from),
+            response_topic: self.response_topic().map(TopicNameRef::to_owned),
+            correlation_data: self.correlation_data().map(Bytes::copy_from_slice),
+            subscription_ids: self.subscription_ids().collect(),
+            user_properties,
+        }
+    }
+
+    /// The properties in order, the alias among them.
+    pub(crate) const fn iter(self) -> RawProperties<'a> {
+        RawProperties::new(self.block)
+    }
+
+    /// Over a block that is valid because a decoder or an encoder of this crate made it.
+    pub(crate) const fn over(block: &'a [u8]) -> Self {
+        Self { block }
+    }
+
+    fn find(self, id: u8) -> Option<RawProperty<'a>> {
+        self.iter().find(|property| property.id == id)
+    }
+}
+
+impl fmt::Debug for PropertiesRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PropertiesRef")
+            .field("payload_format", &self.payload_format())
+            .field("message_expiry_seconds", &self.message_expiry_seconds())
+            .field("content_type", &self.content_type())
+            .field("response_topic", &self.response_topic())
+            .field("correlation_data", &self.correlation_data())
+            .field("subscription_ids", &self.subscription_ids())
+            .field("user_properties", &self.user_properties())
+            .finish()
+    }
+}
+
+/// Walks the subscription identifiers of a PUBLISH in order.
+#[derive(Clone)]
+pub struct SubscriptionIds<'a> {
+    rest: RawProperties<'a>,
+}
+
+impl Iterator for SubscriptionIds<'_> {
+    type Item = SubscriptionId;
+
+    fn next(&mut self) -> Option<SubscriptionId> {
+        let property = self
+            .rest
+            .find(|property| property.id == id::SUBSCRIPTION_IDENTIFIER)?;
+        Some(subscription_id(property.value).ok()?.1)
+    }
+}
+
+impl fmt::Debug for SubscriptionIds<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+/// A PUBLISH that owns what it holds.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// QoS, identifier and DUP.
+    pub delivery: Delivery,
+    /// Whether the message is, or was, retained. [MQTT-3.3.1-5]
+    pub retain: bool,
+    /// The topic. [MQTT-3.3.2-1]
+    pub topic: PublishTopic<TopicName>,
+    /// The properties apart from the alias; not written before 5.0.
+    pub properties: PublishProperties,
+    /// The message.
+    pub payload: Bytes,
+}
+
+impl Publish {
+    /// A QoS 0 message, not retained, without properties.
+    pub fn new(topic: TopicName, payload: Bytes) -> Self {
+        Self {
+            delivery: Delivery::AtMostOnce,
+            retain: false,
+            topic: PublishTopic::Name(topic),
+            properties: PublishProperties::default(),
+            payload,
+        }
+    }
+}
+
+impl fmt::Debug for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publish")
+            .field("delivery", &self.delivery)
+            .field("retain", &self.retain)
+            .field("topic", &self.topic)
+            .field("properties", &self.properties)
+            .field("payload", &Hidden(self.payload.len()))
+            .finish()
+    }
+}
+
+/// The properties of a PUBLISH apart from the alias, which is part of [`PublishTopic`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishProperties {
+    /// What the payload holds. [MQTT-3.3.2-4]
+    pub payload_format: PayloadFormat,
+    /// Lifetime of the message in seconds. [MQTT-3.3.2-6]
+    pub message_expiry_seconds: Option<u32>,
+    /// Describes the payload. [MQTT-3.3.2-20]
+    pub content_type: Option<ByteString>,
+    /// Where an answer is expected. [MQTT-3.3.2-15]
+    pub response_topic: Option<TopicName>,
+    /// Identifies the request that an answer belongs to. [MQTT-3.3.2-16]
+    pub correlation_data: Option<Bytes>,
+    /// The subscriptions that the message matched; from servers only. [MQTT-3.3.4-4] [MQTT-3.3.4-6]
+    pub subscription_ids: Vec<SubscriptionId>,
+    /// User properties, in order. [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+    pub user_properties: UserProperties,
+}
+
+/// Reads a PUBLISH of valid or invalid `flags`. The payload is what is left, so nothing ever is.
+#[inline]
+pub(crate) fn publish<'a>(
+    flags: u8,
+    input: &'a [u8],
+    context: &Context<'_>,
+) -> Result<PublishRef<'a>, nom::Err<read::Rule>> {
+    let (rest, topic) = read::binary(input)?;
+    let (rest, delivery) = delivery(flags, rest)?;
+    let (payload, alias, properties) = if context.version.is_v5() {
+        let (payload, (alias, properties)) = properties(rest, context)?;
+        (payload, alias, properties)
+    } else {
+        (rest, None, PropertiesRef::default())
+    };
+    let topic = match alias {
+        Some(alias) if topic.is_empty() => PublishTopic::Alias(alias),
+        Some(alias) => PublishTopic::Define {
+            name: name(topic, &context.limits.topic)?,
+            alias,
+        },
+        None => PublishTopic::Name(name(topic, &context.limits.topic)?),
+    };
+    Ok(PublishRef {
+        delivery,
+        retain: flags & RETAIN != 0,
+        topic,
+        properties,
+        payload,
+    })
+}
+
+#[inline]
+fn delivery(flags: u8, input: &[u8]) -> Parsed<'_, Delivery> {
+    let dup = flags & DUP != 0;
+    match flags >> 1 & 0x03 {
+        0 if dup => Err(broken(DecodeError::DupWithoutQos)),
+        0 => Ok((input, Delivery::AtMostOnce)),
+        1 => {
+            let (rest, id) = read::packet_id(input)?;
+            Ok((rest, Delivery::AtLeastOnce { id, dup }))
+        }
+        2 => {
+            let (rest, id) = read::packet_id(input)?;
+            Ok((rest, Delivery::ExactlyOnce { id, dup }))
+        }
+        _ => Err(broken(DecodeError::QosThree)),
+    }
+}
+
+type AliasAndProperties<'a> = (Option<TopicAlias>, PropertiesRef<'a>);
+
+#[inline]
+fn properties<'a>(input: &'a [u8], context: &Context<'_>) -> Parsed<'a, AliasAndProperties<'a>> {
+    if let [0, rest @ ..] = input {
+        return Ok((rest, (None, PropertiesRef::default())));
+    }
+    some_properties(input, context.limits, context.role)
+}
+
+fn some_properties<'a>(
+    input: &'a [u8],
+    limits: &DecodeLimits,
+    role: Role,
+) -> Parsed<'a, AliasAndProperties<'a>> {
+    let mut alias = None;
+    let mut budget = UserPropertyBudget::new(limits);
+    let repeatable = &[id::USER_PROPERTY, id::SUBSCRIPTION_IDENTIFIER];
+    let (rest, block) = block(input, repeatable, |id, value| match id {
+        id::PAYLOAD_FORMAT_INDICATOR => skip(flag(value)?),
+        id::MESSAGE_EXPIRY_INTERVAL => skip(read::u32(value)?),
+        id::TOPIC_ALIAS => {
+            let (rest, value) = read::u16(value)?;
+            alias = Some(TopicAlias::new(value).ok_or(broken(DecodeError::TopicAliasZero))?);
+            Ok((rest, ()))
+        }
+        id::RESPONSE_TOPIC => skip(topic_name(value, &limits.topic)?),
+        id::CORRELATION_DATA => skip(read::binary(value)?),
+        id::USER_PROPERTY => budget.read(value),
+        id::SUBSCRIPTION_IDENTIFIER => {
+            let parsed = subscription_id(value)?;
+            match role {
+                Role::Server => Err(broken(DecodeError::SubscriptionIdFromClient)),
+                Role::Client => skip(parsed),
+            }
+        }
+        id::CONTENT_TYPE => skip(read::text(value)?),
+        _ => not_allowed(id),
+    })?;
+    Ok((rest, (alias, PropertiesRef { block })))
+}
+
+const fn skip<T: Copy>((rest, _): (&[u8], T)) -> Parsed<'_, ()> {
+    Ok((rest, ()))
+}
+
+/// A Payload Format Indicator.
+pub(crate) fn payload_format(input: &[u8]) -> Parsed<'_, PayloadFormat> {
+    let (rest, is_text) = flag(input)?;
+    Ok((
+        rest,
+        if is_text {
+            PayloadFormat::Utf8
+        } else {
+            PayloadFormat::Bytes
+        },
+    ))
+}
+
+/// A topic name behind its length. [MQTT-3.3.2-2] [MQTT-3.3.2-14]
+pub(crate) fn topic_name<'a>(
+    input: &'a [u8],
+    limits: &TopicLimits,
+) -> Parsed<'a, TopicNameRef<'a>> {
+    let (rest, bytes) = read::binary(input)?;
+    Ok((rest, name(bytes, limits)?))
+}
+
+#[inline]
+fn name<'a>(
+    bytes: &'a [u8],
+    limits: &TopicLimits,
+) -> Result<TopicNameRef<'a>, nom::Err<read::Rule>> {
+    let text = read::utf8(bytes).map_err(broken)?;
+    TopicNameRef::with_limits(text, limits).map_err(|error| broken(name_rule(error)))
+}
+
+#[cold]
+fn name_rule(error: TopicError) -> DecodeError {
+    match error {
+        TopicError::Empty => DecodeError::TopicEmpty,
+        TopicError::Null => DecodeError::Utf8Null,
+        TopicError::BytesMax | TopicError::LevelsMax => DecodeError::TopicTooLarge,
+        TopicError::TooLong
+        | TopicError::WildcardInName
+        | TopicError::MultiLevelNotAlone
+        | TopicError::MultiLevelNotLast
+        | TopicError::SingleLevelNotAlone
+        | TopicError::ShareNameEmpty
+        | TopicError::ShareNameWildcard
+        | TopicError::ShareNameSeparator
+        | TopicError::ShareFilterMissing => DecodeError::TopicWildcard,
+    }
+}
+
+impl Body for Publish {
+    fn first_byte(&self) -> u8 {
+        self.delivery.first_byte(self.retain)
+    }
+
+    fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink) {
+        let name = self.topic.name().map(TopicName::borrowed);
+        write_head(name, self.delivery, version, sink);
+        if version.is_v5() {
+            property_block(self, keep, sink);
+        }
+        sink.raw(&self.payload);
+    }
+}
+
+impl PropertyBlock for Publish {
+    fn write_properties(&self, _: Keep, sink: &mut impl Sink) {
+        write_alias(self.topic.alias(), sink);
+        let properties = &self.properties;
+        u32_property(
+            id::MESSAGE_EXPIRY_INTERVAL,
+            properties.message_expiry_seconds,
+            sink,
+        );
+        for id in &properties.subscription_ids {
+            sink.byte(id::SUBSCRIPTION_IDENTIFIER);
+            sink.variable_int(id.get() as usize);
+        }
+        write_forwarded(properties, sink);
+    }
+}
+
+impl Body for PublishRef<'_> {
+    fn first_byte(&self) -> u8 {
+        self.delivery.first_byte(self.retain)
+    }
+
+    fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink) {
+        write_head(self.topic.name().copied(), self.delivery, version, sink);
+        if version.is_v5() {
+            property_block(self, keep, sink);
+        }
+        sink.raw(self.payload);
+    }
+}
+
+impl PropertyBlock for PublishRef<'_> {
+    fn write_properties(&self, _: Keep, sink: &mut impl Sink) {
+        write_alias(self.topic.alias(), sink);
+        for property in self.properties.iter() {
+            let is_default = property.whole == [id::PAYLOAD_FORMAT_INDICATOR, 0];
+            if property.id != id::TOPIC_ALIAS && !is_default {
+                sink.raw(property.whole);
+            }
+        }
+    }
+}
+
+/// Writes topic and identifier. An alias alone says nothing before 5.0.
+fn write_head(
+    name: Option<TopicNameRef<'_>>,
+    delivery: Delivery,
+    version: ProtocolVersion,
+    sink: &mut impl Sink,
+) {
+    if name.is_none() && !version.is_v5() {
+        sink.refuse(EncodeError::NotInVersion);
+    }
+    sink.text(name.map_or("", TopicNameRef::as_str));
+    if let Some(id) = delivery.id() {
+        sink.u16(id.get());
+    }
+}
+
+fn write_alias(alias: Option<TopicAlias>, sink: &mut impl Sink) {
+    if let Some(alias) = alias {
+        sink.byte(id::TOPIC_ALIAS);
+        sink.u16(alias.get());
+    }
+}
+
+/// Writes the properties that a message keeps on its way through a server. [MQTT-3.3.2-4] [MQTT-3.3.2-15]
+/// [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
+pub(crate) fn write_forwarded(properties: &PublishProperties, sink: &mut impl Sink) {
+    let is_text = properties.payload_format == PayloadFormat::Utf8;
+    flag_property(id::PAYLOAD_FORMAT_INDICATOR, is_text, false, sink);
+    optional_text(id::CONTENT_TYPE, properties.content_type.as_ref(), sink);
+    if let Some(topic) = &properties.response_topic {
+        text_property(id::RESPONSE_TOPIC, topic.as_str(), sink);
+    }
+    if let Some(data) = &properties.correlation_data {
+        sink.byte(id::CORRELATION_DATA);
+        sink.binary(data);
+    }
+    sink.raw(properties.user_properties.encoded());
+}
+
+/// Checks that a block without its length holds forwarded properties and nothing else.
+pub(crate) fn check_forwarded(tail: &[u8]) -> Result<(), DecodeError> {
+    let mut budget = UserPropertyBudget::new(&DecodeLimits::UNLIMITED);
+    properties_of(tail, &[id::USER_PROPERTY], |id, value| match id {
+        id::PAYLOAD_FORMAT_INDICATOR => skip(flag(value)?),
+        id::RESPONSE_TOPIC => skip(topic_name(value, &TopicLimits::STANDARD)?),
+        id::CORRELATION_DATA => skip(read::binary(value)?),
+        id::CONTENT_TYPE => skip(read::text(value)?),
+        id::USER_PROPERTY => budget.read(value),
+        _ => not_allowed(id),
+    })
+    .map_err(read::rule)
+}
