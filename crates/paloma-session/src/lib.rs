@@ -1,1 +1,43 @@
 //! The MQTT session protocol of one connection, both roles, without I/O.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod client;
+pub mod server;
+
+mod alias;
+mod answers;
+mod connection;
+mod event;
+mod gate;
+mod id_sets;
+mod inbound;
+mod keep_alive;
+mod outbound;
+mod outgoing;
+mod queue;
+mod received;
+mod session;
+mod terms;
+mod time;
+mod transmit;
+mod violation;
+mod window;
+
+pub use connection::{Closed, Connection, RequestError, WillFate};
+pub use event::{Event, Inbound, InboundTopic, Receipt};
+pub use gate::{Gate, LogSeq};
+pub use keep_alive::{KeepAlive, Timeout, TimeoutReason};
+pub use outbound::Outbound;
+pub use queue::{Pushed, Queue, QueueLimits, WhenFull};
+pub use received::ReceivedIds;
+pub use session::{Leftover, Session, SubscriptionIdList};
+pub use terms::{Options, Role, Terms};
+pub use time::{Monotonic, Now, Wall};
+pub use transmit::{DropCause, Dropped, Sent, Transmit, TransmitStatus};
+pub use violation::Violation;
+pub use window::{Flight, SendWindow};

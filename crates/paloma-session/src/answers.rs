@@ -1,0 +1,161 @@
+//! The one queue of answers of a connection: first in, first out, each with the commit it waits for.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use paloma_codec::{AckKind, Encode, EncodeError, PacketId, ProtocolVersion};
+
+use crate::gate::{Gate, LogSeq};
+
+/// Room that an idle queue may keep: entries, and bytes of packets.
+const IDLE_ENTRIES_MAX: usize = 4;
+const IDLE_BYTES_MAX: usize = 16;
+
+/// Answers that wait to be written. None overtakes an earlier one [MQTT-4.6.0-2], whatever their gates.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    fifo: VecDeque<Answer>,
+    /// Encoded packets of the entries that have one, in order.
+    packets: Vec<u8>,
+    /// Where the first of them begins.
+    packets_from: usize,
+    /// Length of a last packet behind all of them.
+    farewell_len: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    gate: LogSeq,
+    body: Body,
+}
+
+/// What an answer consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// One of the four acknowledgements, written when its turn comes.
+    Ack(Ack),
+    /// A packet of this many bytes that is encoded already.
+    Packet(u32),
+    /// The same, and the connection is open from there on.
+    ConnAck(u32),
+}
+
+/// One of the four acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) kind: AckKind,
+    pub(crate) id: PacketId,
+    /// Whether it makes room in the peer's send quota. [MQTT-4.9.0-2]
+    pub(crate) frees: bool,
+}
+
+impl Answers {
+    pub(crate) fn len(&self) -> usize {
+        self.fifo.len()
+    }
+
+    pub(crate) fn push_ack(&mut self, ack: Ack, gate: Gate) {
+        self.fifo.push_back(Answer {
+            gate: gate.seq(),
+            body: Body::Ack(ack),
+        });
+    }
+
+    /// Encodes a packet of at most `packet_bytes_max` bytes as the last answer.
+    pub(crate) fn push_packet(
+        &mut self,
+        packet: &impl Encode,
+        (version, packet_bytes_max): (ProtocolVersion, u32),
+        gate: Gate,
+        body: impl FnOnce(u32) -> Body,
+    ) -> Result<(), EncodeError> {
+        let len = self.encode(packet, version, packet_bytes_max)?;
+        self.fifo.push_back(Answer {
+            gate: gate.seq(),
+            body: body(len),
+        });
+        Ok(())
+    }
+
+    /// The first answer, if it may leave.
+    pub(crate) fn ready(&self, committed: LogSeq) -> Option<Body> {
+        self.fifo
+            .front()
+            .filter(|answer| answer.gate <= committed)
+            .map(|answer| answer.body)
+    }
+
+    /// Removes the first answer; a packet's bytes go to `out`.
+    pub(crate) fn pop(&mut self, out: &mut Vec<u8>) {
+        let Some(answer) = self.fifo.pop_front() else {
+            return;
+        };
+        if let Body::Packet(len) | Body::ConnAck(len) = answer.body {
+            let to = self.packets_from.saturating_add(len as usize);
+            out.extend_from_slice(self.packets.get(self.packets_from..to).unwrap_or(&[]));
+            self.packets_from = to;
+            self.tidy();
+        }
+    }
+
+    /// Encodes the last packet of the connection. It has no place in the queue: it leaves when the queue is left behind.
+    pub(crate) fn set_farewell(
+        &mut self,
+        packet: &impl Encode,
+        (version, packet_bytes_max): (ProtocolVersion, u32),
+    ) -> Result<(), EncodeError> {
+        self.farewell_len = self.encode(packet, version, packet_bytes_max)?;
+        Ok(())
+    }
+
+    /// Drops what waits, and moves the last packet to `out`, if there is one.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        let from = self
+            .packets
+            .len()
+            .saturating_sub(self.farewell_len as usize);
+        out.extend_from_slice(self.packets.get(from..).unwrap_or(&[]));
+        self.clear();
+    }
+
+    /// Drops all answers.
+    pub(crate) fn clear(&mut self) {
+        self.fifo.clear();
+        self.packets.clear();
+        self.packets_from = 0;
+        self.farewell_len = 0;
+    }
+
+    /// Gives back memory that an idle connection does not need.
+    pub(crate) fn compact(&mut self) {
+        if self.fifo.capacity() > IDLE_ENTRIES_MAX {
+            self.fifo.shrink_to_fit();
+        }
+        if self.packets.capacity() > IDLE_BYTES_MAX {
+            self.packets.shrink_to_fit();
+        }
+    }
+
+    fn encode(
+        &mut self,
+        packet: &impl Encode,
+        version: ProtocolVersion,
+        packet_bytes_max: u32,
+    ) -> Result<u32, EncodeError> {
+        let from = self.packets.len();
+        packet.encode_within(version, packet_bytes_max, &mut self.packets)?;
+        let len = self.packets.len().saturating_sub(from);
+        u32::try_from(len).map_err(|_| EncodeError::PacketTooLarge)
+    }
+
+    /// Moves packets to the front once most of the bytes are written.
+    fn tidy(&mut self) {
+        if self.packets_from >= self.packets.len() {
+            self.packets.clear();
+            self.packets_from = 0;
+        } else if self.packets_from > self.packets.len() / 2 {
+            self.packets.drain(..self.packets_from);
+            self.packets_from = 0;
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What a connection writes, and in which order.
+
+use paloma_codec::{
+    AckKind, Delivery, Head, PacketId, ProtocolVersion, PubRelReason, Qos, SubscriptionId,
+    TopicForm, encode_ack,
+};
+
+use crate::alias::Choice;
+use crate::answers::{Ack, Body};
+use crate::connection::{Connection, Phase};
+use crate::gate::LogSeq;
+use crate::outbound::Outbound;
+use crate::session::Session;
+use crate::terms::Role;
+use crate::time::{Now, Wall};
+use crate::transmit::{DropCause, Transmit, TransmitStatus};
+use crate::window::Flight;
+
+const PINGREQ: [u8; 2] = [0xC0, 0];
+const PINGRESP: [u8; 2] = [0xD0, 0];
+
+impl Connection {
+    /// Writes what may leave, until the budget of `out` is used up.
+    ///
+    /// Order: answers and requests, first in first out, up to the first whose commit is later than `committed`, the
+    /// CONNACK before anything else; pings, which wait for nothing; after a resume, what was in flight, in its order
+    /// [MQTT-4.4.0-1] [MQTT-4.6.0-1]; then the queue, as far as the peer's window goes. Only PUBLISHes wait for the window
+    /// [MQTT-3.3.4-10]. A replay waits for no commit but the CONNACK's, whose gate has to cover what the session
+    /// saw last.
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        committed: LogSeq,
+        session: &mut Session,
+        out: &mut Transmit,
+    ) -> TransmitStatus {
+        let before = out.len();
+        let status = self.transmit(now, committed, session, out);
+        if out.len() > before {
+            self.keep_alive.sent(now.monotonic);
+        }
+        status
+    }
+
+    fn transmit(
+        &mut self,
+        now: Now,
+        committed: LogSeq,
+        session: &mut Session,
+        out: &mut Transmit,
+    ) -> TransmitStatus {
+        if self.phase == Phase::Closed {
+            return TransmitStatus::Close;
+        }
+        self.write_answers(committed, out);
+        match self.phase {
+            Phase::Opening => return TransmitStatus::Drained,
+            Phase::Closing if out.is_full() => return TransmitStatus::Full,
+            Phase::Closing | Phase::Closed => {
+                self.answers.finish(out.out());
+                self.phase = Phase::Closed;
+                return TransmitStatus::Close;
+            }
+            Phase::Open => {}
+        }
+        self.write_pings(out);
+        self.write_replay(now, session, out);
+        if self.replay.is_none() {
+            self.write_queue(now, session, out);
+        }
+        if out.is_full() {
+            TransmitStatus::Full
+        } else {
+            TransmitStatus::Drained
+        }
+    }
+
+    fn write_answers(&mut self, committed: LogSeq, out: &mut Transmit) {
+        while !out.is_full()
+            && let Some(body) = self.answers.ready(committed)
+        {
+            self.answers.pop(out.out());
+            match body {
+                Body::Ack(ack) => self.write_ack(ack, out),
+                Body::Packet(_) => {}
+                Body::ConnAck(_) => self.phase = Phase::Open,
+            }
+        }
+    }
+
+    fn write_ack(&mut self, ack: Ack, out: &mut Transmit) {
+        // A peer that takes no packet this small gets none. [MQTT-3.1.2-25]
+        if self.theirs.packet_bytes_max >= ack_len(ack.kind, self.version) {
+            encode_ack(ack.kind, ack.id, self.version, out.out());
+        }
+        if ack.frees {
+            self.open_inbound = self.open_inbound.saturating_sub(1);
+        }
+    }
+
+    fn write_pings(&mut self, out: &mut Transmit) {
+        let ping = match self.role {
+            Role::Client => PINGREQ,
+            Role::Server => PINGRESP,
+        };
+        while self.pings > 0 && !out.is_full() {
+            self.pings -= 1;
+            if self.theirs.packet_bytes_max >= 2 {
+                out.out().extend_from_slice(&ping);
+            }
+        }
+    }
+
+    /// Sends again what an earlier connection left in flight: PUBLISHes with DUP, PUBRELs as they were. [MQTT-3.3.1-1]
+    fn write_replay(&mut self, now: Now, session: &mut Session, out: &mut Transmit) {
+        while !out.is_full()
+            && let Some(id) = self.replay
+        {
+            let next = session.window.after(id);
+            if !session.window.is_on_this_connection(id) && !self.send_again(now, session, id, out)
+            {
+                return;
+            }
+            self.replay = next;
+        }
+    }
+
+    /// Whether the replay may go on: `false` if the window is full.
+    fn send_again(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        id: PacketId,
+        out: &mut Transmit,
+    ) -> bool {
+        match session.window.get(id) {
+            Some(Flight::Publish(outbound)) => {
+                if self.unacknowledged >= self.send_quota() {
+                    return false;
+                }
+                let ids = session.subscription_ids(outbound);
+                let delivery = delivery_of(outbound.qos(), id, true);
+                if let Err(cause) = self.put_publish(now, outbound, ids.as_slice(), delivery, out) {
+                    if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {
+                        out.drop_delivery(session.finish(outbound), cause);
+                    }
+                    return true;
+                }
+                out.count(delivery.qos(), true);
+            }
+            Some(Flight::Released { .. }) => {
+                let kind = AckKind::PubRel(PubRelReason::Success);
+                self.write_ack(
+                    Ack {
+                        kind,
+                        id,
+                        frees: false,
+                    },
+                    out,
+                );
+            }
+            Some(Flight::Subscribe { .. } | Flight::Unsubscribe { .. }) | None => return true,
+        }
+        session.window.mark_on_this_connection(id);
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
+        true
+    }
+
+    fn write_queue(&mut self, now: Now, session: &mut Session, out: &mut Transmit) {
+        while !out.is_full()
+            && let Some(front) = session.queue().front()
+        {
+            if !self.has_window_for(session, front.qos()) {
+                return;
+            }
+            let Some(outbound) = session.pop() else {
+                return;
+            };
+            if has_expired(&outbound, now.wall) {
+                out.drop_delivery(session.finish(outbound), DropCause::Expired);
+                continue;
+            }
+            match outbound.qos() {
+                Qos::AtMostOnce => self.send_once(now, session, outbound, out),
+                Qos::AtLeastOnce | Qos::ExactlyOnce => self.send_first(now, session, outbound, out),
+            }
+        }
+    }
+
+    fn send_once(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        outbound: Outbound,
+        out: &mut Transmit,
+    ) {
+        let ids = session.subscription_ids(&outbound);
+        let result = self.put_publish(now, &outbound, ids.as_slice(), Delivery::AtMostOnce, out);
+        let outbound = session.finish(outbound);
+        match result {
+            Ok(()) => out.count(Qos::AtMostOnce, false),
+            Err(cause) => out.drop_delivery(outbound, cause),
+        }
+    }
+
+    fn send_first(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        outbound: Outbound,
+        out: &mut Transmit,
+    ) {
+        let qos = outbound.qos();
+        let Ok(id) = session.window.begin(Flight::Publish(outbound)) else {
+            debug_assert!(false, "has_window_for said that an id is free");
+            return;
+        };
+        let delivery = delivery_of(qos, id, false);
+        let result = match session.window.get(id) {
+            Some(Flight::Publish(outbound)) => {
+                let ids = session.subscription_ids(outbound);
+                self.put_publish(now, outbound, ids.as_slice(), delivery, out)
+            }
+            Some(_) | None => return,
+        };
+        match result {
+            Ok(()) => {
+                self.unacknowledged = self.unacknowledged.saturating_add(1);
+                out.count(qos, false);
+            }
+            Err(cause) => {
+                if let Some(Flight::Publish(outbound)) = session.window.end(id) {
+                    out.drop_delivery(session.finish(outbound), cause);
+                }
+            }
+        }
+    }
+
+    /// Writes a PUBLISH if the peer takes it. An alias is registered only if it is written.
+    fn put_publish(
+        &mut self,
+        now: Now,
+        outbound: &Outbound,
+        ids: &[SubscriptionId],
+        delivery: Delivery,
+        out: &mut Transmit,
+    ) -> Result<(), DropCause> {
+        let theirs = &self.theirs;
+        if outbound.qos() > theirs.maximum_qos || (outbound.retain() && !theirs.retain_available) {
+            return Err(DropCause::NotSupported);
+        }
+        let message = outbound.message();
+        let head = Head {
+            delivery,
+            retain: outbound.retain(),
+            topic: TopicForm::Name,
+            expiry_seconds: remaining_seconds(outbound, now.wall),
+            // A client must not send them. [MQTT-3.3.4-6]
+            subscription_ids: match self.role {
+                Role::Client => &[],
+                Role::Server => ids,
+            },
+        };
+        let (packet_bytes_max, version) = (theirs.packet_bytes_max as usize, self.version);
+        let topic = message.topic_bytes();
+        for choice in [self.choose_alias(topic), Choice::Name] {
+            let topic_form = match choice {
+                Choice::Name => TopicForm::Name,
+                Choice::Define(alias) => TopicForm::Define(alias),
+                Choice::Alias(alias) => TopicForm::Alias(alias),
+            };
+            let head = Head {
+                topic: topic_form,
+                ..head
+            };
+            if message.packet_len(version, &head) <= packet_bytes_max {
+                message.encode_head(version, &head, out.out());
+                out.put_payload(message);
+                if choice != Choice::Name {
+                    self.rare_mut().outbound.sent(choice, topic);
+                }
+                return Ok(());
+            }
+        }
+        Err(DropCause::TooLarge)
+    }
+
+    fn choose_alias(&mut self, topic: &[u8]) -> Choice {
+        let maximum = self.theirs.alias_maximum.min(self.options.aliases_max);
+        if maximum == 0 {
+            return Choice::Name;
+        }
+        self.rare_mut().outbound.choose(topic, maximum)
+    }
+}
+
+/// Length of an acknowledgement: success goes without saying.
+const fn ack_len(kind: AckKind, version: ProtocolVersion) -> u32 {
+    let success = match kind {
+        AckKind::PubAck(reason) => reason.code() == 0,
+        AckKind::PubRec(reason) => reason.code() == 0,
+        AckKind::PubRel(reason) => reason.code() == 0,
+        AckKind::PubComp(reason) => reason.code() == 0,
+    };
+    if success || !version.is_v5() { 4 } else { 5 }
+}
+
+const fn delivery_of(qos: Qos, id: PacketId, dup: bool) -> Delivery {
+    match qos {
+        Qos::AtMostOnce => Delivery::AtMostOnce,
+        Qos::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
+        Qos::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
+    }
+}
+
+fn waited_millis(outbound: &Outbound, now: Wall) -> u64 {
+    now.millis_since(Wall::from_millis(outbound.message().stamp()))
+}
+
+fn has_expired(outbound: &Outbound, now: Wall) -> bool {
+    outbound
+        .message()
+        .expiry_seconds()
+        .is_some_and(|seconds| waited_millis(outbound, now) >= u64::from(seconds) * 1_000)
+}
+
+/// The expiry that is left to the receiver, in whole seconds, rounded up. [MQTT-3.3.2-6]
+fn remaining_seconds(outbound: &Outbound, now: Wall) -> Option<u32> {
+    let seconds = outbound.message().expiry_seconds()?;
+    let waited = u32::try_from(waited_millis(outbound, now) / 1_000).unwrap_or(u32::MAX);
+    Some(seconds.saturating_sub(waited))
+}

@@ -1,0 +1,253 @@
+//! Deliveries that wait for their receiver, bounded by count and bytes.
+
+use alloc::collections::VecDeque;
+
+use paloma_codec::Qos;
+
+use crate::outbound::Outbound;
+
+/// What one waiting delivery is charged beside its message's bytes.
+const ENTRY_BYTES: u64 = size_of::<Outbound>() as u64;
+
+/// Empty room that an idle queue may keep, in entries.
+const IDLE_ENTRIES_MAX: usize = 4;
+
+/// How much may wait, and what gives way when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Most deliveries. Default 1,000.
+    pub count_max: u32,
+    /// Most bytes: each delivery counts its whole message, though messages are shared, plus 24. Default 8 MiB.
+    pub bytes_max: u64,
+    /// Which delivery gives way once no QoS 0 delivery is left to. Default [`WhenFull::DropOldest`].
+    pub when_full: WhenFull,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self {
+            count_max: 1_000,
+            bytes_max: 8 * 1024 * 1024,
+            when_full: WhenFull::DropOldest,
+        }
+    }
+}
+
+/// Which delivery gives way when a queue without QoS 0 deliveries is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The one that waits longest.
+    #[default]
+    DropOldest,
+    /// The one that comes.
+    DropNewest,
+}
+
+/// What became of a pushed delivery.
+#[derive(Debug)]
+#[must_use]
+pub enum Pushed {
+    /// It waits.
+    Stored,
+    /// There is no room, and nothing that had to give way to it.
+    Full(Outbound),
+}
+
+/// A bounded first-in, first-out queue of deliveries.
+///
+/// When it is full, the oldest QoS 0 delivery gives way first, a QoS 0 delivery that comes gives way to any other, and
+/// after that [`WhenFull`] decides.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// A place whose delivery gave way is empty until it comes to the front, so that giving way costs no shifting.
+    places: VecDeque<Option<Outbound>>,
+    /// Full places.
+    count: u32,
+    /// Full places of QoS 0.
+    qos0: u32,
+    /// Places at the front that hold no QoS 0 delivery for certain.
+    qos0_from: usize,
+    bytes: u64,
+}
+
+impl Queue {
+    /// An empty queue, which owns nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            places: VecDeque::new(),
+            count: 0,
+            qos0: 0,
+            qos0_from: 0,
+            bytes: 0,
+        }
+    }
+
+    /// How many deliveries wait.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The bytes charged for what waits.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes of heap that the queue owns, messages not counted.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.places
+            .capacity()
+            .saturating_mul(size_of::<Option<Outbound>>())
+    }
+
+    /// Whether `outbound` fits without anything giving way.
+    #[must_use]
+    pub fn has_room_for(&self, outbound: &Outbound, limits: &QueueLimits) -> bool {
+        self.count < limits.count_max
+            && self.bytes.saturating_add(charge(outbound)) <= limits.bytes_max
+    }
+
+    /// Puts a delivery at the end. What gives way to it goes to `shed`, oldest first.
+    pub fn push(
+        &mut self,
+        outbound: Outbound,
+        limits: &QueueLimits,
+        mut shed: impl FnMut(Outbound),
+    ) -> Pushed {
+        if charge(&outbound) > limits.bytes_max || limits.count_max == 0 {
+            return Pushed::Full(outbound);
+        }
+        while !self.has_room_for(&outbound, limits) {
+            let victim = match (outbound.qos(), limits.when_full) {
+                _ if self.qos0 > 0 => self.take_oldest_qos0(),
+                (Qos::AtMostOnce, _) | (_, WhenFull::DropNewest) => None,
+                (_, WhenFull::DropOldest) => self.pop(),
+            };
+            let Some(victim) = victim else {
+                return Pushed::Full(outbound);
+            };
+            shed(victim);
+        }
+        self.store(outbound);
+        Pushed::Stored
+    }
+
+    /// The delivery that waits longest.
+    #[must_use]
+    pub fn front(&self) -> Option<&Outbound> {
+        // The front is never an empty place: `settle` sees to it.
+        self.places.front()?.as_ref()
+    }
+
+    /// Takes the delivery that waits longest.
+    pub fn pop(&mut self) -> Option<Outbound> {
+        let outbound = self.places.pop_front()??;
+        self.qos0_from = self.qos0_from.saturating_sub(1);
+        self.forget(&outbound);
+        self.settle();
+        Some(outbound)
+    }
+
+    /// Puts a delivery back to the front, beyond the limits if need be.
+    pub fn push_front(&mut self, outbound: Outbound) {
+        self.remember(&outbound);
+        self.qos0_from = match outbound.qos() {
+            Qos::AtMostOnce => 0,
+            Qos::AtLeastOnce | Qos::ExactlyOnce => self.qos0_from.saturating_add(1),
+        };
+        self.places.push_front(Some(outbound));
+    }
+
+    /// All that waits, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Outbound> {
+        self.places.iter().flatten()
+    }
+
+    /// Takes out whatever `take` says yes to, oldest first, and hands it to `sink`.
+    pub fn take_if(
+        &mut self,
+        mut take: impl FnMut(&Outbound) -> bool,
+        mut sink: impl FnMut(Outbound),
+    ) {
+        for index in 0..self.places.len() {
+            let Some(place) = self.places.get_mut(index) else {
+                break;
+            };
+            if place.as_ref().is_some_and(&mut take)
+                && let Some(outbound) = place.take()
+            {
+                self.forget(&outbound);
+                sink(outbound);
+            }
+        }
+        self.places.retain(Option::is_some);
+        self.qos0_from = 0;
+    }
+
+    /// Gives back memory that an idle session does not need.
+    pub fn compact(&mut self) {
+        if self.places.capacity() > IDLE_ENTRIES_MAX {
+            self.places.shrink_to_fit();
+        }
+    }
+
+    fn take_oldest_qos0(&mut self) -> Option<Outbound> {
+        while let Some(place) = self.places.get_mut(self.qos0_from) {
+            self.qos0_from += 1;
+            if place
+                .as_ref()
+                .is_some_and(|outbound| outbound.qos() == Qos::AtMostOnce)
+                && let Some(outbound) = place.take()
+            {
+                self.forget(&outbound);
+                self.settle();
+                return Some(outbound);
+            }
+        }
+        debug_assert!(false, "a QoS 0 delivery is counted, so one is found");
+        None
+    }
+
+    fn store(&mut self, outbound: Outbound) {
+        self.remember(&outbound);
+        self.places.push_back(Some(outbound));
+    }
+
+    fn remember(&mut self, outbound: &Outbound) {
+        self.count += 1;
+        self.qos0 += u32::from(outbound.qos() == Qos::AtMostOnce);
+        self.bytes = self.bytes.saturating_add(charge(outbound));
+    }
+
+    fn forget(&mut self, outbound: &Outbound) {
+        self.count -= 1;
+        self.qos0 -= u32::from(outbound.qos() == Qos::AtMostOnce);
+        self.bytes = self.bytes.saturating_sub(charge(outbound));
+    }
+
+    /// Drops empty places at the front, and all of them when they are the greater part.
+    fn settle(&mut self) {
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.qos0_from = self.qos0_from.saturating_sub(1);
+        }
+        let full = self.count as usize;
+        if self.places.len() > full.saturating_mul(2).saturating_add(IDLE_ENTRIES_MAX) {
+            self.places.retain(Option::is_some);
+            self.qos0_from = 0;
+        }
+    }
+}
+
+fn charge(outbound: &Outbound) -> u64 {
+    ENTRY_BYTES.saturating_add(outbound.message().len() as u64)
+}

@@ -1,0 +1,262 @@
+//! What survives the socket: plain data.
+
+use alloc::boxed::Box;
+
+use paloma_codec::{PacketId, SubscriptionId};
+
+use crate::id_sets::IdSets;
+use crate::outbound::{Ids, Outbound};
+use crate::queue::{Pushed, Queue, QueueLimits};
+use crate::received::ReceivedIds;
+use crate::window::{Flight, SendWindow};
+
+/// One client's protocol state, on either side: exchanges in flight both ways and deliveries that wait.
+///
+/// It holds neither subscriptions nor a name; those are the caller's.
+#[derive(Debug, Default)]
+pub struct Session {
+    pub(crate) window: SendWindow,
+    pub(crate) received: ReceivedIds,
+    queue: Queue,
+    id_sets: Option<Box<IdSets>>,
+    limits: QueueLimits,
+    /// How many connections it has had.
+    connections: u32,
+    /// Whether a resume is possible: an exchange with the peer has begun.
+    established: bool,
+}
+
+/// A delivery that a session leaves behind.
+#[derive(Debug)]
+pub struct Leftover {
+    /// The delivery.
+    pub outbound: Outbound,
+    /// The packet id, if it was sent: the receiver may have it.
+    pub sent_as: Option<PacketId>,
+}
+
+impl Session {
+    /// A session without any state.
+    #[must_use]
+    pub fn new(limits: QueueLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// Puts a delivery at the end of the queue, with the identifiers of all subscriptions that it is for
+    /// [MQTT-3.3.4-3]. What gives way to it goes to `shed`, oldest first.
+    pub fn enqueue(
+        &mut self,
+        mut outbound: Outbound,
+        ids: &[SubscriptionId],
+        mut shed: impl FnMut(Outbound),
+    ) -> Pushed {
+        let id_sets = &mut self.id_sets;
+        outbound.set_ids(match ids {
+            [] => Ids::None,
+            [id] => Ids::One(*id),
+            [_, _, ..] => id_sets.get_or_insert_default().keep(ids),
+        });
+        let pushed = self.queue.push(outbound, &self.limits, |mut victim| {
+            forget_ids(id_sets, &mut victim);
+            shed(victim);
+        });
+        match pushed {
+            Pushed::Stored => Pushed::Stored,
+            Pushed::Full(mut outbound) => {
+                forget_ids(id_sets, &mut outbound);
+                Pushed::Full(outbound)
+            }
+        }
+    }
+
+    /// Whether `outbound` could be queued without anything giving way.
+    #[must_use]
+    pub fn has_room_for(&self, outbound: &Outbound) -> bool {
+        self.queue.has_room_for(outbound, &self.limits)
+    }
+
+    /// Changes the limits of the queue. What is queued beyond them stays.
+    pub const fn set_limits(&mut self, limits: QueueLimits) {
+        self.limits = limits;
+    }
+
+    /// The limits of the queue.
+    #[must_use]
+    pub const fn limits(&self) -> &QueueLimits {
+        &self.limits
+    }
+
+    /// Deliveries that were not begun.
+    #[must_use]
+    pub const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Exchanges that this side began.
+    #[must_use]
+    pub const fn window(&self) -> &SendWindow {
+        &self.window
+    }
+
+    /// QoS 2 exchanges that the peer began.
+    #[must_use]
+    pub const fn received(&self) -> &ReceivedIds {
+        &self.received
+    }
+
+    /// The identifiers of the subscriptions that a delivery of this session is for.
+    #[must_use]
+    pub fn subscription_ids<'a>(&'a self, outbound: &'a Outbound) -> SubscriptionIdList<'a> {
+        match outbound.ids() {
+            Ids::None => SubscriptionIdList::Slice(&[]),
+            Ids::One(id) => SubscriptionIdList::One([id]),
+            Ids::Several(place) => SubscriptionIdList::Slice(
+                self.id_sets
+                    .as_ref()
+                    .map_or(&[], |sets| sets.several(place)),
+            ),
+        }
+    }
+
+    /// Takes out what `take` says yes to among deliveries that were not begun, oldest first: how a shared
+    /// subscription's messages are handed on.
+    pub fn take_queued(
+        &mut self,
+        take: impl FnMut(&Outbound) -> bool,
+        mut sink: impl FnMut(Outbound),
+    ) {
+        let id_sets = &mut self.id_sets;
+        self.queue.take_if(take, |mut outbound| {
+            forget_ids(id_sets, &mut outbound);
+            sink(outbound);
+        });
+    }
+
+    /// The peer has lost the session, or was told to: exchanges both ways are over, unfinished deliveries go to
+    /// `sink` in their order (QoS 2 deliveries whose PUBREC came are the peer's and do not), the queue stays.
+    /// [MQTT-3.2.2-5] [MQTT-3.1.2-4]
+    pub fn restart(&mut self, mut sink: impl FnMut(Leftover)) {
+        while let Some(id) = self.window.first() {
+            if let Some(Flight::Publish(outbound)) = self.window.end(id) {
+                let outbound = self.finish(outbound);
+                sink(Leftover {
+                    outbound,
+                    sent_as: Some(id),
+                });
+            }
+        }
+        self.received.clear();
+        self.established = false;
+    }
+
+    /// The session ends: hands over all its deliveries, those in flight first, each in its order, and is as new after.
+    pub fn end(&mut self, mut sink: impl FnMut(Leftover)) {
+        self.restart(&mut sink);
+        while let Some(outbound) = self.queue.pop() {
+            let outbound = self.finish(outbound);
+            sink(Leftover {
+                outbound,
+                sent_as: None,
+            });
+        }
+        self.compact();
+    }
+
+    /// Puts an exchange of ours back as it was stored; oldest first. Gives it back if its id is in use.
+    pub fn restore_flight(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
+        self.established = true;
+        self.window.restore(id, flight)
+    }
+
+    /// Puts an open QoS 2 exchange of the peer's back as it was stored.
+    pub fn restore_received(&mut self, id: PacketId) {
+        self.established = true;
+        self.received.insert(id);
+    }
+
+    /// Says that the peer has this session too, so that a resume is expected: set by the first connection, and by
+    /// a caller that rebuilds a stored session.
+    pub const fn set_established(&mut self) {
+        self.established = true;
+    }
+
+    /// Whether the peer has this session too.
+    #[must_use]
+    pub const fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Whether nothing is in flight either way and nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.received.is_empty() && self.queue.is_empty()
+    }
+
+    /// Bytes that the session owns beside itself, messages not counted.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.window.heap_bytes() + self.received.heap_bytes() + self.queue.heap_bytes()
+    }
+
+    /// Gives back memory that an idle session does not need. A PINGREQ does this too.
+    pub fn compact(&mut self) {
+        self.window.compact();
+        self.received.compact();
+        self.queue.compact();
+        if self.id_sets.as_ref().is_some_and(|sets| sets.is_empty()) {
+            self.id_sets = None;
+        }
+    }
+
+    /// A connection begins. Returns its number.
+    pub(crate) fn begin_connection(&mut self) -> u32 {
+        self.connections = self.connections.wrapping_add(1);
+        self.established = true;
+        self.window.change_connection();
+        self.connections
+    }
+
+    pub(crate) const fn connection(&self) -> u32 {
+        self.connections
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Outbound> {
+        self.queue.pop()
+    }
+
+    /// The delivery is over: its identifiers are forgotten.
+    pub(crate) fn finish(&mut self, mut outbound: Outbound) -> Outbound {
+        forget_ids(&mut self.id_sets, &mut outbound);
+        outbound
+    }
+}
+
+/// Subscription identifiers of one delivery.
+#[derive(Clone, Copy, Debug)]
+pub enum SubscriptionIdList<'a> {
+    /// One.
+    One([SubscriptionId; 1]),
+    /// None, or several.
+    Slice(&'a [SubscriptionId]),
+}
+
+impl SubscriptionIdList<'_> {
+    /// The identifiers.
+    #[must_use]
+    pub const fn as_slice(&self) -> &[SubscriptionId] {
+        match self {
+            Self::One(id) => id,
+            Self::Slice(ids) => ids,
+        }
+    }
+}
+
+fn forget_ids(id_sets: &mut Option<Box<IdSets>>, outbound: &mut Outbound) {
+    if let Some(sets) = id_sets {
+        sets.forget(outbound.ids());
+    }
+    outbound.set_ids(Ids::None);
+}

@@ -1,0 +1,205 @@
+//! Where outgoing packets are written: the caller's buffer and what happened while it was filled.
+
+use alloc::vec::Vec;
+
+use paloma_codec::{Message, Qos};
+
+use crate::outbound::Outbound;
+
+/// Bytes that one call of `poll_transmit` aims at, unless told otherwise.
+const BUDGET_BYTES: usize = 64 * 1024;
+
+/// Payloads from this size on go by reference, unless told otherwise.
+const LARGE_BYTES_MIN: usize = 4 * 1024;
+
+/// Whether to go on after a `poll_transmit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum TransmitStatus {
+    /// Nothing more may leave until an input, a commit or a new delivery allows it.
+    Drained,
+    /// The budget is used up: write the bytes, then ask again.
+    Full,
+    /// The bytes are the last of this connection: write them, then close it. There may be none.
+    Close,
+}
+
+/// Why a delivery ended without the receiver getting it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropCause {
+    /// Its expiry passed before its delivery began. [MQTT-3.3.2-5]
+    Expired,
+    /// It is larger than the receiver's Maximum Packet Size. [MQTT-3.1.2-25]
+    TooLarge,
+    /// The server announced that it takes no such QoS, or no RETAIN. [MQTT-3.2.2-11] [MQTT-3.2.2-14]
+    NotSupported,
+}
+
+/// A delivery that ended without the receiver getting it.
+#[derive(Debug)]
+pub struct Dropped {
+    /// The delivery.
+    pub outbound: Outbound,
+    /// Why.
+    pub cause: DropCause,
+}
+
+/// How many PUBLISHes were written, repeats not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// At QoS 0; these are done with.
+    pub qos0: u32,
+    /// At QoS 1.
+    pub qos1: u32,
+    /// At QoS 2.
+    pub qos2: u32,
+    /// PUBLISHes sent again after a resume.
+    pub repeated: u32,
+}
+
+/// A buffer that `poll_transmit` fills and the caller writes to the socket.
+///
+/// Reuse one for all connections of a thread: [`Transmit::clear`] keeps its memory.
+#[derive(Debug)]
+pub struct Transmit {
+    bytes: Vec<u8>,
+    large: Vec<(usize, Message)>,
+    large_bytes: usize,
+    dropped: Vec<Dropped>,
+    sent: Sent,
+    budget_bytes: usize,
+    large_bytes_min: usize,
+}
+
+impl Default for Transmit {
+    fn default() -> Self {
+        Self::new(BUDGET_BYTES, LARGE_BYTES_MIN)
+    }
+}
+
+impl Transmit {
+    /// An empty buffer that is full at `budget_bytes` (the last packet may pass it), and that takes payloads of
+    /// `large_bytes_min` and more by reference. The default is 64 KiB and 4 KiB.
+    #[must_use]
+    pub const fn new(budget_bytes: usize, large_bytes_min: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            large: Vec::new(),
+            large_bytes: 0,
+            dropped: Vec::new(),
+            sent: Sent {
+                qos0: 0,
+                qos1: 0,
+                qos2: 0,
+                repeated: 0,
+            },
+            budget_bytes,
+            large_bytes_min,
+        }
+    }
+
+    /// All bytes but large payloads.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Messages whose payload belongs at an offset of [`Transmit::bytes`], in ascending order.
+    #[must_use]
+    pub fn large(&self) -> &[(usize, Message)] {
+        &self.large
+    }
+
+    /// What to write, in order: one vectored write. Pieces are never empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        let ends = self
+            .large
+            .iter()
+            .map(|(offset, message)| (*offset, message.payload()));
+        ends.chain([(self.bytes.len(), [].as_slice())])
+            .flat_map(move |(to, payload)| {
+                let small = self.bytes.get(from..to).unwrap_or(&[]);
+                from = to;
+                [small, payload]
+            })
+            .filter(|piece| !piece.is_empty())
+    }
+
+    /// How many bytes there are to write, large payloads included.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len() + self.large_bytes
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the budget is used up.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.len() >= self.budget_bytes
+    }
+
+    /// Deliveries that ended unsent, in their order, since the last [`Transmit::clear`].
+    #[must_use]
+    pub fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
+    /// What was written since the last [`Transmit::clear`].
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// Empties the buffer and the accounts; the memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.large.clear();
+        self.large_bytes = 0;
+        self.dropped.clear();
+        self.sent = Sent::default();
+    }
+
+    /// Takes the small bytes out, which leaves the large ones without a place: for callers that checked [`Transmit::large`].
+    #[must_use]
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        debug_assert!(
+            self.large.is_empty(),
+            "large payloads have their place among the bytes"
+        );
+        core::mem::take(&mut self.bytes)
+    }
+
+    pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    pub(crate) fn put_payload(&mut self, message: &Message) {
+        let payload = message.payload();
+        if payload.len() < self.large_bytes_min {
+            self.bytes.extend_from_slice(payload);
+        } else {
+            self.large_bytes += payload.len();
+            self.large.push((self.bytes.len(), message.clone()));
+        }
+    }
+
+    pub(crate) const fn count(&mut self, qos: Qos, repeated: bool) {
+        let counter = match qos {
+            _ if repeated => &mut self.sent.repeated,
+            Qos::AtMostOnce => &mut self.sent.qos0,
+            Qos::AtLeastOnce => &mut self.sent.qos1,
+            Qos::ExactlyOnce => &mut self.sent.qos2,
+        };
+        *counter += 1;
+    }
+
+    pub(crate) fn drop_delivery(&mut self, outbound: Outbound, cause: DropCause) {
+        self.dropped.push(Dropped { outbound, cause });
+    }
+}

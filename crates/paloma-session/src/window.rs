@@ -1,0 +1,297 @@
+//! What was sent and not yet acknowledged, by packet id and in order of sending.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::mem;
+
+use paloma_codec::PacketId;
+
+use crate::outbound::Outbound;
+
+/// Slots that a window keeps when it is compacted while empty: none; and the fewest it starts with.
+const SLOTS_MIN: usize = 4;
+
+/// Slots of a table with one for each value of an id.
+const SLOTS_MAX: usize = 1 << 16;
+
+/// Exchanges that this side began: PUBLISHes above QoS 0 and, in the client role, SUBSCRIBE and UNSUBSCRIBE.
+///
+/// Ids go up and wrap, and none is given out while it is in use [MQTT-2.2.1-3] [MQTT-2.2.1-4]. An id names its slot by
+/// its low bits, so that finding one is a single look; an id whose slot is taken is passed over. The table doubles when all its slots are
+/// taken, up to one slot for each of the 65,535 ids, and is freed by [`SendWindow::compact`] when empty.
+#[derive(Debug, Default)]
+pub struct SendWindow {
+    slots: Box<[Slot]>,
+    count: u32,
+    /// The id given out last.
+    last_id: Option<PacketId>,
+    oldest: Option<PacketId>,
+    newest: Option<PacketId>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Free if none.
+    id: Option<PacketId>,
+    previous: Option<PacketId>,
+    next: Option<PacketId>,
+    /// Whether the flight was sent, or sent again, on the connection that is open.
+    on_this_connection: bool,
+    flight: Option<Flight>,
+}
+
+/// One exchange in flight.
+#[derive(Debug)]
+pub enum Flight {
+    /// A PUBLISH that waits for PUBACK (QoS 1) or PUBREC (QoS 2). [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+    Publish(Outbound),
+    /// A PUBREL that waits for PUBCOMP; the message was the receiver's from its PUBREC on. [MQTT-4.3.3-5]
+    Released {
+        /// [`Message::id`](paloma_codec::Message::id) of the message.
+        message: u64,
+    },
+    /// A SUBSCRIBE that waits for SUBACK.
+    Subscribe {
+        /// How many filters it had, and so reason codes its answer has.
+        filters: u16,
+    },
+    /// An UNSUBSCRIBE that waits for UNSUBACK.
+    Unsubscribe {
+        /// How many filters it had, and so reason codes its answer has.
+        filters: u16,
+    },
+}
+
+impl Flight {
+    /// Whether it belongs to the session and so outlives the connection: requests do not. [MQTT-4.4.0-1]
+    #[must_use]
+    pub const fn survives(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Released { .. } => true,
+            Self::Subscribe { .. } | Self::Unsubscribe { .. } => false,
+        }
+    }
+}
+
+impl SendWindow {
+    /// An empty window, which owns nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many exchanges are in flight.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether all 65,535 ids are in use, so that the next exchange has to wait.
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        self.count as usize >= SLOTS_MAX - 1
+    }
+
+    /// Bytes of heap that the window owns, messages not counted.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
+    /// The flight under `id`.
+    #[must_use]
+    pub fn get(&self, id: PacketId) -> Option<&Flight> {
+        self.slot(id)?.flight.as_ref()
+    }
+
+    /// All flights, in the order in which they were begun.
+    pub fn iter(&self) -> impl Iterator<Item = (PacketId, &Flight)> {
+        let mut next = self.oldest;
+        core::iter::from_fn(move || {
+            let id = next?;
+            let slot = self.slot(id)?;
+            next = slot.next;
+            Some((id, slot.flight.as_ref()?))
+        })
+    }
+
+    /// Begins a flight under the next free id, as the newest. Gives it back while all ids are in use.
+    pub fn begin(&mut self, flight: Flight) -> Result<PacketId, Flight> {
+        let Some(id) = self.next_free() else {
+            return Err(flight);
+        };
+        self.link(id, flight);
+        self.last_id = Some(id);
+        Ok(id)
+    }
+
+    /// Puts a flight back under the id that it had, as the newest: how a stored session is rebuilt, oldest first.
+    /// Gives the flight back if the id is in use.
+    pub fn restore(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
+        if self.slot(id).is_some() {
+            return Err(flight);
+        }
+        while !self.has_room_for(id) {
+            self.grow();
+        }
+        self.link(id, flight);
+        self.last_id = self.last_id.max(Some(id));
+        if let Some(slot) = self.slot_mut(id) {
+            slot.on_this_connection = false;
+        }
+        Ok(())
+    }
+
+    /// Ends the flight under `id` and frees the id.
+    pub fn end(&mut self, id: PacketId) -> Option<Flight> {
+        let slot = mem::take(self.slot_mut(id)?);
+        match slot.previous.and_then(|previous| self.slot_mut(previous)) {
+            Some(previous) => previous.next = slot.next,
+            None => self.oldest = slot.next,
+        }
+        match slot.next.and_then(|next| self.slot_mut(next)) {
+            Some(next) => next.previous = slot.previous,
+            None => self.newest = slot.previous,
+        }
+        self.count -= 1;
+        slot.flight
+    }
+
+    /// Gives back memory that an idle session does not need.
+    pub fn compact(&mut self) {
+        if self.is_empty() {
+            self.slots = Box::default();
+        }
+    }
+
+    /// PUBREC came: the PUBLISH under `id` becomes a PUBREL. Returns the delivery if it was one.
+    pub(crate) fn release(&mut self, id: PacketId) -> Option<Outbound> {
+        let flight = self.slot_mut(id)?.flight.as_mut()?;
+        let Flight::Publish(outbound) = flight else {
+            return None;
+        };
+        let message = outbound.message().id();
+        match mem::replace(flight, Flight::Released { message }) {
+            Flight::Publish(outbound) => Some(outbound),
+            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
+        }
+    }
+
+    /// The oldest flight's id.
+    pub(crate) const fn first(&self) -> Option<PacketId> {
+        self.oldest
+    }
+
+    /// The id of the flight begun after that of `id`.
+    pub(crate) fn after(&self, id: PacketId) -> Option<PacketId> {
+        self.slot(id)?.next
+    }
+
+    /// Whether the flight under `id` was sent on the connection that is open.
+    pub(crate) fn is_on_this_connection(&self, id: PacketId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.on_this_connection)
+    }
+
+    /// Notes that the flight under `id` was sent on the connection that is open.
+    pub(crate) fn mark_on_this_connection(&mut self, id: PacketId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.on_this_connection = true;
+        }
+    }
+
+    /// A new connection begins: nothing was sent on it yet, and requests of the old one are forgotten.
+    pub(crate) fn change_connection(&mut self) {
+        let mut id = self.first();
+        while let Some(current) = id {
+            id = self.after(current);
+            if self.get(current).is_some_and(Flight::survives) {
+                if let Some(slot) = self.slot_mut(current) {
+                    slot.on_this_connection = false;
+                }
+            } else {
+                self.end(current);
+            }
+        }
+    }
+
+    fn next_free(&mut self) -> Option<PacketId> {
+        if self.is_exhausted() {
+            return None;
+        }
+        if self.count as usize >= self.slots.len() {
+            self.grow();
+        }
+        let mut id = self.last_id.map_or(PacketId::MIN, PacketId::next);
+        while !self.has_room_for(id) {
+            id = id.next();
+        }
+        Some(id)
+    }
+
+    fn has_room_for(&self, id: PacketId) -> bool {
+        self.slots
+            .get(self.place(id))
+            .is_some_and(|slot| slot.id.is_none())
+    }
+
+    fn link(&mut self, id: PacketId, flight: Flight) {
+        let previous = self.newest;
+        let place = self.place(id);
+        if let Some(slot) = self.slots.get_mut(place) {
+            debug_assert!(slot.id.is_none(), "an id is never reused in flight");
+            *slot = Slot {
+                id: Some(id),
+                previous,
+                next: None,
+                on_this_connection: true,
+                flight: Some(flight),
+            };
+        }
+        match previous.and_then(|previous| self.slot_mut(previous)) {
+            Some(previous) => previous.next = Some(id),
+            None => self.oldest = Some(id),
+        }
+        self.newest = Some(id);
+        self.count += 1;
+    }
+
+    /// Doubles the table. Ids that had slots of their own modulo n have them modulo 2n too.
+    fn grow(&mut self) {
+        let size = self
+            .slots
+            .len()
+            .saturating_mul(2)
+            .clamp(SLOTS_MIN, SLOTS_MAX);
+        let mut slots = Vec::new();
+        slots.resize_with(size, Slot::default);
+        for slot in mem::take(&mut self.slots) {
+            if let Some(id) = slot.id
+                && let Some(place) = slots.get_mut(usize::from(id.get()) & (size - 1))
+            {
+                *place = slot;
+            }
+        }
+        self.slots = slots.into_boxed_slice();
+    }
+
+    fn place(&self, id: PacketId) -> usize {
+        usize::from(id.get()) & self.slots.len().wrapping_sub(1)
+    }
+
+    fn slot(&self, id: PacketId) -> Option<&Slot> {
+        self.slots
+            .get(self.place(id))
+            .filter(|slot| slot.id == Some(id))
+    }
+
+    fn slot_mut(&mut self, id: PacketId) -> Option<&mut Slot> {
+        let place = self.place(id);
+        self.slots.get_mut(place).filter(|slot| slot.id == Some(id))
+    }
+}
