@@ -488,6 +488,14 @@ impl Connection {
         &self.theirs
     }
 
+    /// The Authentication Method of CONNECT; empty if it named none.
+    #[must_use]
+    pub fn authentication_method(&self) -> ByteString {
+        self.rare
+            .as_ref()
+            .map_or_else(ByteString::new, |rare| rare.method.clone())
+    }
+
     /// The keep alive in force, in seconds; 0 for none.
     #[must_use]
     pub const fn keep_alive_seconds(&self) -> u16 {

@@ -165,6 +165,11 @@ impl Transmit {
         self.sent = Sent::default();
     }
 
+    /// Appends bytes of the caller's own: whole packets that it encoded itself.
+    pub fn put(&mut self, packets: &[u8]) {
+        self.bytes.extend_from_slice(packets);
+    }
+
     /// Takes the small bytes out, which leaves the large ones without a place: for callers that checked [`Transmit::large`].
     #[must_use]
     pub fn take_bytes(&mut self) -> Vec<u8> {

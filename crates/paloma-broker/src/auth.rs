@@ -1,0 +1,139 @@
+//! Who a client is and what it may do: the two ports.
+
+use std::fmt;
+
+use bytestring::ByteString;
+use paloma_codec::{ConnAckReason, ProtocolVersion, Secret};
+use paloma_topic::{TopicFilterRef, TopicNameRef};
+
+use crate::connection::ConnectionInfo;
+
+/// An authenticated identity. A session belongs to the identity that made it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The user name that the authenticator vouches for; `None` for an anonymous client.
+    pub user: Option<ByteString>,
+}
+
+impl Identity {
+    /// The identity of everybody who gave no proof of being somebody.
+    pub const ANONYMOUS: Self = Self { user: None };
+}
+
+/// What is known about a client that wants to connect.
+pub struct AuthRequest {
+    /// Where the connection comes from.
+    pub info: ConnectionInfo,
+    /// The version the client speaks.
+    pub version: ProtocolVersion,
+    /// The client id, already assigned when the client sent none.
+    pub client_id: ByteString,
+    /// User Name of CONNECT.
+    pub username: Option<ByteString>,
+    /// Password of CONNECT.
+    pub password: Option<Secret>,
+    /// Authentication Method and the latest Authentication Data of an enhanced authentication.
+    pub method: Option<(ByteString, Secret)>,
+}
+
+impl fmt::Debug for AuthRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthRequest")
+            .field("info", &self.info)
+            .field("version", &self.version)
+            .field("client_id", &self.client_id)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "hidden"))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The authenticator's word.
+#[derive(Debug)]
+pub enum AuthOutcome {
+    /// The client is who it says.
+    Allow(Identity),
+    /// The client is refused, with this code. An authenticator that fails or runs out of time says this too.
+    Deny(ConnAckReason),
+    /// The method wants another step: send this data in AUTH and wait for the client's. [MQTT-4.12.0-2]
+    Continue(Secret),
+}
+
+/// Decides who a client is. May take its time: the driver calls it off the core and answers later.
+pub trait Authenticator: Send + Sync + fmt::Debug {
+    /// Judges one request. Called on the driver's thread when `is_blocking` is false.
+    fn authenticate(&self, request: &AuthRequest) -> AuthOutcome;
+
+    /// Whether `authenticate` may block or burn CPU, so that the driver runs it elsewhere.
+    fn is_blocking(&self) -> bool {
+        true
+    }
+}
+
+/// What a client wants to do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a message to it: PUBLISH, a will, a retained message.
+    Write,
+    /// Receive a message from it, on whatever path.
+    Read,
+}
+
+/// What an [`Authorizer`] says of a whole filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Every topic that the filter matches may be read.
+    AllAllowed,
+    /// Some may: each message is asked about.
+    CheckEach,
+    /// None may; SUBSCRIBE is answered 0x87.
+    Denied,
+}
+
+/// Decides what an identity may do, over rules that are already here: synchronous, pure and quick.
+pub trait Authorizer: Send + Sync + fmt::Debug {
+    /// Whether `identity`, under `client_id`, may do `action` with `topic`.
+    fn is_allowed(
+        &self,
+        identity: &Identity,
+        client_id: &str,
+        action: Action,
+        topic: TopicNameRef<'_>,
+    ) -> bool;
+
+    /// What `identity` may read of the topics that `filter` matches.
+    fn grant(&self, identity: &Identity, client_id: &str, filter: TopicFilterRef<'_>) -> Grant;
+
+    /// Counts up whenever the rules change; cached grants of another epoch are asked for again.
+    fn epoch(&self) -> u16 {
+        0
+    }
+}
+
+/// Everybody is anonymous and may do everything that the broker itself does not forbid.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllowAll;
+
+impl Authenticator for AllowAll {
+    fn authenticate(&self, request: &AuthRequest) -> AuthOutcome {
+        if request.method.is_some() {
+            // No method is known here. [MQTT-4.12.0-1]
+            return AuthOutcome::Deny(ConnAckReason::BadAuthenticationMethod);
+        }
+        AuthOutcome::Allow(Identity::ANONYMOUS)
+    }
+
+    fn is_blocking(&self) -> bool {
+        false
+    }
+}
+
+impl Authorizer for AllowAll {
+    fn is_allowed(&self, _: &Identity, _: &str, _: Action, _: TopicNameRef<'_>) -> bool {
+        true
+    }
+
+    fn grant(&self, _: &Identity, _: &str, _: TopicFilterRef<'_>) -> Grant {
+        Grant::AllAllowed
+    }
+}

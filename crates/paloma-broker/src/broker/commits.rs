@@ -1,0 +1,122 @@
+//! The turn's store batch, and who waits for which commit.
+
+use std::collections::VecDeque;
+
+use paloma_session::{Gate, LogSeq};
+
+use super::Broker;
+use crate::connection::ConnectionId;
+use crate::effect::Effect;
+use crate::store::{StoreBatch, StoreOp};
+
+/// What a change costs in a batch beside its message.
+const OP_BYTES: u64 = 64;
+
+/// Batches on their way to the store.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    batch: StoreBatch,
+    /// Some answer of this turn waits for the batch, so that it is sealed even without changes.
+    is_awaited: bool,
+    last_sealed: LogSeq,
+    committed: LogSeq,
+    in_store: VecDeque<(LogSeq, u64)>,
+    bytes_in_store: u64,
+    waiting: VecDeque<(LogSeq, ConnectionId)>,
+}
+
+impl Commits {
+    pub(crate) fn committed(&self) -> LogSeq {
+        self.committed
+    }
+
+    /// The number that this turn's batch will have.
+    pub(crate) fn next_seq(&self) -> LogSeq {
+        LogSeq(self.last_sealed.0 + 1)
+    }
+
+    /// Bytes handed to the store or about to be.
+    pub(crate) fn bytes_waiting(&self) -> u64 {
+        self.bytes_in_store + self.batch.bytes
+    }
+
+    pub(crate) fn push(&mut self, op: StoreOp) {
+        self.batch.bytes += OP_BYTES
+            + match &op {
+                StoreOp::PutMessage(message) => message.len() as u64,
+                _ => 0,
+            };
+        self.batch.ops.push(op);
+    }
+
+    /// The gate of an answer that promises what this turn's batch holds.
+    pub(crate) fn gate(&self) -> Gate {
+        Gate::Until(self.next_seq())
+    }
+
+    /// Has `id` told to transmit once this turn's batch is committed.
+    pub(crate) fn wait(&mut self, id: ConnectionId) {
+        self.is_awaited = true;
+        let seq = self.next_seq();
+        if self.waiting.back() != Some(&(seq, id)) {
+            self.waiting.push_back((seq, id));
+        }
+    }
+
+    /// Closes the batch, if it holds anything or anybody waits for it.
+    pub(crate) fn seal(&mut self) -> Option<StoreBatch> {
+        if self.batch.ops.is_empty() && !self.is_awaited {
+            return None;
+        }
+        self.is_awaited = false;
+        self.last_sealed = self.next_seq();
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.seq = self.last_sealed;
+        self.bytes_in_store += batch.bytes;
+        self.in_store.push_back((batch.seq, batch.bytes));
+        Some(batch)
+    }
+
+    fn confirm(&mut self, seq: LogSeq) {
+        self.committed = self.committed.max(seq);
+        while let Some(&(sealed, bytes)) = self.in_store.front()
+            && sealed <= seq
+        {
+            self.bytes_in_store -= bytes;
+            self.in_store.pop_front();
+        }
+    }
+
+    fn pop_waiting(&mut self) -> Option<ConnectionId> {
+        let (seq, id) = *self.waiting.front()?;
+        if seq > self.committed {
+            return None;
+        }
+        self.waiting.pop_front();
+        Some(id)
+    }
+}
+
+impl Broker {
+    /// A batch is durable: answers that waited for it may go, and publishers are read again.
+    pub(super) fn handle_committed(&mut self, seq: LogSeq) {
+        self.commits.confirm(seq);
+        while let Some(id) = self.commits.pop_waiting() {
+            self.mark_transmit(id);
+        }
+        if self.commits.bytes_waiting() <= self.limits.uncommitted_bytes_max {
+            for id in std::mem::take(&mut self.paused) {
+                self.resume(id);
+            }
+        }
+    }
+
+    /// Tells the driver to read on if it was told not to.
+    pub(super) fn resume(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && std::mem::take(&mut entry.is_paused)
+        {
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! From a new socket to a session: CONNECT, authentication, takeover, resume.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytestring::ByteString;
+use paloma_codec::{
+    Auth, AuthReason, Authentication, ConnAck, ConnAckReason, Connect, DecodeError,
+    DisconnectReason, Message, PacketRef, Qos, ReceiveMaximum, Secret,
+};
+use paloma_session::server::{Handshake, HandshakeEvent};
+use paloma_session::{Gate, Now, Options, Session, Transmit};
+use paloma_topic::TopicNameRef;
+
+use super::Broker;
+use super::deliver::queue_limits;
+use crate::auth::{Action, AuthOutcome, AuthRequest, Identity};
+use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase};
+use crate::effect::{CloseCause, Effect};
+use crate::session::{SessionEntry, SessionKey, Will};
+use crate::store::{SessionId, StoreOp};
+use crate::timers::Timer;
+
+/// Bytes of a refusal or a challenge; they hold one small packet.
+const HANDSHAKE_BYTES: usize = 4 * 1024;
+
+impl Broker {
+    pub(super) fn open_admitted(&mut self, now: Now, info: ConnectionInfo) -> ConnectionId {
+        let wait = Duration::from_millis(self.limits.connect_timeout_ms.into());
+        let connect_by = now.monotonic.saturating_add(wait);
+        let phase = Phase::Handshake(Box::new(Handshake::new()));
+        let entry = ConnectionEntry {
+            phase,
+            info,
+            connect_by,
+            challenged: None,
+            is_transmit_due: false,
+            is_paused: false,
+        };
+        let id = ConnectionId::from_key(self.connections.insert(entry));
+        self.timers.arm(connect_by, Timer::Connection(id));
+        id
+    }
+
+    /// A packet before CONNACK.
+    pub(super) fn handle_early_packet(&mut self, id: ConnectionId, packet: PacketRef<'_>) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let Phase::Handshake(handshake) = &mut entry.phase else {
+            return; // The driver was told not to read.
+        };
+        match handshake.handle_packet(packet) {
+            Ok(HandshakeEvent::Connect(connect)) => self.begin_authentication(id, *connect),
+            Ok(HandshakeEvent::Auth(auth)) => self.continue_authentication(id, *auth),
+            Ok(HandshakeEvent::Disconnect(_)) => {
+                self.close_early(id, Vec::new(), CloseCause::Disconnected);
+            }
+            Err(violation) => {
+                handshake.handle_violation(violation);
+                self.end_handshake(id, CloseCause::Violation);
+            }
+        }
+    }
+
+    /// The bytes before CONNACK are no packet.
+    pub(super) fn refuse_invalid(&mut self, id: ConnectionId, error: DecodeError) {
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && let Phase::Handshake(handshake) = &mut entry.phase
+        {
+            handshake.handle_invalid(error);
+            self.end_handshake(id, CloseCause::Malformed);
+        }
+    }
+
+    /// Closes a connection whose handshake has nothing more to do than to say why.
+    fn end_handshake(&mut self, id: ConnectionId, cause: CloseCause) {
+        let mut farewell = Transmit::new(HANDSHAKE_BYTES, usize::MAX);
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && let Phase::Handshake(handshake) = &mut entry.phase
+        {
+            let _ = handshake.poll_transmit(&mut farewell);
+        }
+        self.close_early(id, farewell.take_bytes(), cause);
+    }
+
+    fn refuse_client(&mut self, id: ConnectionId, mut handshake: Handshake, reason: ConnAckReason) {
+        handshake.refuse(&ConnAck::refused(reason));
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            entry.phase = Phase::Handshake(Box::new(handshake));
+        }
+        self.end_handshake(id, CloseCause::Refused);
+    }
+
+    // ---- who is it ----------------------------------------------------------------------------------------------
+
+    fn begin_authentication(&mut self, id: ConnectionId, connect: Connect) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let closed = Phase::Closing(Vec::new());
+        let Phase::Handshake(handshake) = std::mem::replace(&mut entry.phase, closed) else {
+            return;
+        };
+        if let Err(reason) = self.check_connect(&connect) {
+            return self.refuse_client(id, *handshake, reason);
+        }
+        let is_assigned = connect.client_id.is_empty();
+        let client_id = if is_assigned {
+            self.client_ids.next()
+        } else {
+            // Copied: the packet's bytes would live as long as the session.
+            ByteString::from(&*connect.client_id)
+        };
+        let method = connect
+            .authentication
+            .as_ref()
+            .map(|named| (named.method.clone(), named.data.clone().unwrap_or_default()));
+        let pending = Pending {
+            handshake: *handshake,
+            connect,
+            client_id,
+            is_assigned,
+        };
+        self.ask_authenticator(id, pending, method);
+    }
+
+    fn ask_authenticator(
+        &mut self,
+        id: ConnectionId,
+        pending: Pending,
+        method: Option<(ByteString, Secret)>,
+    ) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let request = AuthRequest {
+            info: entry.info.clone(),
+            version: pending.connect.version,
+            client_id: pending.client_id.clone(),
+            username: pending.connect.username.clone(),
+            password: pending.connect.password.clone(),
+            method,
+        };
+        entry.phase = Phase::Authenticating(Box::new(pending));
+        self.effects
+            .push_back(Effect::Authenticate(id, Box::new(request)));
+    }
+
+    /// What of CONNECT is refused whoever sent it.
+    fn check_connect(&self, connect: &Connect) -> Result<(), ConnAckReason> {
+        if connect.client_id.is_empty() && !self.allow_empty_client_id {
+            return Err(ConnAckReason::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
+        }
+        let Some(will) = &connect.will else {
+            return Ok(());
+        };
+        if will.payload.len() > self.limits.will_bytes_max as usize {
+            return Err(ConnAckReason::QuotaExceeded);
+        }
+        if will.qos.bits() > self.limits.qos_max {
+            return Err(ConnAckReason::QosNotSupported); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !self.limits.retain_available {
+            return Err(ConnAckReason::RetainNotSupported); // [MQTT-3.2.2-13]
+        }
+        Ok(())
+    }
+
+    fn continue_authentication(&mut self, id: ConnectionId, auth: Auth) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let Some(waiting) = entry.challenged.take() else {
+            return;
+        };
+        let closed = Phase::Closing(Vec::new());
+        let Phase::Handshake(handshake) = std::mem::replace(&mut entry.phase, closed) else {
+            return;
+        };
+        let method = auth
+            .authentication
+            .map(|named| (named.method, named.data.unwrap_or_default()));
+        self.ask_authenticator(
+            id,
+            Pending {
+                handshake: *handshake,
+                ..*waiting
+            },
+            method,
+        );
+    }
+
+    /// The authenticator has decided.
+    pub(super) fn handle_authenticated(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        outcome: AuthOutcome,
+    ) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return; // Gone meanwhile.
+        };
+        if let Phase::Open(_) = entry.phase {
+            return self.finish_reauthentication(now, id, outcome);
+        }
+        let closed = Phase::Closing(Vec::new());
+        let pending = match std::mem::replace(&mut entry.phase, closed) {
+            Phase::Authenticating(pending) => *pending,
+            other @ (Phase::Handshake(_) | Phase::Open(_) | Phase::Closing(_)) => {
+                entry.phase = other;
+                return;
+            }
+        };
+        match outcome {
+            AuthOutcome::Allow(identity) => self.admit(now, id, pending, identity),
+            AuthOutcome::Deny(reason) => self.refuse_client(id, pending.handshake, reason),
+            AuthOutcome::Continue(data) => self.challenge(id, pending, data),
+        }
+        self.resume(id);
+    }
+
+    fn challenge(&mut self, id: ConnectionId, mut pending: Pending, data: Secret) {
+        let Some(named) = &pending.connect.authentication else {
+            return self.refuse_client(
+                id,
+                pending.handshake,
+                ConnAckReason::BadAuthenticationMethod,
+            );
+        };
+        let authentication = Authentication {
+            method: named.method.clone(),
+            data: Some(data),
+        };
+        let auth = Auth {
+            reason: AuthReason::ContinueAuthentication,
+            authentication: Some(authentication),
+            ..Auth::default()
+        };
+        if pending.handshake.challenge(auth).is_err() {
+            return self.refuse_client(id, pending.handshake, ConnAckReason::UnspecifiedError);
+        }
+        let handshake = std::mem::take(&mut pending.handshake);
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            entry.phase = Phase::Handshake(Box::new(handshake));
+            entry.challenged = Some(Box::new(pending));
+        }
+        self.mark_transmit(id);
+    }
+
+    // ---- the session --------------------------------------------------------------------------------------------
+
+    /// The client is who it says: it gets its session, unless that belongs to somebody else. Nothing has changed
+    /// before this point.
+    fn admit(&mut self, now: Now, id: ConnectionId, pending: Pending, identity: Identity) {
+        let client_id = &pending.client_id;
+        if let Some(will) = &pending.connect.will
+            && !self.may_write_topic(&identity, client_id, will.topic.borrowed())
+        {
+            return self.refuse_client(id, pending.handshake, ConnAckReason::NotAuthorized);
+        }
+        let existing = self.by_client_id.get(client_id).copied();
+        let is_foreign = existing
+            .and_then(|key| self.sessions.get(key))
+            .is_some_and(|session| session.owner != identity);
+        if is_foreign {
+            let reason = ConnAckReason::ClientIdentifierNotValid;
+            return self.refuse_client(id, pending.handshake, reason);
+        }
+        if existing.is_none() && self.sessions.len() >= self.limits.sessions_max as usize {
+            return self.refuse_client(id, pending.handshake, ConnAckReason::QuotaExceeded);
+        }
+        if let Some(key) = existing {
+            self.take_over(now, key, pending.connect.clean_start);
+        }
+        // Taking over may have ended the session.
+        let existing = self.by_client_id.get(client_id).copied();
+        let key = match existing {
+            Some(key) => key,
+            None => self.make_session(client_id.clone(), identity),
+        };
+        self.open_session(now, id, key, pending, existing.is_some());
+    }
+
+    /// Ends what an earlier connection of the same client id still has. [MQTT-3.1.4-3]
+    fn take_over(&mut self, now: Now, key: SessionKey, clean_start: bool) {
+        let earlier = self
+            .sessions
+            .get(key)
+            .and_then(|session| session.connection);
+        if let Some(earlier) = earlier {
+            let reason = Some(DisconnectReason::SessionTakenOver);
+            self.end_open(now, earlier, CloseCause::TakenOver, reason);
+        }
+        if clean_start {
+            self.end_session(now, key); // [MQTT-3.1.2-4]
+        }
+    }
+
+    fn make_session(&mut self, client_id: ByteString, owner: Identity) -> SessionKey {
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        let protocol = Session::new(queue_limits(&self.limits));
+        let key = self
+            .sessions
+            .insert(SessionEntry::new(id, client_id.clone(), owner, protocol));
+        self.by_client_id.insert(client_id, key);
+        self.by_session_id.insert(id, key);
+        key
+    }
+
+    fn open_session(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        key: SessionKey,
+        pending: Pending,
+        is_present: bool,
+    ) {
+        let Pending {
+            handshake,
+            connect,
+            client_id,
+            is_assigned,
+        } = pending;
+        let conn_ack = self.conn_ack(&connect, &client_id, is_assigned, is_present);
+        let expiry_seconds = conn_ack
+            .session_expiry_seconds
+            .unwrap_or(connect.session_expiry_seconds);
+        let receive_maximum = connect.receive_maximum;
+        let will = self.will_of(now, connect);
+        let options = Options {
+            in_flight_max: ReceiveMaximum::new(self.limits.inflight_max).unwrap_or_default(),
+            aliases_max: self.limits.topic_alias_maximum,
+            alias_bytes_max: self.limits.topic_alias_bytes_max,
+            ..Options::default()
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let was_durable = session.is_durable();
+        session.connection = Some(id);
+        session.window_maximum = receive_maximum.get().min(self.limits.inflight_max);
+        session.expiry_seconds = expiry_seconds;
+        session.expires_at = None;
+        // A will that waited for its delay is not sent: the client is back. [MQTT-3.1.3-9]
+        session.will = will;
+        session.will_at = None;
+        let is_stored = session.is_durable() || was_durable;
+        let gate = if is_stored {
+            self.commits.gate()
+        } else {
+            Gate::Open
+        };
+        if session.is_durable() {
+            self.commits
+                .push(StoreOp::PutSession(session.id, session.record(None)));
+        } else if was_durable {
+            self.commits.push(StoreOp::DeleteSession(session.id));
+        }
+        let protocol = handshake.accept(now, &mut session.protocol, &conn_ack, options, gate);
+        let (Some(protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key())) else {
+            return;
+        };
+        entry.phase = Phase::Open(Box::new(Open {
+            protocol,
+            session: key,
+        }));
+        self.answered(id, is_stored);
+        self.arm_keep_alive(id);
+    }
+
+    /// The terms on which the client is let in: everything that differs from the standard's defaults is said.
+    fn conn_ack(
+        &self,
+        connect: &Connect,
+        client_id: &ByteString,
+        is_assigned: bool,
+        is_present: bool,
+    ) -> ConnAck {
+        let limits = &self.limits;
+        let keep_alive = connect.keep_alive_seconds;
+        let is_too_long = keep_alive == 0 || keep_alive > limits.keep_alive_seconds_max;
+        let is_enforced = connect.version.is_v5() || limits.keep_alive_enforce_v3;
+        let expiry = connect.session_expiry_seconds;
+        ConnAck {
+            session_present: is_present,
+            session_expiry_seconds: (expiry > limits.session_expiry_seconds_max)
+                .then_some(limits.session_expiry_seconds_max),
+            receive_maximum: ReceiveMaximum::new(limits.receive_maximum).unwrap_or_default(),
+            maximum_qos: Qos::from_bits(limits.qos_max).unwrap_or(Qos::ExactlyOnce),
+            retain_available: limits.retain_available,
+            maximum_packet_size: NonZeroU32::new(limits.packet_bytes_max),
+            assigned_client_id: is_assigned.then(|| client_id.clone()),
+            topic_alias_maximum: limits.topic_alias_maximum,
+            server_keep_alive_seconds: (is_too_long && is_enforced)
+                .then_some(limits.keep_alive_seconds_max),
+            response_information: connect
+                .request_response_information
+                .then(|| ByteString::from(format!("response/{client_id}"))),
+            ..ConnAck::default()
+        }
+    }
+
+    fn will_of(&mut self, now: Now, connect: Connect) -> Option<Box<Will>> {
+        let will = connect.will?;
+        let id = self.next_message_id();
+        let (qos, retain) = (will.qos, will.retain);
+        let stamp = now.wall.as_millis();
+        let message = Message::from_will(&will, id.0, stamp, &mut self.scratch);
+        let message = message.expect("a decoded will's properties can be written");
+        Some(Box::new(Will {
+            message,
+            qos,
+            retain,
+        }))
+    }
+
+    /// Whether a client may write to a topic. The broker's own topics are nobody's to write.
+    pub(super) fn may_write_topic(
+        &self,
+        identity: &Identity,
+        client_id: &str,
+        topic: TopicNameRef<'_>,
+    ) -> bool {
+        !topic.is_reserved()
+            && self
+                .authorizer
+                .is_allowed(identity, client_id, Action::Write, topic)
+    }
+}

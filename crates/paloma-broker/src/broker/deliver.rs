@@ -1,0 +1,350 @@
+//! Towards one session: into its queue, out of it, and through the store when it grows long.
+
+use paloma_codec::{Qos, SubscriptionId};
+use paloma_session::{
+    DropCause as UnsentCause, Now, Outbound, Pushed, QueueLimits, Transmit, TransmitStatus,
+    WhenFull,
+};
+
+use super::Broker;
+use super::publish::{Outcome, Recipient, Routed};
+use crate::accounting::DropCause;
+use crate::connection::{ConnectionId, Phase};
+use crate::effect::Effect;
+use crate::limits::{Limits, QueueWhenFull};
+use crate::session::{SessionKey, Spill};
+use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
+use crate::tag::Tag;
+
+/// More of a queue is asked of the store when fewer messages than this wait in memory.
+const LOAD_BELOW: usize = 64;
+/// Bytes of messages in one load.
+const LOAD_BYTES: u32 = 1_048_576;
+
+pub(super) fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        count_max: limits.queue_messages_max,
+        bytes_max: u64::from(limits.queue_bytes_max),
+        when_full: match limits.queue_when_full {
+            QueueWhenFull::DropNewest => WhenFull::DropNewest,
+            QueueWhenFull::DropOldest => WhenFull::DropOldest,
+        },
+    }
+}
+
+/// What became of one copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    InMemory,
+    InStore,
+    Refused,
+}
+
+impl Broker {
+    /// Gives one session its copy; false if its queue had no room for it.
+    pub(super) fn deliver(
+        &mut self,
+        routed: &Routed,
+        recipient: &Recipient,
+        outcome: &mut Outcome,
+    ) -> bool {
+        self.accounting.copies += 1;
+        let Some(session) = self.sessions.get_mut(recipient.session) else {
+            self.accounting.count_drop(DropCause::SessionEnded);
+            return true;
+        };
+        let qos = if self.behaviour.upgrade_outgoing_qos {
+            recipient.qos
+        } else {
+            routed.qos.min(recipient.qos) // [MQTT-3.8.4-8]
+        };
+        let connection = session.connection;
+        if qos == Qos::AtMostOnce && connection.is_none() && !self.limits.queue_qos0 {
+            self.accounting.count_drop(DropCause::Offline);
+            return true;
+        }
+        let is_stored = qos != Qos::AtMostOnce && session.is_durable() && !recipient.is_second_copy;
+        let tag = Tag {
+            group: recipient.share,
+            is_stored,
+        };
+        let outbound = Outbound::new(routed.message.clone(), qos)
+            .with_retain(routed.retain && recipient.retain_as_published)
+            .with_share(tag.pack());
+        let copied = if recipient.has_more_ids {
+            let more = routed
+                .more_ids
+                .iter()
+                .filter(|(key, _)| *key == recipient.session);
+            let ids: Vec<_> = recipient
+                .id
+                .into_iter()
+                .chain(more.map(|(_, id)| *id))
+                .collect();
+            self.queue_copy(recipient.session, outbound, &ids, is_stored, outcome)
+        } else {
+            self.queue_copy(
+                recipient.session,
+                outbound,
+                recipient.id.as_slice(),
+                is_stored,
+                outcome,
+            )
+        };
+        match (copied, connection) {
+            (Copied::Refused, _) => self.accounting.count_drop(DropCause::QueueFull),
+            (Copied::InMemory, Some(connection)) => self.mark_transmit(connection),
+            (Copied::InMemory, None) | (Copied::InStore, _) => {}
+        }
+        copied != Copied::Refused
+    }
+
+    fn queue_copy(
+        &mut self,
+        key: SessionKey,
+        outbound: Outbound,
+        ids: &[SubscriptionId],
+        is_stored: bool,
+        outcome: &mut Outcome,
+    ) -> Copied {
+        let entry = is_stored.then(|| QueueEntry {
+            message: MessageId(outbound.message().id()),
+            qos: outbound.qos(),
+            retain: outbound.retain(),
+            subscription_ids: ids.to_vec(),
+        });
+        let message = outbound.message().clone();
+        let copied = if entry.is_some() && self.is_spilling(key, message.id()) {
+            self.spill_copy(key, message.len() as u64, message.id())
+        } else {
+            self.push_copy(key, outbound, ids)
+        };
+        if copied != Copied::Refused
+            && let Some(entry) = entry
+            && let Some(session) = self.sessions.get(key)
+        {
+            let id = session.id;
+            self.put_message(&message, outcome);
+            self.commits.push(StoreOp::Enqueue(id, entry));
+        }
+        copied
+    }
+
+    /// Whether a stored message goes to the session's queue in the store only. One that is older than what was
+    /// loaded last (its fan-out took several turns) would not be found there any more and stays in memory.
+    fn is_spilling(&self, key: SessionKey, message: u64) -> bool {
+        let Some(session) = self.sessions.get(key) else {
+            return false;
+        };
+        match &session.spill {
+            Some(spill) => message > spill.after.0,
+            None => {
+                session.protocol.queue().len() >= self.limits.queue_memory_messages_max as usize
+            }
+        }
+    }
+
+    fn spill_copy(&mut self, key: SessionKey, bytes: u64, message: u64) -> Copied {
+        let limits = queue_limits(&self.limits);
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return Copied::Refused;
+            };
+            let (count, held) = session.waiting();
+            if count < u64::from(limits.count_max) && held + bytes <= limits.bytes_max {
+                let after = MessageId(message - 1);
+                let spill = session
+                    .spill
+                    .get_or_insert_with(|| Box::new(Spill::after(after)));
+                spill.count += 1;
+                spill.bytes += bytes;
+                return Copied::InStore;
+            }
+            let mut oldest = None;
+            if limits.when_full == WhenFull::DropOldest {
+                let mut is_first = true;
+                let take = |_: &Outbound| std::mem::take(&mut is_first);
+                session
+                    .protocol
+                    .take_queued(take, |outbound| oldest = Some(outbound));
+            }
+            let Some(oldest) = oldest else {
+                return Copied::Refused;
+            };
+            self.drop_copy(key, &oldest, DropCause::QueueFull);
+        }
+    }
+
+    fn push_copy(&mut self, key: SessionKey, outbound: Outbound, ids: &[SubscriptionId]) -> Copied {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Copied::Refused;
+        };
+        let mut shed = Vec::new();
+        let pushed = session
+            .protocol
+            .enqueue(outbound, ids, |victim| shed.push(victim));
+        for victim in shed {
+            self.drop_copy(key, &victim, DropCause::QueueFull);
+        }
+        match pushed {
+            Pushed::Stored => Copied::InMemory,
+            Pushed::Full(_) => Copied::Refused,
+        }
+    }
+
+    /// A queued delivery is over without having been made.
+    pub(super) fn drop_copy(&mut self, key: SessionKey, outbound: &Outbound, cause: DropCause) {
+        self.accounting.count_drop(cause);
+        self.forget_copy(key, outbound);
+    }
+
+    /// A delivery is over: its entry leaves the store.
+    pub(super) fn forget_copy(&mut self, key: SessionKey, outbound: &Outbound) {
+        if outbound.qos() == Qos::AtMostOnce || !Tag::unpack(outbound.share()).is_stored {
+            return;
+        }
+        if let Some(session) = self
+            .sessions
+            .get(key)
+            .filter(|session| session.is_durable())
+        {
+            let id = session.id;
+            self.commits
+                .push(StoreOp::Dequeue(id, MessageId(outbound.message().id())));
+        }
+    }
+
+    pub(super) fn transmit(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        out: &mut Transmit,
+    ) -> TransmitStatus {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return TransmitStatus::Close;
+        };
+        entry.is_transmit_due = false;
+        let key = match &mut entry.phase {
+            Phase::Handshake(handshake) => return handshake.poll_transmit(out),
+            Phase::Authenticating(_) => return TransmitStatus::Drained,
+            Phase::Closing(farewell) => {
+                out.put(&std::mem::take(farewell));
+                return TransmitStatus::Close;
+            }
+            Phase::Open(open) => open.session,
+        };
+        let (sent_before, dropped_before) = (out.sent().qos0, out.dropped().len());
+        let status = self.transmit_open(now, id, key, out);
+        self.account_transmit(key, out, sent_before, dropped_before);
+        self.load_more(key);
+        self.list_replays(key);
+        status
+    }
+
+    /// Counts what `out` has come to hold since it had sent so many QoS 0 messages and dropped so many in all.
+    pub(super) fn account_transmit(
+        &mut self,
+        key: SessionKey,
+        out: &Transmit,
+        sent_before: u32,
+        dropped_before: usize,
+    ) {
+        self.accounting.delivered += u64::from(out.sent().qos0 - sent_before);
+        for dropped in out.dropped().get(dropped_before..).unwrap_or_default() {
+            let cause = match dropped.cause {
+                UnsentCause::Expired => DropCause::Expired,
+                UnsentCause::TooLarge | UnsentCause::NotSupported => DropCause::PacketTooLarge,
+            };
+            self.drop_copy(key, &dropped.outbound, cause);
+        }
+    }
+
+    fn transmit_open(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        key: SessionKey,
+        out: &mut Transmit,
+    ) -> TransmitStatus {
+        let committed = self.commits.committed();
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return TransmitStatus::Close;
+        };
+        match (&mut entry.phase, self.sessions.get_mut(key)) {
+            (Phase::Open(open), Some(session)) => {
+                open.protocol
+                    .poll_transmit(now, committed, &mut session.protocol, out)
+            }
+            (
+                Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Open(_) | Phase::Closing(_),
+                _,
+            ) => TransmitStatus::Close,
+        }
+    }
+
+    /// Asks the store for the next part of the session's queue once the part in memory is nearly through.
+    pub(super) fn load_more(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.protocol.queue().len() >= LOAD_BELOW || session.connection.is_none() {
+            return;
+        }
+        let Some(spill) = session.spill.as_mut().filter(|spill| !spill.is_loading) else {
+            return;
+        };
+        spill.is_loading = true;
+        self.effects.push_back(Effect::Load(LoadRequest {
+            session: session.id,
+            after: spill.after,
+            count: self.limits.queue_memory_messages_max.max(1),
+            bytes: LOAD_BYTES,
+        }));
+    }
+
+    pub(super) fn handle_loaded(&mut self, _now: Now, loaded: Loaded) {
+        let Some(&key) = self.by_session_id.get(&loaded.session) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(spill) = session.spill.as_mut() else {
+            return;
+        };
+        spill.is_loading = false;
+        let mut refused = Vec::new();
+        for (entry, message) in loaded.entries {
+            spill.after = entry.message;
+            spill.count = spill.count.saturating_sub(1);
+            spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
+            let outbound = Outbound::new(message, entry.qos)
+                .with_retain(entry.retain)
+                .with_share(
+                    Tag {
+                        group: None,
+                        is_stored: true,
+                    }
+                    .pack(),
+                );
+            let pushed = session
+                .protocol
+                .enqueue(outbound, &entry.subscription_ids, |victim| {
+                    refused.push(victim);
+                });
+            if let Pushed::Full(outbound) = pushed {
+                refused.push(outbound);
+            }
+        }
+        if spill.count == 0 {
+            session.spill = None;
+        }
+        let connection = session.connection;
+        for outbound in refused {
+            self.drop_copy(key, &outbound, DropCause::QueueFull);
+        }
+        if let Some(connection) = connection {
+            self.mark_transmit(connection);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Connections end, wills are sent, sessions expire.
+
+use std::time::Duration;
+
+use paloma_codec::{Disconnect, DisconnectReason, Qos};
+use paloma_session::{Flight, Now, Outbound, Timeout, Transmit, WillFate};
+
+use super::Broker;
+use super::publish::{Outcome, Routed};
+use crate::accounting::DropCause;
+use crate::connection::{ConnectionId, Open, Phase};
+use crate::effect::{CloseCause, Effect};
+use crate::session::{SessionEntry, SessionKey, Will};
+use crate::shared::{GroupKey, Left};
+use crate::store::StoreOp;
+use crate::tag::Tag;
+use crate::timers::Timer;
+
+/// Bytes of answers and deliveries that a connection that is being ended still gets.
+const FAREWELL_BYTES: usize = 64 * 1024;
+
+/// How long an authenticator may take beyond the connect timeout.
+const AUTHENTICATION_WAIT: Duration = Duration::from_secs(120);
+
+impl Broker {
+    // ---- connections --------------------------------------------------------------------------------------------
+
+    /// Ends an open connection from the broker's side: what may leave leaves, with `reason` in a DISCONNECT behind
+    /// it where the client knows such a packet. The session is free at once; the socket follows.
+    pub(super) fn end_open(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        cause: CloseCause,
+        reason: Option<DisconnectReason>,
+    ) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut entry.phase, Phase::Closing(Vec::new()));
+        let Phase::Open(mut open) = phase else {
+            entry.phase = phase;
+            return;
+        };
+        let mut farewell = Transmit::new(FAREWELL_BYTES, usize::MAX);
+        if let Some(session) = self.sessions.get_mut(open.session) {
+            if let Some(reason) = reason {
+                open.protocol.disconnect(&Disconnect {
+                    reason,
+                    ..Disconnect::default()
+                });
+            }
+            let committed = self.commits.committed();
+            // Whatever the status says: this is the last that is written.
+            let _ =
+                open.protocol
+                    .poll_transmit(now, committed, &mut session.protocol, &mut farewell);
+        }
+        self.account_transmit(open.session, &farewell, 0, 0);
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            entry.phase = Phase::Closing(farewell.take_bytes());
+        }
+        self.detach(now, id, *open, cause);
+        self.mark_transmit(id);
+        self.effects.push_back(Effect::Close(id, cause));
+    }
+
+    /// The client broke a rule that has nothing to do with the form of a packet.
+    pub(super) fn end_violating(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
+        self.end_open(now, id, CloseCause::Violation, Some(reason));
+    }
+
+    /// Closes a connection that has nothing more to say.
+    pub(super) fn close_early(&mut self, id: ConnectionId, farewell: Vec<u8>, cause: CloseCause) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        entry.phase = Phase::Closing(farewell);
+        self.mark_transmit(id);
+        self.effects.push_back(Effect::Close(id, cause));
+    }
+
+    pub(super) fn end_for_shutdown(&mut self, now: Now, id: ConnectionId) {
+        let Some(entry) = self.connections.get(id.key()) else {
+            return;
+        };
+        match entry.phase {
+            Phase::Open(_) => {
+                let reason = Some(DisconnectReason::ServerShuttingDown);
+                self.end_open(now, id, CloseCause::ShuttingDown, reason);
+            }
+            Phase::Handshake(_) | Phase::Authenticating(_) => {
+                self.close_early(id, Vec::new(), CloseCause::ShuttingDown);
+            }
+            Phase::Closing(_) => {}
+        }
+    }
+
+    /// The socket is gone; `phase` is what the connection had come to.
+    pub(super) fn end_connection(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        phase: Phase,
+        cause: CloseCause,
+    ) {
+        match phase {
+            Phase::Open(open) => self.detach(now, id, *open, cause),
+            Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => {}
+        }
+    }
+
+    pub(super) fn handle_connection_timer(&mut self, now: Now, id: ConnectionId) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        match &mut entry.phase {
+            Phase::Handshake(_) | Phase::Authenticating(_) => {
+                // Waiting for the authenticator is not the client's fault.
+                let grace = match entry.phase {
+                    Phase::Authenticating(_) => AUTHENTICATION_WAIT,
+                    Phase::Handshake(_) | Phase::Open(_) | Phase::Closing(_) => Duration::ZERO,
+                };
+                let at = entry.connect_by.saturating_add(grace);
+                if now.monotonic < at {
+                    self.timers.arm(at, Timer::Connection(id));
+                } else {
+                    self.close_early(id, Vec::new(), CloseCause::ConnectTimeout);
+                }
+            }
+            Phase::Open(open) => match open.protocol.handle_timeout(now.monotonic) {
+                Timeout::Expired => {
+                    let reason = Some(DisconnectReason::KeepAliveTimeout);
+                    self.end_open(now, id, CloseCause::KeepAliveTimeout, reason);
+                }
+                Timeout::Early | Timeout::Ping => self.arm_keep_alive(id),
+            },
+            Phase::Closing(_) => {}
+        }
+    }
+
+    pub(super) fn arm_keep_alive(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.connections.get(id.key())
+            && let Phase::Open(open) = &entry.phase
+            && let Some((at, _)) = open.protocol.poll_timeout()
+        {
+            self.timers.arm(at, Timer::Connection(id));
+        }
+    }
+
+    // ---- sessions -----------------------------------------------------------------------------------------------
+
+    /// The session loses its connection: what that means for its will, its queue and its life.
+    fn detach(&mut self, now: Now, id: ConnectionId, open: Open, _cause: CloseCause) {
+        let key = open.session;
+        let Some(session) = self
+            .sessions
+            .get_mut(key)
+            .filter(|session| session.connection == Some(id))
+        else {
+            return;
+        };
+        session.connection = None;
+        let closed = open.protocol.handle_closed(&mut session.protocol);
+        let expiry_seconds = closed
+            .session_expiry_seconds
+            .min(self.limits.session_expiry_seconds_max);
+        match closed.will {
+            WillFate::None | WillFate::Discard => session.will = None,
+            WillFate::Publish { after_seconds } => {
+                let delay = after_seconds
+                    .min(self.limits.will_delay_seconds_max)
+                    .min(expiry_seconds);
+                if delay == 0 {
+                    self.send_will(now, key);
+                } else {
+                    let at = now
+                        .monotonic
+                        .saturating_add(Duration::from_secs(delay.into()));
+                    session.will_at = Some(at);
+                    self.timers.arm(at, Timer::WillDelay(key));
+                }
+            }
+        }
+        if expiry_seconds == 0 {
+            return self.end_session(now, key);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.expiry_seconds = expiry_seconds;
+        let at = now
+            .monotonic
+            .saturating_add(Duration::from_secs(expiry_seconds.into()));
+        session.expires_at = Some(at);
+        let record = session.record(Some(now.wall.as_millis()));
+        self.commits.push(StoreOp::PutSession(session.id, record));
+        self.timers.arm(at, Timer::SessionExpiry(key));
+        self.drop_qos0(key);
+    }
+
+    /// QoS 0 messages do not wait for a client to come back, unless `queue_qos0` says so.
+    fn drop_qos0(&mut self, key: SessionKey) {
+        if self.limits.queue_qos0 {
+            return;
+        }
+        let Self {
+            sessions,
+            accounting,
+            ..
+        } = self;
+        if let Some(session) = sessions.get_mut(key) {
+            session.protocol.take_queued(
+                |outbound| outbound.qos() == Qos::AtMostOnce,
+                |_| accounting.count_drop(DropCause::ConnectionLost),
+            );
+        }
+    }
+
+    /// Sends the session's will, if it may still be sent.
+    fn send_will(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.will_at = None;
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let Will {
+            message,
+            qos,
+            retain,
+        } = *will;
+        let (owner, client_id) = (session.owner.clone(), session.client_id.clone());
+        let is_allowed = self.may_write_topic(&owner, &client_id, message.topic());
+        if is_allowed {
+            self.publish_own(now, Some(key), message, qos, retain);
+        } else {
+            self.accounting.refused += 1;
+        }
+    }
+
+    pub(super) fn handle_will_timer(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        match session.will_at {
+            // The client is back, or the timer belongs to an earlier connection's will.
+            Some(at) if at <= now.monotonic && session.connection.is_none() => {
+                self.send_will(now, key)
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    pub(super) fn handle_expiry_timer(&mut self, now: Now, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        match session.expires_at {
+            Some(at) if at <= now.monotonic && session.connection.is_none() => {
+                self.end_session(now, key);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The session ends: its will is sent [MQTT-3.1.3-9], its place in every table is free, and what it shared with
+    /// others is handed on. [MQTT-4.8.2-4] [MQTT-4.8.2-5]
+    pub(super) fn end_session(&mut self, now: Now, key: SessionKey) {
+        self.send_will(now, key);
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        if self.by_client_id.get(&session.client_id) == Some(&key) {
+            self.by_client_id.remove(&session.client_id);
+        }
+        self.by_session_id.remove(&session.id);
+        if session.is_durable() {
+            self.commits.push(StoreOp::DeleteSession(session.id));
+        }
+        for filter in std::mem::take(&mut session.filters) {
+            self.subscriptions.remove(filter, key);
+        }
+        for group in std::mem::take(&mut session.groups) {
+            if let Left::LastMember(filter) = self.groups.leave(group, key) {
+                self.subscriptions.remove_group(filter.borrowed(), group);
+            }
+        }
+        self.drop_leftovers(session);
+    }
+
+    fn drop_leftovers(&mut self, mut session: SessionEntry) {
+        let spilled = session.spill.take().map_or(0, |spill| spill.count);
+        for _ in 0..spilled {
+            self.accounting.count_drop(DropCause::SessionEnded);
+        }
+        // The client has these: it only did not confirm the exchange's end.
+        let released = session.protocol.window().iter();
+        let released = released.filter(|(_, flight)| matches!(flight, Flight::Released { .. }));
+        self.accounting.delivered += released.count() as u64;
+        let mut leftovers = Vec::new();
+        session.protocol.end(|leftover| leftovers.push(leftover));
+        for leftover in leftovers {
+            let outbound = leftover.outbound;
+            let may_go_on = leftover.sent_as.is_none() || outbound.qos() != Qos::ExactlyOnce;
+            let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
+            let topic = outbound.message().topic();
+            match group.and_then(|number| self.groups.find_by_number(number, topic)) {
+                Some(group) => self.hand_on(group, &outbound),
+                None => self.accounting.count_drop(DropCause::SessionEnded),
+            }
+        }
+    }
+
+    /// Gives a shared message that its member could not finish to another member of the group.
+    fn hand_on(&mut self, group: GroupKey, outbound: &Outbound) {
+        // It stays the same copy: what choosing and delivering count is one too many.
+        self.accounting.copies -= 1;
+        self.recipients.clear();
+        self.choose_group_member(group, outbound.message().topic());
+        let Some(recipient) = self.recipients.list.pop() else {
+            return;
+        };
+        let routed = Routed {
+            message: outbound.message().clone(),
+            qos: outbound.qos(),
+            retain: outbound.retain(),
+            more_ids: Vec::new(),
+        };
+        self.deliver(&routed, &recipient, &mut Outcome::default());
+    }
+}

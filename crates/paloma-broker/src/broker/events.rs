@@ -1,0 +1,129 @@
+//! Packets of open connections, and what they mean for the broker.
+
+use paloma_codec::{DecodeError, PacketRef, PubAckReason};
+use paloma_session::{Event, Gate, Now, Outbound};
+
+use super::Broker;
+use crate::accounting::DropCause;
+use crate::connection::{ConnectionId, Phase};
+use crate::effect::CloseCause;
+use crate::session::SessionKey;
+use crate::store::{MessageId, StoreOp};
+use crate::tag::Tag;
+
+impl Broker {
+    pub(super) fn handle_open_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let Phase::Open(open) = &mut entry.phase else {
+            return;
+        };
+        let key = open.session;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        // What the protocol answers by itself vouches for what this turn's batch will hold.
+        let is_durable = session.is_durable();
+        let gate = if is_durable {
+            self.commits.gate()
+        } else {
+            Gate::Open
+        };
+        let waiting = open.protocol.answers_waiting();
+        let is_ping = matches!(packet, PacketRef::PingReq);
+        let result = open
+            .protocol
+            .handle_packet(now, &mut session.protocol, packet, gate);
+        if open.protocol.answers_waiting() > waiting {
+            self.answered(id, is_durable);
+        } else if is_ping {
+            self.mark_transmit(id);
+        }
+        match result {
+            Ok(event) => self.handle_event(now, id, key, event),
+            Err(violation) => self.end_violating(now, id, violation.reason()),
+        }
+    }
+
+    fn handle_event(&mut self, now: Now, id: ConnectionId, key: SessionKey, event: Event<'_>) {
+        match event {
+            Event::None => {}
+            Event::Publish(inbound) => self.handle_publish(now, id, key, inbound),
+            Event::Released(packet) => {
+                self.push_for(key, |session| StoreOp::DeleteReceived(session, packet));
+            }
+            Event::Acknowledged {
+                outbound, reason, ..
+            } => {
+                self.handle_acknowledged(key, &outbound, reason);
+            }
+            Event::Received {
+                id: packet,
+                outbound,
+            } => {
+                if Tag::unpack(outbound.share()).is_stored {
+                    let message = MessageId(outbound.message().id());
+                    self.push_for(key, |session| {
+                        StoreOp::MarkReceived(session, message, packet)
+                    });
+                }
+            }
+            Event::Completed { message, .. } => {
+                self.accounting.delivered += 1;
+                self.push_for(key, |session| StoreOp::Dequeue(session, MessageId(message)));
+                self.mark_transmit(id);
+            }
+            Event::Subscribe(subscribe) => self.handle_subscribe(id, key, &subscribe),
+            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, key, &unsubscribe),
+            Event::Auth(auth) => self.handle_reauthentication(id, key, *auth),
+            Event::Disconnect(_) => {
+                self.end_open(now, id, CloseCause::Disconnected, None);
+            }
+            // A client's role only; the connection refuses them in ours.
+            Event::SubAck(_) | Event::UnsubAck(_) => {}
+        }
+        // An acknowledgement may have opened the window.
+        if self
+            .sessions
+            .get(key)
+            .is_some_and(|session| !session.protocol.queue().is_empty())
+        {
+            self.mark_transmit(id);
+        }
+    }
+
+    fn handle_acknowledged(&mut self, key: SessionKey, outbound: &Outbound, reason: PubAckReason) {
+        if reason.is_error() {
+            self.drop_copy(key, outbound, DropCause::RefusedByClient);
+        } else {
+            self.accounting.delivered += 1;
+            self.forget_copy(key, outbound);
+        }
+    }
+
+    /// Puts a change into the batch if the session is one whose state is stored.
+    fn push_for(&mut self, key: SessionKey, op: impl FnOnce(crate::store::SessionId) -> StoreOp) {
+        if let Some(session) = self
+            .sessions
+            .get(key)
+            .filter(|session| session.is_durable())
+        {
+            self.commits.push(op(session.id));
+        }
+    }
+
+    /// The connection's bytes are no packet: it ends with the reason that belongs to the error.
+    pub(super) fn end_invalid(&mut self, now: Now, id: ConnectionId, error: DecodeError) {
+        let Some(entry) = self.connections.get(id.key()) else {
+            return;
+        };
+        match entry.phase {
+            Phase::Open(_) => {
+                self.end_open(now, id, CloseCause::Malformed, Some(error.reason()));
+            }
+            Phase::Handshake(_) | Phase::Authenticating(_) => self.refuse_invalid(id, error),
+            Phase::Closing(_) => {}
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The broker itself: its tables, and the turn that everything happens in.
+
+mod commits;
+mod connect;
+mod deliver;
+mod end;
+mod events;
+mod fan_out;
+mod publish;
+mod reauthenticate;
+mod replay;
+mod subscribe;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use hashbrown::HashMap;
+use paloma_codec::{DecodeError, DecodeLimits, PacketRef};
+use paloma_session::{LogSeq, Monotonic, Now, Transmit, TransmitStatus};
+use paloma_topic::{HashSeed, TopicLimits};
+
+use crate::accounting::Accounting;
+use crate::auth::{AllowAll, Authorizer};
+use crate::client_id::ClientIds;
+use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Phase};
+use crate::effect::{CloseCause, Effect, Refusal, Reply};
+use crate::limits::Limits;
+use crate::rate::ConnectionRate;
+use crate::retained::RetainedMessages;
+use crate::session::{SessionEntry, SessionKey};
+use crate::shared::Groups;
+use crate::slab::Slab;
+use crate::store::SessionId;
+use crate::subscriptions::Subscriptions;
+use crate::timers::{Timer, Timers};
+
+use commits::Commits;
+use fan_out::FanOuts;
+use publish::Recipients;
+
+/// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
+const JOB_STEPS_PER_TURN: usize = 2_048;
+
+/// Choices where the standards leave room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Behaviour {
+    /// Deliver at the subscription's QoS even if the message was published with a lower one.
+    pub upgrade_outgoing_qos: bool,
+}
+
+/// Everything a [`Broker`] is made with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BrokerConfig {
+    /// Bounds on everything.
+    pub limits: Limits,
+    /// Choices.
+    pub behaviour: Behaviour,
+    /// What clients may do.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Put before client ids that the broker assigns.
+    pub client_id_prefix: String,
+    /// Whether a client may leave its client id to the broker.
+    pub allow_empty_client_id: bool,
+    /// Seeds the hash tables and the assigned client ids. A broker that strangers reach takes it from a
+    /// cryptographic source, since client ids must not be guessable; a simulation takes it from its own seed.
+    pub seed: [u8; 32],
+}
+
+impl BrokerConfig {
+    /// Defaults, everybody allowed, with the given seed.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            limits: Limits::default(),
+            behaviour: Behaviour::default(),
+            authorizer: Arc::new(AllowAll),
+            client_id_prefix: String::new(),
+            allow_empty_client_id: true,
+            seed,
+        }
+    }
+}
+
+/// An MQTT broker as one value. The crate's page says how to drive it.
+#[derive(Debug)]
+pub struct Broker {
+    limits: Limits,
+    behaviour: Behaviour,
+    authorizer: Arc<dyn Authorizer>,
+    allow_empty_client_id: bool,
+    client_ids: ClientIds,
+    connections: Slab<ConnectionEntry>,
+    sessions: Slab<SessionEntry>,
+    /// Only ever looked up, never iterated.
+    by_client_id: HashMap<ByteString, SessionKey, foldhash::fast::SeedableRandomState>,
+    by_session_id: HashMap<SessionId, SessionKey, foldhash::fast::FixedState>,
+    subscriptions: Subscriptions,
+    groups: Groups,
+    retained: RetainedMessages,
+    timers: Timers,
+    rate: ConnectionRate,
+    accounting: Accounting,
+    commits: Commits,
+    fan_outs: FanOuts,
+    /// Sessions with retained messages to be queued, each once.
+    replaying: VecDeque<SessionKey>,
+    effects: VecDeque<Effect>,
+    /// Connections that are not read until the store has caught up.
+    paused: Vec<ConnectionId>,
+    recipients: Recipients,
+    scratch: Vec<u8>,
+    last_message: u64,
+    last_session: u64,
+    is_stopping: bool,
+}
+
+impl Broker {
+    /// A broker without clients.
+    #[must_use]
+    pub fn new(config: BrokerConfig) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = config.seed;
+        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let hasher = foldhash::fast::SeedableRandomState::with_seed(
+            seed,
+            foldhash::SharedSeed::global_fixed(),
+        );
+        Self {
+            client_ids: ClientIds::new(config.seed, config.client_id_prefix),
+            limits: config.limits,
+            behaviour: config.behaviour,
+            authorizer: config.authorizer,
+            allow_empty_client_id: config.allow_empty_client_id,
+            connections: Slab::default(),
+            sessions: Slab::default(),
+            by_client_id: HashMap::with_hasher(hasher),
+            by_session_id: HashMap::default(),
+            subscriptions: Subscriptions::new(HashSeed::new(seed)),
+            groups: Groups::default(),
+            retained: RetainedMessages::new(HashSeed::new(seed)),
+            timers: Timers::default(),
+            rate: ConnectionRate::default(),
+            accounting: Accounting::default(),
+            commits: Commits::default(),
+            fan_outs: FanOuts::default(),
+            replaying: VecDeque::new(),
+            effects: VecDeque::new(),
+            paused: Vec::new(),
+            recipients: Recipients::default(),
+            scratch: Vec::new(),
+            last_message: 0,
+            last_session: 0,
+            is_stopping: false,
+        }
+    }
+
+    /// The bounds that the connection's decoder has to keep.
+    #[must_use]
+    pub fn decode_limits(&self) -> DecodeLimits {
+        let limits = &self.limits;
+        DecodeLimits {
+            packet_bytes_max: limits.packet_bytes_max,
+            connect_bytes_max: limits.connect_bytes_max,
+            topic: TopicLimits {
+                bytes_max: limits.topic_bytes_max,
+                levels_max: limits.topic_levels_max.into(),
+            },
+            user_properties_max: limits.user_properties_max.into(),
+            user_properties_bytes_max: limits.user_properties_bytes_max,
+            filters_per_subscribe_max: limits.filters_per_subscribe_max.into(),
+            client_id_bytes_max: limits.client_id_bytes_max,
+            ..DecodeLimits::default()
+        }
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------------------------
+
+    /// Takes in a new connection, of which nothing has been read yet.
+    ///
+    /// # Errors
+    /// When a limit on connections is reached; the driver closes the socket at once.
+    pub fn open(&mut self, now: Now, info: ConnectionInfo) -> Result<ConnectionId, Refusal> {
+        if self.is_stopping {
+            return Err(Refusal::ShuttingDown);
+        }
+        if self.connections.len() >= self.limits.connections_max as usize {
+            return Err(Refusal::TooManyConnections);
+        }
+        self.rate.admit(now.monotonic, info.address, &self.limits)?;
+        Ok(self.open_admitted(now, info))
+    }
+
+    /// Takes in one packet. Nothing may be passed on after [`may_read`](Self::may_read) said no for this connection;
+    /// the driver asks after each packet and keeps the rest until [`Effect::Resume`].
+    pub fn handle_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        match &mut entry.phase {
+            Phase::Open(_) => self.handle_open_packet(now, id, packet),
+            Phase::Handshake(_) | Phase::Authenticating(_) => self.handle_early_packet(id, packet),
+            Phase::Closing(_) => {}
+        }
+    }
+
+    /// Takes in that the connection's bytes could not be decoded.
+    pub fn handle_invalid(&mut self, now: Now, id: ConnectionId, error: DecodeError) {
+        self.end_invalid(now, id, error);
+    }
+
+    /// Takes in that the connection's socket is closed. The driver calls it exactly once for every connection that
+    /// [`open`](Self::open) admitted, also after [`Effect::Close`].
+    pub fn handle_closed(&mut self, now: Now, id: ConnectionId, cause: CloseCause) {
+        if let Some(entry) = self.connections.remove(id.key()) {
+            self.end_connection(now, id, entry.phase, cause);
+        }
+    }
+
+    /// Takes in the answer to an effect.
+    pub fn handle_reply(&mut self, now: Now, reply: Reply) {
+        match reply {
+            Reply::Authenticated(id, outcome) => self.handle_authenticated(now, id, outcome),
+            Reply::Committed(seq) => self.handle_committed(seq),
+            Reply::Loaded(loaded) => self.handle_loaded(now, loaded),
+        }
+    }
+
+    /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) has passed; harmless at any time.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.monotonic) {
+            match timer {
+                Timer::Connection(id) => self.handle_connection_timer(now, id),
+                Timer::WillDelay(key) => self.handle_will_timer(now, key),
+                Timer::SessionExpiry(key) => self.handle_expiry_timer(now, key),
+                Timer::RetainedExpiry(topic) => self.handle_retained_timer(now, &topic),
+            }
+        }
+    }
+
+    /// Ends a turn: runs paced jobs within their budget and hands over what is to be stored.
+    pub fn finish_turn(&mut self, now: Now) {
+        let mut steps = JOB_STEPS_PER_TURN;
+        self.run_fan_outs(&mut steps);
+        self.run_replays(now, &mut steps);
+        if let Some(batch) = self.commits.seal() {
+            self.effects.push_back(Effect::Persist(batch));
+        }
+    }
+
+    /// Stops the broker: every client is sent DISCONNECT 0x8B and every connection closed; wills are sent by the rules
+    /// as the connections end. No connection is opened from here on.
+    pub fn shut_down(&mut self, now: Now) {
+        self.is_stopping = true;
+        let open: Vec<_> = self
+            .connections
+            .iter()
+            .map(|(key, _)| ConnectionId::from_key(key))
+            .collect();
+        for id in open {
+            self.end_for_shutdown(now, id);
+        }
+    }
+
+    // ---- outputs ------------------------------------------------------------------------------------------------
+
+    /// The next thing for the driver to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and [`finish_turn`](Self::finish_turn) have to be called again
+    /// if nothing happens before; now, while a paced job has more to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Monotonic> {
+        if self.replaying.is_empty() && self.fan_outs.is_empty() {
+            self.timers.next()
+        } else {
+            Some(Monotonic::default())
+        }
+    }
+
+    /// Writes what the connection has to send into `out`, as much as `out` takes; the status says whether more waits.
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        out: &mut Transmit,
+    ) -> TransmitStatus {
+        self.transmit(now, id, out)
+    }
+
+    /// Whether the next packet of this connection may be passed on. A no is followed by [`Effect::Resume`].
+    pub fn may_read(&mut self, id: ConnectionId) -> bool {
+        let is_full = self.commits.bytes_waiting() > self.limits.uncommitted_bytes_max;
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return false;
+        };
+        match &entry.phase {
+            Phase::Handshake(_) => true,
+            Phase::Authenticating(_) => {
+                entry.is_paused = true;
+                false
+            }
+            Phase::Closing(_) => false,
+            Phase::Open(_) if is_full => {
+                if !entry.is_paused {
+                    entry.is_paused = true;
+                    self.paused.push(id);
+                }
+                false
+            }
+            Phase::Open(open) if !open.protocol.may_read() => {
+                entry.is_paused = true;
+                false
+            }
+            Phase::Open(_) => true,
+        }
+    }
+
+    // ---- what is going on ---------------------------------------------------------------------------------------
+
+    /// Where every message went.
+    #[must_use]
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// Copies that wait in sessions or are unacknowledged, counted by looking at every session.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        let held: u64 = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.queued())
+            .sum();
+        held + self.fan_outs.pending()
+    }
+
+    /// How full each table is.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        Tables {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            subscriptions: self.subscriptions.len() + self.groups.members(),
+            retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+            timers: self.timers.len(),
+        }
+    }
+
+    /// The latest batch that the store has confirmed.
+    #[must_use]
+    pub fn committed(&self) -> LogSeq {
+        self.commits.committed()
+    }
+
+    /// Names the connection in an [`Effect::Transmit`], once a turn.
+    fn mark_transmit(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && !entry.is_transmit_due
+        {
+            entry.is_transmit_due = true;
+            self.effects.push_back(Effect::Transmit(id));
+        }
+    }
+}
+
+/// How full the broker's tables are; all zero once everybody has left and time has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tables {
+    /// Open connections.
+    pub connections: usize,
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Subscriptions, members of share groups included.
+    pub subscriptions: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes: u64,
+    /// Timers armed, stale ones included.
+    pub timers: usize,
+}

@@ -1,0 +1,482 @@
+//! A message comes in: may it, who gets it, and what its publisher is told.
+
+use std::num::NonZeroU32;
+
+use bytestring::ByteString;
+use paloma_codec::{Message, PubAckReason, Qos, SubscriptionId};
+use paloma_session::{Gate, Inbound, LogSeq, Now, Receipt};
+use paloma_topic::TopicNameRef;
+
+use std::time::Duration;
+
+use super::Broker;
+use super::fan_out::FanOut;
+use crate::accounting::DropCause;
+use crate::auth::{Action, Grant};
+use crate::connection::{ConnectionId, Phase};
+use crate::retained::{self, RetainedFull};
+use crate::session::SessionKey;
+use crate::shared::{GroupKey, Readiness, group_number};
+use crate::store::{MessageId, SessionId, StoreOp};
+use crate::timers::Timer;
+
+/// Recipients above which a message is fanned out over several turns.
+const RECIPIENTS_PER_TURN: usize = 2_048;
+
+/// One session that a message is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipient {
+    pub(super) session: SessionKey,
+    /// The highest QoS of its matching subscriptions. [MQTT-3.3.4-2]
+    pub(super) qos: Qos,
+    pub(super) retain_as_published: bool,
+    pub(super) id: Option<SubscriptionId>,
+    /// More identifiers stand in [`Recipients::more_ids`].
+    pub(super) has_more_ids: bool,
+    pub(super) share: Option<NonZeroU32>,
+    /// It gets another copy of the same message, so that this one has no place of its own in the store.
+    pub(super) is_second_copy: bool,
+}
+
+/// The sessions that one message is for, each once however many of its filters match. Kept between messages for its
+/// allocations.
+#[derive(Debug, Default)]
+pub(super) struct Recipients {
+    pub(super) list: Vec<Recipient>,
+    pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
+    groups: Vec<GroupKey>,
+    routing: u64,
+}
+
+/// Who waits for the answer to a publish.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) connection: ConnectionId,
+    pub(super) receipt: Receipt,
+}
+
+/// A message, and what all its copies have in common.
+#[derive(Debug)]
+pub(super) struct Routed {
+    pub(super) message: Message,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// Further identifiers of recipients with [`Recipient::has_more_ids`].
+    pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
+}
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outcome {
+    /// Sessions that the message was for.
+    pub(super) recipients: usize,
+    /// Some of it went into a batch, so that the answer waits for the commit.
+    pub(super) is_stored: bool,
+    /// The batch that holds the message.
+    pub(super) put_in: LogSeq,
+    /// The one session it was for had no room.
+    pub(super) is_refused: bool,
+}
+
+impl Broker {
+    /// A PUBLISH from a client.
+    pub(super) fn handle_publish(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        origin: SessionKey,
+        inbound: Inbound<'_>,
+    ) {
+        self.accounting.published += 1;
+        let Inbound {
+            publish,
+            topic,
+            receipt,
+        } = inbound;
+        let topic = topic.name();
+        let qos = publish.delivery.qos();
+        let stored_id = self.note_received(origin, receipt.as_ref());
+        let answer = receipt.map(|receipt| Answer {
+            connection,
+            receipt,
+        });
+        if !self.may_publish(origin, topic) {
+            return self.refuse(answer, stored_id, PubAckReason::NotAuthorized);
+        }
+        self.collect_recipients(topic, Some(origin));
+        let is_wanted = publish.retain || !self.recipients.list.is_empty();
+        let mut outcome = Outcome {
+            is_stored: stored_id.is_some(),
+            ..Outcome::default()
+        };
+        if is_wanted {
+            let id = self.next_message_id();
+            let stamp = now.wall.as_millis();
+            let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
+            if publish.retain {
+                if self.retain(now, &message, qos, &mut outcome).is_err() {
+                    return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
+                }
+            }
+            let routed = Routed {
+                message,
+                qos,
+                retain: publish.retain,
+                more_ids: Vec::new(),
+            };
+            self.dispatch(routed, outcome, answer);
+        } else {
+            self.finish_publish(outcome, answer);
+        }
+    }
+
+    /// Sends a message of the broker's own making, a will for example.
+    pub(super) fn publish_own(
+        &mut self,
+        now: Now,
+        origin: Option<SessionKey>,
+        message: Message,
+        qos: Qos,
+        retain: bool,
+    ) {
+        self.accounting.published += 1;
+        let mut outcome = Outcome::default();
+        if retain {
+            // A full table is counted there; the message still goes to those who are subscribed now.
+            let _ = self.retain(now, &message, qos, &mut outcome);
+        }
+        self.collect_recipients(message.topic(), origin);
+        let routed = Routed {
+            message,
+            qos,
+            retain,
+            more_ids: Vec::new(),
+        };
+        self.dispatch(routed, outcome, None);
+    }
+
+    pub(super) fn next_message_id(&mut self) -> MessageId {
+        self.last_message += 1;
+        MessageId(self.last_message)
+    }
+
+    fn may_publish(&self, origin: SessionKey, topic: TopicNameRef<'_>) -> bool {
+        let session = self.sessions.get(origin);
+        session
+            .is_some_and(|session| self.may_write_topic(&session.owner, &session.client_id, topic))
+    }
+
+    /// A QoS 2 id of a durable session is stored with what its message caused.
+    fn note_received(
+        &mut self,
+        origin: SessionKey,
+        receipt: Option<&Receipt>,
+    ) -> Option<SessionId> {
+        let receipt = receipt.filter(|receipt| receipt.qos() == Qos::ExactlyOnce)?;
+        let session = self
+            .sessions
+            .get(origin)
+            .filter(|session| session.is_durable())?;
+        let id = session.id;
+        self.commits.push(StoreOp::PutReceived(id, receipt.id()));
+        Some(id)
+    }
+
+    fn refuse(&mut self, answer: Option<Answer>, stored: Option<SessionId>, reason: PubAckReason) {
+        self.accounting.refused += 1;
+        let Some(answer) = answer else {
+            return;
+        };
+        if let Some(session) = stored {
+            self.commits
+                .push(StoreOp::DeleteReceived(session, answer.receipt.id()));
+        }
+        self.answer(answer, reason, false);
+    }
+
+    /// Fills `self.recipients` with everybody whom a message on `topic` is for.
+    pub(super) fn collect_recipients(
+        &mut self,
+        topic: TopicNameRef<'_>,
+        origin: Option<SessionKey>,
+    ) {
+        let Self {
+            subscriptions,
+            sessions,
+            recipients,
+            authorizer,
+            ..
+        } = self;
+        recipients.clear();
+        let epoch = authorizer.epoch();
+        subscriptions.for_each_match(topic, |subscribers| {
+            recipients.groups.extend_from_slice(&subscribers.groups);
+            for subscription in subscribers.plain() {
+                if subscription.no_local() && origin == Some(subscription.session) {
+                    continue; // [MQTT-3.8.3-3]
+                }
+                let Some(session) = sessions.get_mut(subscription.session) else {
+                    continue;
+                };
+                let is_allowed =
+                    match subscription.grant() {
+                        Grant::AllAllowed if subscription.epoch == epoch => true,
+                        Grant::Denied if subscription.epoch == epoch => false,
+                        Grant::AllAllowed | Grant::CheckEach | Grant::Denied => authorizer
+                            .is_allowed(&session.owner, &session.client_id, Action::Read, topic),
+                    };
+                if is_allowed {
+                    recipients.add(&mut session.routed, subscription);
+                }
+            }
+        });
+        let mut groups = std::mem::take(&mut self.recipients.groups);
+        for key in groups.drain(..) {
+            self.choose_group_member(key, topic);
+        }
+        self.recipients.groups = groups;
+    }
+
+    /// Adds the member of one group who gets the message.
+    pub(super) fn choose_group_member(&mut self, key: GroupKey, topic: TopicNameRef<'_>) {
+        let Self {
+            groups,
+            sessions,
+            recipients,
+            authorizer,
+            accounting,
+            ..
+        } = self;
+        let Some(group) = groups.get_mut(key) else {
+            return;
+        };
+        let epoch = authorizer.epoch();
+        let chosen = group.choose(|member| {
+            let Some(session) = sessions.get(member.session) else {
+                return Readiness::Gone;
+            };
+            let is_allowed = match member.grant() {
+                Grant::AllAllowed if member.epoch == epoch => true,
+                Grant::AllAllowed | Grant::CheckEach | Grant::Denied => {
+                    authorizer.is_allowed(&session.owner, &session.client_id, Action::Read, topic)
+                }
+            };
+            if !is_allowed {
+                Readiness::Gone
+            } else if session.connection.is_none() {
+                Readiness::Absent
+            } else {
+                let window = session.window_maximum.max(1);
+                let load = session.queued() * 256 / u64::from(window);
+                if session.queued() < u64::from(window) {
+                    Readiness::Ready { load }
+                } else {
+                    Readiness::Busy { load }
+                }
+            }
+        });
+        let Some(member) = chosen else {
+            accounting.copies += 1;
+            accounting.count_drop(DropCause::NoGroupMember);
+            return;
+        };
+        let is_second_copy = sessions
+            .get(member.session)
+            .is_some_and(|session| session.routed.0 == recipients.routing);
+        recipients.list.push(Recipient {
+            session: member.session,
+            qos: member.qos(),
+            retain_as_published: member.retain_as_published(),
+            id: member.id,
+            has_more_ids: false,
+            share: group_number(key),
+            is_second_copy,
+        });
+    }
+
+    /// Gives the message to all of `self.recipients`, at once or as a paced job, and answers its publisher.
+    pub(super) fn dispatch(
+        &mut self,
+        mut routed: Routed,
+        mut outcome: Outcome,
+        answer: Option<Answer>,
+    ) {
+        let mut recipients = std::mem::take(&mut self.recipients);
+        outcome.recipients = recipients.list.len();
+        if outcome.recipients == 0 {
+            self.accounting.unmatched += 1;
+        }
+        std::mem::swap(&mut routed.more_ids, &mut recipients.more_ids);
+        let is_large = outcome.recipients > RECIPIENTS_PER_TURN;
+        if is_large
+            || (!self.fan_outs.is_empty() && self.fan_outs.is_busy_with(routed.message.topic()))
+        {
+            let list = std::mem::take(&mut recipients.list);
+            self.recipients = recipients;
+            let job = FanOut {
+                routed,
+                recipients: list,
+                position: 0,
+                outcome,
+                answer,
+            };
+            return self.push_fan_out(job);
+        }
+        for recipient in &recipients.list {
+            let is_queued = self.deliver(&routed, recipient, &mut outcome);
+            outcome.is_refused |= !is_queued && outcome.recipients == 1;
+        }
+        std::mem::swap(&mut routed.more_ids, &mut recipients.more_ids);
+        self.recipients = recipients;
+        self.finish_publish(outcome, answer);
+    }
+
+    /// Answers the publisher once its message has reached every queue it was for.
+    pub(super) fn finish_publish(&mut self, outcome: Outcome, answer: Option<Answer>) {
+        let Some(answer) = answer else {
+            return;
+        };
+        let reason = if outcome.is_refused {
+            PubAckReason::QuotaExceeded
+        } else if outcome.recipients == 0 {
+            PubAckReason::NoMatchingSubscribers
+        } else {
+            PubAckReason::Success
+        };
+        self.answer(answer, reason, outcome.is_stored);
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, reason: PubAckReason, is_stored: bool) {
+        let Answer {
+            connection,
+            receipt,
+        } = answer;
+        let Some(entry) = self.connections.get_mut(connection.key()) else {
+            return;
+        };
+        let Phase::Open(open) = &mut entry.phase else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(open.session) else {
+            return;
+        };
+        let gate = if is_stored {
+            self.commits.gate()
+        } else {
+            Gate::Open
+        };
+        open.protocol
+            .acknowledge(&mut session.protocol, receipt, reason, gate);
+        if is_stored {
+            self.commits.wait(connection);
+        }
+        self.mark_transmit(connection);
+    }
+
+    /// Takes the message as retained, or forgets the topic's if it is empty. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    fn retain(
+        &mut self,
+        now: Now,
+        message: &Message,
+        qos: Qos,
+        outcome: &mut Outcome,
+    ) -> Result<(), RetainedFull> {
+        let topic = message.topic();
+        if message.payload().is_empty() {
+            if self.retained.remove(topic) {
+                self.commits
+                    .push(StoreOp::DeleteRetained(ByteString::from(topic.as_str())));
+                outcome.is_stored = true;
+            }
+            return Ok(());
+        }
+        if let Err(full) = self.retained.put(message.clone(), qos, &self.limits) {
+            self.accounting.retained_refused += 1;
+            return Err(full);
+        }
+        self.put_message(message, outcome);
+        self.commits
+            .push(StoreOp::PutRetained(MessageId(message.id()), qos));
+        if let Some(seconds) = message.expiry_seconds() {
+            let at = now
+                .monotonic
+                .saturating_add(Duration::from_secs(seconds.into()));
+            self.timers
+                .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+        }
+        Ok(())
+    }
+
+    /// Puts the message into the turn's batch, once.
+    pub(super) fn put_message(&mut self, message: &Message, outcome: &mut Outcome) {
+        outcome.is_stored = true;
+        let seq = self.commits.next_seq();
+        if outcome.put_in != seq {
+            outcome.put_in = seq;
+            self.commits.push(StoreOp::PutMessage(message.clone()));
+        }
+    }
+
+    pub(super) fn handle_retained_timer(&mut self, now: Now, topic: &ByteString) {
+        let Ok(name) = TopicNameRef::new(topic) else {
+            return;
+        };
+        let Some(message) = self.retained.get(name).map(|retained| &retained.message) else {
+            return;
+        };
+        if retained::is_expired(message, now.wall) {
+            self.retained.remove(name);
+            self.commits.push(StoreOp::DeleteRetained(topic.clone()));
+        } else if let Some(at) = retained::expires_at(message) {
+            // A newer message, or a wall clock that was set back.
+            let left = Duration::from_millis(at.millis_since(now.wall).max(1));
+            self.timers.arm(
+                now.monotonic.saturating_add(left),
+                Timer::RetainedExpiry(topic.clone()),
+            );
+        }
+    }
+}
+
+impl Recipients {
+    /// Begins a new routing.
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.more_ids.clear();
+        self.groups.clear();
+        self.routing += 1;
+    }
+
+    /// Adds a session, or what another matching filter of the same session brings: one copy at the highest QoS with
+    /// all identifiers. [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+    fn add(&mut self, routed: &mut (u64, u32), subscription: &crate::subscriptions::Subscription) {
+        if routed.0 == self.routing
+            && let Some(recipient) = self.list.get_mut(routed.1 as usize)
+        {
+            recipient.qos = recipient.qos.max(subscription.qos());
+            recipient.retain_as_published |= subscription.retain_as_published();
+            match (recipient.id, subscription.id) {
+                (_, None) => {}
+                (None, Some(id)) => recipient.id = Some(id),
+                (Some(_), Some(id)) => {
+                    recipient.has_more_ids = true;
+                    self.more_ids.push((subscription.session, id));
+                }
+            }
+            return;
+        }
+        *routed = (
+            self.routing,
+            u32::try_from(self.list.len()).unwrap_or(u32::MAX),
+        );
+        self.list.push(Recipient {
+            session: subscription.session,
+            qos: subscription.qos(),
+            retain_as_published: subscription.retain_as_published(),
+            id: subscription.id,
+            has_more_ids: false,
+            share: None,
+            is_second_copy: false,
+        });
+    }
+}

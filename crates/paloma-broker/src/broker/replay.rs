@@ -1,0 +1,143 @@
+//! Retained messages on their way to new subscriptions, a few each turn.
+
+use std::ops::ControlFlow;
+
+use paloma_codec::Qos;
+use paloma_session::{Now, Outbound, Pushed};
+
+use super::Broker;
+use crate::accounting::DropCause;
+use crate::auth::{Action, Grant};
+use crate::retained::{Replay, is_expired};
+use crate::session::SessionKey;
+use crate::tag::Tag;
+
+/// Deliveries that a replay lets wait in a session's queue; it pauses until they have left.
+const QUEUED_MAX: usize = 256;
+/// Steps of one replay before the next one's turn.
+const REPLAY_STEPS: usize = 256;
+
+impl Broker {
+    /// Begins to send the retained messages that a new subscription matches. [MQTT-3.3.1-9]
+    pub(super) fn begin_replay(&mut self, key: SessionKey, replay: Replay) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            // A newer subscription to the same filter takes the place of the older one's rest.
+            session
+                .replays
+                .retain(|other| other.filter != replay.filter);
+            session.replays.push_back(replay);
+            self.list_replays(key);
+        }
+    }
+
+    /// Lists the session for the next round if it has replays and room for them.
+    pub(super) fn list_replays(&mut self, key: SessionKey) {
+        let room = self.replay_room(key);
+        if let Some(session) = self.sessions.get_mut(key)
+            && room > 0
+            && !session.replays.is_empty()
+            && !session.replay_listed
+        {
+            session.replay_listed = true;
+            self.replaying.push_back(key);
+        }
+    }
+
+    /// How many retained messages may be queued for the session now.
+    fn replay_room(&self, key: SessionKey) -> usize {
+        let Some(session) = self.sessions.get(key) else {
+            return 0;
+        };
+        if session.connection.is_none() || session.spill.is_some() {
+            return 0;
+        }
+        let max = QUEUED_MAX.min(self.limits.queue_messages_max as usize);
+        max.saturating_sub(session.protocol.queue().len())
+    }
+
+    /// Goes on with the replays, `steps` retained messages far, session after session.
+    pub(super) fn run_replays(&mut self, now: Now, steps: &mut usize) {
+        while *steps > 0
+            && let Some(key) = self.replaying.pop_front()
+        {
+            let room = self.replay_room(key);
+            let Some(session) = self.sessions.get_mut(key) else {
+                continue;
+            };
+            session.replay_listed = false;
+            if room == 0 {
+                continue; // Listed again when the queue has drained.
+            }
+            let Some(mut replay) = session.replays.pop_front() else {
+                continue;
+            };
+            let budget = REPLAY_STEPS.min(*steps);
+            *steps -= budget;
+            let is_through = self.run_replay(now, key, &mut replay, budget, room);
+            if !is_through && let Some(session) = self.sessions.get_mut(key) {
+                session.replays.push_front(replay);
+            }
+            self.list_replays(key);
+        }
+    }
+
+    fn run_replay(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        replay: &mut Replay,
+        budget: usize,
+        mut room: usize,
+    ) -> bool {
+        let Self {
+            retained,
+            sessions,
+            authorizer,
+            accounting,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(key) else {
+            return true;
+        };
+        let tag = Tag {
+            group: None,
+            is_stored: false,
+        };
+        let mut victims = Vec::new();
+        let filter = replay.filter.borrowed();
+        let is_through = retained.walk(filter, &mut replay.cursor, budget, |found| {
+            let topic = found.message.topic();
+            let is_allowed = replay.grant == Grant::AllAllowed
+                || authorizer.is_allowed(&session.owner, &session.client_id, Action::Read, topic);
+            if !is_allowed || is_expired(&found.message, now.wall) {
+                return ControlFlow::Continue(());
+            }
+            if room == 0 {
+                return ControlFlow::Break(());
+            }
+            room -= 1;
+            accounting.copies += 1;
+            let qos: Qos = found.qos.min(replay.qos);
+            let outbound = Outbound::new(found.message.clone(), qos)
+                .with_retain(true) // [MQTT-3.3.1-8]
+                .with_share(tag.pack());
+            let pushed = session
+                .protocol
+                .enqueue(outbound, replay.id.as_slice(), |victim| {
+                    victims.push(victim);
+                });
+            if let Pushed::Full(_) = pushed {
+                accounting.count_drop(DropCause::QueueFull);
+            }
+            ControlFlow::Continue(())
+        });
+        let connection = session.connection;
+        for victim in victims {
+            self.drop_copy(key, &victim, DropCause::QueueFull);
+        }
+        if let Some(connection) = connection {
+            self.mark_transmit(connection);
+        }
+        is_through
+    }
+}

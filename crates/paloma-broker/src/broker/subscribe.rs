@@ -1,0 +1,229 @@
+//! SUBSCRIBE and UNSUBSCRIBE: each filter is judged alone.
+
+use bytestring::ByteString;
+use paloma_codec::{
+    Qos, SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscriptionId, UnsubAck,
+    UnsubAckReason, Unsubscribe,
+};
+use paloma_session::Gate;
+use paloma_topic::{Cursor, Target};
+
+use super::Broker;
+use crate::auth::Grant;
+use crate::connection::{ConnectionId, Phase};
+use crate::retained::Replay;
+use crate::session::SessionKey;
+use crate::shared::Left;
+use crate::store::{StoreOp, SubscriptionRecord};
+use crate::subscriptions::{Subscription, wants_retained};
+
+impl Broker {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        key: SessionKey,
+        subscribe: &Subscribe,
+    ) {
+        let mut is_stored = false;
+        let mut reasons: Vec<_> = subscribe
+            .filters
+            .iter()
+            .map(|filter| {
+                self.subscribe_one(key, filter, subscribe.subscription_id, &mut is_stored)
+            })
+            .collect();
+        // What `filters_per_subscribe_max` left out. [MQTT-3.8.4-6]
+        let excess = subscribe.filters_excess as usize;
+        reasons.extend(std::iter::repeat_n(SubAckReason::QuotaExceeded, excess));
+        let gate = if is_stored {
+            self.commits.gate()
+        } else {
+            Gate::Open
+        };
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && let Phase::Open(open) = &mut entry.phase
+        {
+            open.protocol
+                .answer_subscribe(SubAck::new(subscribe.id, reasons), gate);
+        }
+        self.answered(id, is_stored);
+    }
+
+    fn subscribe_one(
+        &mut self,
+        key: SessionKey,
+        wanted: &SubscribeFilter,
+        id: Option<SubscriptionId>,
+        is_stored: &mut bool,
+    ) -> SubAckReason {
+        let filter = wanted.target.filter();
+        let Some(session) = self.sessions.get(key) else {
+            return SubAckReason::UnspecifiedError;
+        };
+        let grant = self
+            .authorizer
+            .grant(&session.owner, &session.client_id, filter.borrowed());
+        if grant == Grant::Denied {
+            return SubAckReason::NotAuthorized;
+        }
+        let held = session.filters.len() + session.groups.len();
+        if held >= self.limits.subscriptions_per_client_max as usize
+            && !self.is_subscribed(key, &wanted.target)
+        {
+            return SubAckReason::QuotaExceeded;
+        }
+        let mut options = wanted.options;
+        options.qos = options
+            .qos
+            .min(Qos::from_bits(self.limits.qos_max).unwrap_or_default());
+        let subscription = Subscription::new(key, &options, id, grant, self.authorizer.epoch());
+        match &wanted.target {
+            Target::Plain(filter) => {
+                let (filter_id, replaced) =
+                    self.subscriptions.insert(filter.borrowed(), subscription);
+                if let Some(session) = self.sessions.get_mut(key)
+                    && !replaced
+                {
+                    session.filters.push(filter_id);
+                }
+                if wants_retained(options.retain_handling, replaced) {
+                    let filter = filter.clone();
+                    let cursor = Cursor::default();
+                    self.begin_replay(
+                        key,
+                        Replay {
+                            filter,
+                            cursor,
+                            qos: options.qos,
+                            id,
+                            grant,
+                        },
+                    );
+                }
+            }
+            Target::Shared { share, filter } => {
+                // No retained messages for shared subscriptions. [MQTT-3.8.4-4] speaks of plain ones.
+                let joined = self.groups.join(share, filter, subscription);
+                if joined.is_new_group {
+                    self.subscriptions.add_group(filter.borrowed(), joined.key);
+                }
+                if let Some(session) = self.sessions.get_mut(key)
+                    && !joined.replaced
+                {
+                    session.groups.push(joined.key);
+                }
+            }
+        }
+        if let Some(session) = self
+            .sessions
+            .get(key)
+            .filter(|session| session.is_durable())
+        {
+            let filter = ByteString::from(wanted.target.to_string());
+            let record = SubscriptionRecord {
+                filter,
+                options: options.bits(),
+                id,
+            };
+            self.commits
+                .push(StoreOp::PutSubscription(session.id, record));
+            *is_stored = true;
+        }
+        SubAckReason::granted(options.qos)
+    }
+
+    fn is_subscribed(&self, key: SessionKey, target: &Target) -> bool {
+        match target {
+            Target::Plain(filter) => self.subscriptions.contains(filter.borrowed(), key),
+            Target::Shared { share, filter } => {
+                let group = self.groups.find(share, filter);
+                self.sessions
+                    .get(key)
+                    .zip(group)
+                    .is_some_and(|(session, group)| session.groups.contains(&group))
+            }
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        key: SessionKey,
+        unsubscribe: &Unsubscribe,
+    ) {
+        let mut is_stored = false;
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        for target in &unsubscribe.filters {
+            let was_there = self.unsubscribe_one(key, target);
+            reasons.push(if was_there {
+                UnsubAckReason::Success
+            } else {
+                UnsubAckReason::NoSubscriptionExisted
+            });
+            if was_there
+                && let Some(session) = self
+                    .sessions
+                    .get(key)
+                    .filter(|session| session.is_durable())
+            {
+                let filter = ByteString::from(target.to_string());
+                self.commits
+                    .push(StoreOp::DeleteSubscription(session.id, filter));
+                is_stored = true;
+            }
+        }
+        let gate = if is_stored {
+            self.commits.gate()
+        } else {
+            Gate::Open
+        };
+        if let Some(entry) = self.connections.get_mut(id.key())
+            && let Phase::Open(open) = &mut entry.phase
+        {
+            open.protocol
+                .answer_unsubscribe(UnsubAck::new(unsubscribe.id, reasons), gate);
+        }
+        self.answered(id, is_stored);
+    }
+
+    fn unsubscribe_one(&mut self, key: SessionKey, target: &Target) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        match target {
+            Target::Plain(filter) => {
+                let Some(id) = self.subscriptions.id(filter.borrowed()) else {
+                    return false;
+                };
+                if !self.subscriptions.remove(id, key) {
+                    return false;
+                }
+                session.filters.retain(|other| *other != id);
+                session.replays.retain(|replay| replay.filter != *filter);
+                true
+            }
+            Target::Shared { share, filter } => {
+                let Some(group) = self.groups.find(share, filter) else {
+                    return false;
+                };
+                session.groups.retain(|other| *other != group);
+                match self.groups.leave(group, key) {
+                    Left::NotAMember => false,
+                    Left::Member => true,
+                    Left::LastMember(filter) => {
+                        self.subscriptions.remove_group(filter.borrowed(), group);
+                        true
+                    }
+                }
+            }
+        }
+    }
+
+    /// An answer was queued: it is sent now or with this turn's commit.
+    pub(super) fn answered(&mut self, id: ConnectionId, is_stored: bool) {
+        if is_stored {
+            self.commits.wait(id);
+        }
+        self.mark_transmit(id);
+    }
+}

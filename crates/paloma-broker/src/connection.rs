@@ -1,0 +1,110 @@
+//! What the broker keeps of one connection.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use bytestring::ByteString;
+use paloma_codec::Connect;
+use paloma_session::server::Handshake;
+use paloma_session::{Connection, Monotonic};
+
+use crate::session::SessionKey;
+use crate::slab::Key;
+
+/// Names one connection for as long as the driver holds it; never names another one after that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    index: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    pub(crate) fn from_key(key: Key<ConnectionEntry>) -> Self {
+        Self {
+            index: key.index,
+            generation: key.generation,
+        }
+    }
+
+    pub(crate) fn key(self) -> Key<ConnectionEntry> {
+        Key::from_parts(self.index, self.generation)
+    }
+
+    /// A small number, used again once the connection is closed: an index for the driver's own table.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.index, self.generation)
+    }
+}
+
+/// What carries a connection's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Plain TCP.
+    #[default]
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    /// Bytes within the process.
+    Memory,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionInfo {
+    /// The peer's address, if its transport has one.
+    pub address: Option<IpAddr>,
+    /// The listener's index in the configuration.
+    pub listener: u16,
+    /// What carries the bytes.
+    pub transport: Transport,
+}
+
+/// How far a connection has come. States own what belongs to them.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Nothing but CONNECT may come.
+    Handshake(Box<Handshake>),
+    /// CONNECT is here; who it is from is being found out. Nothing is read meanwhile.
+    Authenticating(Box<Pending>),
+    /// CONNACK is under way or out.
+    Open(Box<Open>),
+    /// Only these bytes still go out.
+    Closing(Vec<u8>),
+}
+
+/// A client whose CONNECT is here.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) handshake: Handshake,
+    pub(crate) connect: Connect,
+    pub(crate) client_id: ByteString,
+    pub(crate) is_assigned: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) protocol: Connection,
+    pub(crate) session: SessionKey,
+}
+
+#[derive(Debug)]
+pub(crate) struct ConnectionEntry {
+    pub(crate) phase: Phase,
+    pub(crate) info: ConnectionInfo,
+    /// When CONNECT has to be here.
+    pub(crate) connect_by: Monotonic,
+    /// CONNECT, while the client is asked for the next step of its authentication.
+    pub(crate) challenged: Option<Box<Pending>>,
+    /// An [`Effect::Transmit`](crate::Effect::Transmit) of this turn already names it.
+    pub(crate) is_transmit_due: bool,
+    /// `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
+    pub(crate) is_paused: bool,
+}

@@ -1,0 +1,125 @@
+//! Retained messages, and the paced jobs that send them to new subscriptions.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use paloma_codec::{Message, Qos, SubscriptionId};
+use paloma_session::Wall;
+use paloma_topic::{Cursor, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicNameRef, Walk};
+
+use crate::auth::Grant;
+use crate::limits::Limits;
+
+/// The retained message of one topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Retained {
+    pub(crate) message: Message,
+    pub(crate) qos: Qos,
+}
+
+/// A limit keeps a new retained message out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetainedFull;
+
+/// Sends the retained messages of one new subscription, a few at a time, each read at the moment it is queued, so
+/// that a client never gets an older value after a newer one.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) filter: TopicFilter,
+    pub(crate) cursor: Cursor,
+    pub(crate) qos: Qos,
+    pub(crate) id: Option<SubscriptionId>,
+    pub(crate) grant: Grant,
+}
+
+pub(crate) struct RetainedMessages {
+    topics: TopicMap<Retained>,
+    bytes: u64,
+}
+
+impl fmt::Debug for RetainedMessages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetainedMessages")
+            .field("count", &self.topics.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+impl RetainedMessages {
+    pub(crate) fn new(seed: HashSeed) -> Self {
+        Self {
+            topics: TopicMap::new(seed),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn get(&self, topic: TopicNameRef<'_>) -> Option<&Retained> {
+        self.topics.get(topic)
+    }
+
+    /// Takes `message` as its topic's retained message, in place of an earlier one. [MQTT-3.3.1-5]
+    pub(crate) fn put(
+        &mut self,
+        message: Message,
+        qos: Qos,
+        limits: &Limits,
+    ) -> Result<(), RetainedFull> {
+        let previous = self
+            .topics
+            .get(message.topic())
+            .map(|retained| retained.message.len() as u64);
+        let bytes = self.bytes - previous.unwrap_or(0) + message.len() as u64;
+        let is_over = previous.is_none() && self.len() >= limits.retained_messages_max as usize;
+        if is_over || bytes > limits.retained_bytes_max {
+            return Err(RetainedFull);
+        }
+        self.bytes = bytes;
+        let topic = message.clone();
+        self.topics.insert(topic.topic(), Retained { message, qos });
+        Ok(())
+    }
+
+    /// Forgets the topic's retained message; says whether there was one. [MQTT-3.3.1-6]
+    pub(crate) fn remove(&mut self, topic: TopicNameRef<'_>) -> bool {
+        let Some(retained) = self.topics.remove(topic) else {
+            return false;
+        };
+        self.bytes -= retained.message.len() as u64;
+        true
+    }
+
+    /// Goes on with a walk over the messages that match, at most `budget` steps far; `each` may refuse one, which is
+    /// then offered again. True once the walk is through.
+    pub(crate) fn walk(
+        &self,
+        filter: TopicFilterRef<'_>,
+        cursor: &mut Cursor,
+        budget: usize,
+        mut each: impl FnMut(&Retained) -> ControlFlow<()>,
+    ) -> bool {
+        self.topics
+            .try_walk(filter, cursor, budget, |_, retained| each(retained))
+            == Walk::Done
+    }
+}
+
+/// When a message may no longer be sent, in wall-clock time.
+pub(crate) fn expires_at(message: &Message) -> Option<Wall> {
+    let seconds = message.expiry_seconds()?;
+    let millis = u64::from(seconds).saturating_mul(1_000);
+    Some(Wall::from_millis(message.stamp().saturating_add(millis)))
+}
+
+/// Whether the message's expiry has passed. [MQTT-3.3.2-5]
+pub(crate) fn is_expired(message: &Message, now: Wall) -> bool {
+    expires_at(message).is_some_and(|at| at <= now)
+}

@@ -1,0 +1,136 @@
+//! What the broker keeps of one session beside its protocol state.
+
+use std::collections::VecDeque;
+
+use bytestring::ByteString;
+use paloma_codec::{Message, Qos};
+use paloma_session::{Monotonic, Session};
+
+use paloma_topic::FilterId;
+
+use crate::auth::Identity;
+use crate::connection::ConnectionId;
+use crate::retained::Replay;
+use crate::shared::GroupKey;
+use crate::slab::Key;
+use crate::store::{MessageId, SessionId, SessionRecord};
+
+pub(crate) type SessionKey = Key<SessionEntry>;
+
+/// A will that has not been sent.
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub(crate) message: Message,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+}
+
+/// The part of a durable session's queue that is in the store only.
+#[derive(Debug)]
+pub(crate) struct Spill {
+    /// Entries in the store behind the ones in memory.
+    pub(crate) count: u32,
+    pub(crate) bytes: u64,
+    /// The last entry that was taken into memory; the store is asked for what follows.
+    pub(crate) after: MessageId,
+    /// A load is under way.
+    pub(crate) is_loading: bool,
+}
+
+impl Spill {
+    pub(crate) fn after(after: MessageId) -> Self {
+        Self {
+            count: 0,
+            bytes: 0,
+            after,
+            is_loading: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionEntry {
+    pub(crate) id: SessionId,
+    pub(crate) client_id: ByteString,
+    pub(crate) owner: Identity,
+    pub(crate) protocol: Session,
+    pub(crate) connection: Option<ConnectionId>,
+    /// Messages that the connected client takes unacknowledged.
+    pub(crate) window_maximum: u16,
+    /// Seconds that the session outlives its connection: 0 ends with it.
+    pub(crate) expiry_seconds: u32,
+    /// The filters subscribed to.
+    pub(crate) filters: Vec<FilterId>,
+    /// The share groups joined.
+    pub(crate) groups: Vec<GroupKey>,
+    pub(crate) will: Option<Box<Will>>,
+    /// When a will that waits for its delay is due.
+    pub(crate) will_at: Option<Monotonic>,
+    /// When the session ends unless a connection comes first.
+    pub(crate) expires_at: Option<Monotonic>,
+    pub(crate) spill: Option<Box<Spill>>,
+    /// Retained messages still to be queued, a job for each subscription.
+    pub(crate) replays: VecDeque<Replay>,
+    /// The broker's list of sessions with replays names this one.
+    pub(crate) replay_listed: bool,
+    /// The last routing that reached this session and its place among the recipients.
+    pub(crate) routed: (u64, u32),
+}
+
+impl SessionEntry {
+    pub(crate) fn new(
+        id: SessionId,
+        client_id: ByteString,
+        owner: Identity,
+        protocol: Session,
+    ) -> Self {
+        Self {
+            id,
+            client_id,
+            owner,
+            protocol,
+            connection: None,
+            window_maximum: 0,
+            expiry_seconds: 0,
+            filters: Vec::new(),
+            groups: Vec::new(),
+            will: None,
+            will_at: None,
+            expires_at: None,
+            spill: None,
+            replays: VecDeque::new(),
+            replay_listed: false,
+            routed: (0, 0),
+        }
+    }
+
+    /// What is stored of it; `disconnected_at` is in wall-clock milliseconds.
+    pub(crate) fn record(&self, disconnected_at: Option<u64>) -> SessionRecord {
+        SessionRecord {
+            client_id: self.client_id.clone(),
+            user: self.owner.user.clone(),
+            expiry_seconds: Some(self.expiry_seconds),
+            disconnected_at,
+        }
+    }
+
+    /// Whether its state is to outlive the connection, and so the process.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.expiry_seconds > 0
+    }
+
+    /// Messages waiting and their bytes, in memory and in the store.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let (count, bytes) = self
+            .spill
+            .as_ref()
+            .map_or((0, 0), |spill| (u64::from(spill.count), spill.bytes));
+        let queue = self.protocol.queue();
+        (queue.len() as u64 + count, queue.bytes() + bytes)
+    }
+
+    /// Messages waiting or unacknowledged.
+    pub(crate) fn queued(&self) -> u64 {
+        self.waiting().0 + self.protocol.window().len() as u64
+    }
+}

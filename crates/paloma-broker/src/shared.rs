@@ -1,0 +1,316 @@
+//! Shared subscriptions: one message to one member of each group.
+
+use std::num::NonZeroU32;
+
+use hashbrown::HashMap;
+use paloma_topic::{ShareName, TopicFilter, TopicNameRef};
+
+use crate::session::SessionKey;
+use crate::slab::{Key, Slab};
+use crate::subscriptions::Subscription;
+
+pub(crate) type GroupKey = Key<Group>;
+
+/// How many members are weighed against each other for one message; bounds the cost of a choice in a large group.
+const CANDIDATES: usize = 8;
+
+/// All who share one filter under one name.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) share: ShareName,
+    pub(crate) filter: TopicFilter,
+    pub(crate) members: Vec<Subscription>,
+    /// Where the next choice begins.
+    next: usize,
+}
+
+/// How ready a member is to take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Connected, its window open; `load` is waiting and unacknowledged messages in 1/256 of its window.
+    Ready { load: u64 },
+    /// Connected, but its window is full.
+    Busy { load: u64 },
+    /// Not connected; its session keeps messages.
+    Absent,
+    /// Cannot take anything.
+    Gone,
+}
+
+impl Group {
+    /// Chooses who gets the next message: of the ready members the one with the least load for its window, so that a
+    /// client that takes twice as many gets twice as many; of equals the one whose turn it is. Without a ready one a
+    /// busy one queues it, and without a connected one an absent one.
+    pub(crate) fn choose(
+        &mut self,
+        mut readiness: impl FnMut(&Subscription) -> Readiness,
+    ) -> Option<Subscription> {
+        let count = self.members.len();
+        let start = if self.next < count { self.next } else { 0 };
+        let mut ready: Option<(u64, usize)> = None;
+        let mut busy: Option<(u64, usize)> = None;
+        let mut absent = None;
+        let mut weighed = 0;
+        for position in (start..count).chain(0..start) {
+            let Some(member) = self.members.get(position) else {
+                break;
+            };
+            match readiness(member) {
+                Readiness::Ready { load } => {
+                    weighed += 1;
+                    if ready.is_none_or(|(least, _)| load < least) {
+                        ready = Some((load, position));
+                    }
+                    if weighed == CANDIDATES {
+                        break;
+                    }
+                }
+                Readiness::Busy { load } => {
+                    if busy.is_none_or(|(least, _)| load < least) {
+                        busy = Some((load, position));
+                    }
+                }
+                Readiness::Absent => absent = absent.or(Some(position)),
+                Readiness::Gone => {}
+            }
+        }
+        let position = ready.or(busy).map(|(_, position)| position).or(absent)?;
+        self.next = position + 1;
+        self.members.get(position).copied()
+    }
+}
+
+/// Every group, by number and by name.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    slab: Slab<Group>,
+    members: usize,
+    /// By `share/filter`; only ever looked up, never iterated.
+    by_name: HashMap<Box<str>, GroupKey, foldhash::fast::FixedState>,
+}
+
+impl Groups {
+    fn name(share: &ShareName, filter: &TopicFilter) -> Box<str> {
+        // A share name holds no '/', so that the first one ends it.
+        format!("{}/{}", share.as_str(), filter.as_str()).into_boxed_str()
+    }
+
+    pub(crate) fn get_mut(&mut self, key: GroupKey) -> Option<&mut Group> {
+        self.slab.get_mut(key)
+    }
+
+    /// Adds or replaces a member; says which group and whether it is a new one, and what was replaced.
+    pub(crate) fn join(
+        &mut self,
+        share: &ShareName,
+        filter: &TopicFilter,
+        member: Subscription,
+    ) -> Joined {
+        let name = Self::name(share, filter);
+        let Some(&key) = self.by_name.get(&name) else {
+            let group = Group {
+                share: share.clone(),
+                filter: filter.clone(),
+                members: vec![member],
+                next: 0,
+            };
+            let key = self.slab.insert(group);
+            self.by_name.insert(name, key);
+            self.members += 1;
+            return Joined {
+                key,
+                is_new_group: true,
+                replaced: false,
+            };
+        };
+        let mut replaced = false;
+        if let Some(group) = self.slab.get_mut(key) {
+            match group
+                .members
+                .iter_mut()
+                .find(|other| other.session == member.session)
+            {
+                Some(other) => {
+                    *other = member;
+                    replaced = true;
+                }
+                None => {
+                    group.members.push(member);
+                    self.members += 1;
+                }
+            }
+        }
+        Joined {
+            key,
+            is_new_group: false,
+            replaced,
+        }
+    }
+
+    pub(crate) fn find(&self, share: &ShareName, filter: &TopicFilter) -> Option<GroupKey> {
+        self.by_name.get(&Self::name(share, filter)).copied()
+    }
+
+    /// Members of all groups together.
+    pub(crate) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// Removes a member; hands over the group if that leaves nobody.
+    pub(crate) fn leave(&mut self, key: GroupKey, session: SessionKey) -> Left {
+        let Some(group) = self.slab.get_mut(key) else {
+            return Left::NotAMember;
+        };
+        let Some(position) = group
+            .members
+            .iter()
+            .position(|other| other.session == session)
+        else {
+            return Left::NotAMember;
+        };
+        group.members.remove(position);
+        self.members -= 1;
+        if position < group.next {
+            group.next -= 1;
+        }
+        if !group.members.is_empty() {
+            return Left::Member;
+        }
+        let Some(group) = self.slab.remove(key) else {
+            return Left::NotAMember;
+        };
+        self.by_name
+            .remove(&Self::name(&group.share, &group.filter));
+        Left::LastMember(group.filter)
+    }
+}
+
+pub(crate) struct Joined {
+    pub(crate) key: GroupKey,
+    pub(crate) is_new_group: bool,
+    pub(crate) replaced: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    NotAMember,
+    Member,
+    LastMember(TopicFilter),
+}
+
+/// A group's key as the number that a queued message carries.
+pub(crate) fn group_number(key: GroupKey) -> Option<NonZeroU32> {
+    key.index.checked_add(1).and_then(NonZeroU32::new)
+}
+
+impl Groups {
+    /// The group with a number from [`group_number`], if it is still the one: the place of a group that ended may be
+    /// another one's, whose filter then tells it apart or does not matter.
+    pub(crate) fn find_by_number(
+        &self,
+        number: NonZeroU32,
+        topic: TopicNameRef<'_>,
+    ) -> Option<GroupKey> {
+        let key = self.slab.key_at(number.get() - 1)?;
+        self.slab.get(key)?.filter.matches(topic).then_some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Grant;
+    use paloma_codec::SubscribeOptions;
+
+    fn member(n: u32) -> Subscription {
+        let options = SubscribeOptions::default();
+        Subscription::new(
+            SessionKey::from_parts(n, 0),
+            &options,
+            None,
+            Grant::AllAllowed,
+            0,
+        )
+    }
+
+    fn group(members: u32) -> Group {
+        Group {
+            share: ShareName::new("g").unwrap(),
+            filter: TopicFilter::new("t").unwrap(),
+            members: (0..members).map(member).collect(),
+            next: 0,
+        }
+    }
+
+    fn check(group: &mut Group, readiness: &[Readiness], expected: &[Option<u32>]) {
+        for expected in expected {
+            let chosen = group.choose(|member| readiness[member.session.index as usize]);
+            assert_eq!(chosen.map(|member| member.session.index), *expected);
+        }
+    }
+
+    #[test]
+    fn equal_members_take_turns() {
+        let ready = Readiness::Ready { load: 0 };
+        check(
+            &mut group(3),
+            &[ready; 3],
+            &[Some(0), Some(1), Some(2), Some(0)],
+        );
+    }
+
+    #[test]
+    fn a_member_whose_window_is_full_is_skipped() {
+        let ready = Readiness::Ready { load: 9 };
+        let full = Readiness::Busy { load: 0 };
+        check(&mut group(3), &[full, ready, full], &[Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn the_least_loaded_member_comes_first() {
+        let load = |load| Readiness::Ready { load };
+        check(
+            &mut group(3),
+            &[load(5), load(1), load(3)],
+            &[Some(1), Some(1)],
+        );
+    }
+
+    #[test]
+    fn absent_members_are_the_last_resort() {
+        let busy = Readiness::Busy { load: 7 };
+        check(&mut group(2), &[Readiness::Absent, busy], &[Some(1)]);
+        check(
+            &mut group(2),
+            &[Readiness::Gone, Readiness::Absent],
+            &[Some(1)],
+        );
+        check(&mut group(2), &[Readiness::Gone; 2], &[None]);
+    }
+
+    #[test]
+    fn the_last_member_takes_the_group_along() {
+        let share = ShareName::new("g").unwrap();
+        let filter = TopicFilter::new("a/+").unwrap();
+        let mut groups = Groups::default();
+        assert!(groups.join(&share, &filter, member(1)).is_new_group);
+        assert!(groups.join(&share, &filter, member(1)).replaced);
+        let joined = groups.join(&share, &filter, member(2));
+        assert!(!joined.is_new_group && !joined.replaced);
+        assert_eq!(groups.find(&share, &filter), Some(joined.key));
+        assert_eq!(
+            groups.leave(joined.key, member(3).session),
+            Left::NotAMember
+        );
+        assert_eq!(groups.leave(joined.key, member(1).session), Left::Member);
+        assert_eq!(
+            groups.leave(joined.key, member(2).session),
+            Left::LastMember(filter.clone())
+        );
+        assert_eq!(
+            groups.leave(joined.key, member(2).session),
+            Left::NotAMember
+        );
+        assert_eq!((groups.find(&share, &filter), groups.members()), (None, 0));
+    }
+}

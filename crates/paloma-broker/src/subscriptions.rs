@@ -1,0 +1,297 @@
+//! Who subscribed to what.
+
+use std::fmt;
+
+use hashbrown::HashMap;
+use paloma_codec::{Qos, RetainHandling, SubscribeOptions, SubscriptionId};
+use paloma_topic::{FilterId, FilterTrie, HashSeed, TopicFilterRef, TopicNameRef};
+
+use crate::auth::Grant;
+use crate::session::SessionKey;
+use crate::shared::GroupKey;
+
+/// Above so many subscribers of one filter a hash index finds them.
+const SCAN_MAX: usize = 16;
+
+/// One session's subscription to one filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) session: SessionKey,
+    pub(crate) id: Option<SubscriptionId>,
+    /// The rules' epoch in which `grant` was given.
+    pub(crate) epoch: u16,
+    flags: u8,
+}
+
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const CHECK_EACH: u8 = 1 << 4;
+const DENIED: u8 = 1 << 5;
+
+impl Subscription {
+    pub(crate) fn new(
+        session: SessionKey,
+        options: &SubscribeOptions,
+        id: Option<SubscriptionId>,
+        grant: Grant,
+        epoch: u16,
+    ) -> Self {
+        let mut flags = options.qos as u8;
+        if options.no_local {
+            flags |= NO_LOCAL;
+        }
+        if options.retain_as_published {
+            flags |= RETAIN_AS_PUBLISHED;
+        }
+        let mut subscription = Self {
+            session,
+            id,
+            epoch,
+            flags,
+        };
+        subscription.set_grant(grant, epoch);
+        subscription
+    }
+
+    pub(crate) fn qos(&self) -> Qos {
+        match self.flags & 3 {
+            0 => Qos::AtMostOnce,
+            1 => Qos::AtLeastOnce,
+            _ => Qos::ExactlyOnce,
+        }
+    }
+
+    pub(crate) fn no_local(&self) -> bool {
+        self.flags & NO_LOCAL != 0
+    }
+
+    pub(crate) fn retain_as_published(&self) -> bool {
+        self.flags & RETAIN_AS_PUBLISHED != 0
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        if self.flags & DENIED != 0 {
+            Grant::Denied
+        } else if self.flags & CHECK_EACH != 0 {
+            Grant::CheckEach
+        } else {
+            Grant::AllAllowed
+        }
+    }
+
+    pub(crate) fn set_grant(&mut self, grant: Grant, epoch: u16) {
+        self.epoch = epoch;
+        self.flags &= !(CHECK_EACH | DENIED);
+        match grant {
+            Grant::AllAllowed => {}
+            Grant::CheckEach => self.flags |= CHECK_EACH,
+            Grant::Denied => self.flags |= DENIED,
+        }
+    }
+}
+
+/// All subscribers of one filter.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    plain: Vec<Subscription>,
+    /// Positions in `plain` by session, once a scan would take too long. Only ever looked up, never iterated.
+    index: Option<Box<HashMap<SessionKey, u32, foldhash::fast::FixedState>>>,
+    pub(crate) groups: Vec<GroupKey>,
+}
+
+impl Subscribers {
+    pub(crate) fn plain(&self) -> &[Subscription] {
+        &self.plain
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.groups.is_empty()
+    }
+
+    fn position(&self, session: SessionKey) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(&session).map(|position| *position as usize),
+            None => self.plain.iter().position(|other| other.session == session),
+        }
+    }
+
+    fn insert(&mut self, subscription: Subscription) -> Option<Subscription> {
+        if let Some(position) = self.position(subscription.session)
+            && let Some(slot) = self.plain.get_mut(position)
+        {
+            return Some(std::mem::replace(slot, subscription));
+        }
+        let position =
+            u32::try_from(self.plain.len()).expect("limits keep tables below 2^32 entries");
+        if let Some(index) = &mut self.index {
+            index.insert(subscription.session, position);
+        } else if self.plain.len() >= SCAN_MAX {
+            let mut index = HashMap::with_hasher(foldhash::fast::FixedState::default());
+            index.extend(self.plain.iter().map(|other| other.session).zip(0..));
+            index.insert(subscription.session, position);
+            self.index = Some(Box::new(index));
+        }
+        if self.plain.is_empty() {
+            self.plain.reserve_exact(1);
+        }
+        self.plain.push(subscription);
+        None
+    }
+
+    fn remove(&mut self, session: SessionKey) -> Option<Subscription> {
+        let position = self.position(session)?;
+        let removed = self.plain.swap_remove(position);
+        if let Some(index) = &mut self.index {
+            index.remove(&session);
+            if let Some(moved) = self.plain.get(position) {
+                index.insert(moved.session, u32::try_from(position).unwrap_or(u32::MAX));
+            }
+        }
+        Some(removed)
+    }
+}
+
+/// Every subscription, by filter. Sessions keep the ids of their filters, not the text.
+pub(crate) struct Subscriptions {
+    filters: FilterTrie<Subscribers>,
+    count: usize,
+}
+
+impl fmt::Debug for Subscriptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriptions")
+            .field("count", &self.count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Subscriptions {
+    pub(crate) fn new(seed: HashSeed) -> Self {
+        Self {
+            filters: FilterTrie::new(seed),
+            count: 0,
+        }
+    }
+
+    /// Subscriptions that are not shared.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn id(&self, filter: TopicFilterRef<'_>) -> Option<FilterId> {
+        self.filters.id(filter)
+    }
+
+    /// Whether the session subscribes to the filter.
+    pub(crate) fn contains(&self, filter: TopicFilterRef<'_>, session: SessionKey) -> bool {
+        self.filters
+            .get(filter)
+            .is_some_and(|subscribers| subscribers.position(session).is_some())
+    }
+
+    /// Adds or replaces; says under which id, and whether it replaced.
+    pub(crate) fn insert(
+        &mut self,
+        filter: TopicFilterRef<'_>,
+        subscription: Subscription,
+    ) -> (FilterId, bool) {
+        let (id, subscribers) = self.filters.insert_with(filter, Subscribers::default);
+        let replaced = subscribers.insert(subscription).is_some();
+        self.count += usize::from(!replaced);
+        (id, replaced)
+    }
+
+    /// Takes the session off the filter; false if it was not on it.
+    pub(crate) fn remove(&mut self, id: FilterId, session: SessionKey) -> bool {
+        let Some(subscribers) = self.filters.get_mut_by_id(id) else {
+            return false;
+        };
+        if subscribers.remove(session).is_none() {
+            return false;
+        }
+        self.count -= 1;
+        if subscribers.is_empty() {
+            self.filters.remove_by_id(id);
+        }
+        true
+    }
+
+    pub(crate) fn add_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
+        self.filters
+            .insert_with(filter, Subscribers::default)
+            .1
+            .groups
+            .push(group);
+    }
+
+    pub(crate) fn remove_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
+        let Some(subscribers) = self.filters.get_mut(filter) else {
+            return;
+        };
+        subscribers.groups.retain(|other| *other != group);
+        if subscribers.is_empty() {
+            self.filters.remove(filter);
+        }
+    }
+
+    pub(crate) fn for_each_match(&self, topic: TopicNameRef<'_>, each: impl FnMut(&Subscribers)) {
+        self.filters.for_each_match(topic, each);
+    }
+}
+
+/// Whether retained messages are sent for a subscription that `replaced` says was there before.
+pub(crate) fn wants_retained(handling: RetainHandling, replaced: bool) -> bool {
+    match handling {
+        RetainHandling::Send => true,
+        RetainHandling::SendIfNew => !replaced,
+        RetainHandling::DoNotSend => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription(n: u32) -> Subscription {
+        let options = SubscribeOptions::default();
+        Subscription::new(
+            SessionKey::from_parts(n, 0),
+            &options,
+            None,
+            Grant::AllAllowed,
+            0,
+        )
+    }
+
+    #[test]
+    fn a_subscription_is_compact() {
+        assert!(size_of::<Subscription>() <= 16);
+    }
+
+    #[test]
+    fn many_subscribers_of_one_filter_are_found_and_removed_by_index() {
+        let mut subscribers = Subscribers::default();
+        for n in 0..1_000 {
+            assert_eq!(subscribers.insert(subscription(n)), None);
+        }
+        assert!(subscribers.insert(subscription(500)).is_some());
+        for n in (0..1_000).step_by(3) {
+            assert!(subscribers.remove(SessionKey::from_parts(n, 0)).is_some());
+        }
+        for n in 0..1_000 {
+            let found = subscribers.position(SessionKey::from_parts(n, 0));
+            assert_eq!(found.is_some(), n % 3 != 0);
+            let session = found.map(|position| subscribers.plain[position].session.index);
+            assert_eq!(session, (n % 3 != 0).then_some(n));
+        }
+    }
+
+    #[test]
+    fn retain_handling_one_sends_for_new_subscriptions_only() {
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        assert!(wants_retained(RetainHandling::Send, true));
+        assert!(wants_retained(RetainHandling::SendIfNew, false));
+        assert!(!wants_retained(RetainHandling::SendIfNew, true));
+        assert!(!wants_retained(RetainHandling::DoNotSend, false));
+    }
+}
