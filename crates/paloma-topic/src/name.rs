@@ -2,6 +2,7 @@
 
 use bytestring::ByteString;
 
+use crate::level::has_suspect;
 use crate::{TopicError, TopicLimits};
 
 /// A valid topic name that owns its text.
@@ -74,11 +75,7 @@ impl<'a> TopicNameRef<'a> {
     /// The first rule or limit that the text breaks.
     pub fn with_limits(text: &'a str, limits: &TopicLimits) -> Result<Self, TopicError> {
         limits.check_bytes(text)?;
-        // Without an early exit the loop is vectorised, and nearly all names are valid.
-        let suspect = text.bytes().fold(false, |found, byte| {
-            found | (byte == 0) | (byte == b'+') | (byte == b'#')
-        });
-        if suspect {
+        if has_suspect(text) {
             return Err(if text.contains('\0') {
                 TopicError::Null
             } else {

@@ -214,7 +214,7 @@ impl<'a> TargetRef<'a> {
         let Some(shared) = text.strip_prefix(SHARE_PREFIX) else {
             return TopicFilterRef::with_limits(text, limits).map(Self::Plain);
         };
-        let (share, filter) = crate::filter::split_level(shared);
+        let (share, filter) = crate::level::split_level(shared);
         let share = ShareNameRef::new(share)?;
         let filter = filter.filter(|filter| !filter.is_empty());
         let filter = filter.ok_or(TopicError::ShareFilterMissing)?;

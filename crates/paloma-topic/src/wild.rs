@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::TopicNameRef;
-use crate::filter::{levels_match, split_level};
+use crate::filter::levels_match;
 use crate::hash::{Hash, Hashing, Index};
+use crate::level::{last_level_offset, split_level};
 use crate::slab::{NONE, Slab};
 
 /// The node that stands for no level at all; it is always there.
@@ -253,7 +254,7 @@ impl<V> WildTree<V> {
             }
             id = parent;
             let above = topic.as_str().get(..offset - 1).unwrap_or_default();
-            offset = above.rfind('/').map_or(0, |separator| separator + 1);
+            offset = last_level_offset(above);
         }
         None
     }

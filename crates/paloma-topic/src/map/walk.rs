@@ -6,7 +6,8 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 use super::{Node, ROOT, TopicMap};
-use crate::filter::{levels_match, split_level};
+use crate::filter::levels_match;
+use crate::level::split_level;
 use crate::slab::{NONE, to_id, to_usize};
 use crate::{TopicFilterRef, TopicNameRef};
 
