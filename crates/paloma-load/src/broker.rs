@@ -130,7 +130,6 @@ fn paloma_configuration(port: u16) -> String {
          in_memory = true\n\
          [[listener]]\n\
          address = \"127.0.0.1:{port}\"\n\
-         connections_max = 19000\n\
          [limits]\n\
          connections_max = 19000\n\
          retained_messages_max = 2_000_000\n\

@@ -147,7 +147,7 @@ impl fmt::Display for Report {
                 "  broker: {cost:.3} µs of CPU a {unit}, {share:.2} cores busy"
             )?;
         }
-        if let Some(growth) = &o.memory {
+        if let Some(growth) = o.memory.filter(|growth| growth.each() > 0) {
             let (count, held, each) = (growth.count, self.held, growth.each());
             writeln!(f, "  broker: {each} bytes a {held} ({count} of them)")?;
         }

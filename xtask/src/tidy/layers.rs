@@ -47,8 +47,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 const CORES: &[&str] = &["paloma-topic", "paloma-codec", "paloma-session"];
 
-/// What a crate may use in its tests besides: its own layer, to talk to the other end.
-const TEST_ARROWS: &[(&str, &[&str])] = &[("paloma-client", &["paloma-broker", "paloma-tokio"])];
+/// What a crate may use in its tests besides: its own layer, to talk to the other end, or an oracle.
+const TEST_ARROWS: &[(&str, &[&str])] = &[
+    ("paloma-client", &["paloma-broker", "paloma-tokio"]),
+    ("paloma-load", &["paloma-codec"]),
+];
 
 pub(super) fn check(packages: &[Package]) -> Vec<String> {
     let members: Vec<&Package> = packages
