@@ -83,6 +83,9 @@ impl<T> Slab<T> {
             self.chunks.pop();
             self.open.remove(&to_id(self.chunks.len()));
         }
+        if self.chunks.len() < self.chunks.capacity() / 4 {
+            self.chunks.shrink_to(self.chunks.len() * 2);
+        }
         Some(value)
     }
 
@@ -234,6 +237,7 @@ mod tests {
             slab.remove(id);
         }
         assert!(slab.chunks.is_empty() && slab.open.is_empty());
+        assert!(slab.chunks.capacity() < 8);
         assert_eq!(slab.len(), 0);
     }
 }
