@@ -183,6 +183,13 @@ proptest! {
             prop_assert_eq!(map.len(), present.len());
         }
         prop_assert!(cursor.is_done());
+        let mut found = BTreeSet::new();
+        let walk = map.walk(filter.borrowed(), &mut Cursor::new(), 10_000, |topic, _| {
+            assert!(found.insert(topic.to_owned()), "{topic}");
+        });
+        prop_assert_eq!(walk, Walk::Done);
+        present.retain(|topic| filter.matches(topic.borrowed()));
+        prop_assert_eq!(found, present);
         for topic in lasting {
             let times = visits.iter().filter(|&visited| *visited == topic).count();
             prop_assert_eq!(times, usize::from(filter.matches(topic.borrowed())), "{}", topic);

@@ -190,7 +190,9 @@ fn a_walk_goes_on_when_its_resting_place_is_gone() {
     assert_eq!(first.as_ref().map(TopicName::as_str), Some("a/b/c"));
     map.remove(name("a/b/c"));
     map.remove(name("a/b/d"));
+    // The first child's place goes to these, which the filter does not match.
     map.insert(name("$z/y"), 9);
+    map.insert(name("$z/z"), 9);
     let mut rest = vec![];
     assert_eq!(
         map.walk(filter("#"), &mut cursor, 100, |topic, _| rest
@@ -201,6 +203,22 @@ fn a_walk_goes_on_when_its_resting_place_is_gone() {
         rest.iter().map(TopicName::as_str).collect::<Vec<_>>(),
         ["b/x"]
     );
+}
+
+#[test]
+fn a_vacant_position_is_used_again() {
+    let mut children = Children::default();
+    let positions: Vec<u32> = (0..4).map(|id| children.add(id)).collect();
+    assert_eq!(positions, [0, 1, 2, 3]);
+    children.remove(1);
+    children.remove(3);
+    children.remove(2);
+    assert_eq!((children.ids.len(), children.vacant.len()), (1, 0));
+    children.add(4);
+    children.add(5);
+    children.remove(1);
+    assert_eq!([children.add(6), children.add(7)], [1, 3]);
+    assert_eq!(children.ids, [0, 6, 5, 7]);
 }
 
 #[test]

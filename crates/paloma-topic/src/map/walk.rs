@@ -185,8 +185,7 @@ impl<V> TopicMap<V> {
         let Candidate::Child(child) = self.candidate(level, last, id) else {
             return None;
         };
-        let node = self.nodes.at(child);
-        (node.tail().is_none() && node.is_open_to(level)).then_some(child)
+        self.nodes.at(child).is_open_to(level).then_some(child)
     }
 
     fn candidate(&self, level: &str, frame: Frame, id: u32) -> Candidate {
