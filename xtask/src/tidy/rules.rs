@@ -14,8 +14,19 @@ const PURE_CRATES: &[&str] = &[
     "paloma-broker",
 ];
 
-/// Modules of std that a pure crate does not name; `core::time::Duration` and `core::net` are plain data.
+/// Modules of std that a pure crate does not name, apart from [`PLAIN_DATA`].
 const IMPURE_MODULES: &[&str] = &["time", "net", "fs", "thread", "process", "env", "io"];
+
+/// What those modules have that does nothing by itself.
+const PLAIN_DATA: &[&str] = &[
+    "time::Duration",
+    "net::IpAddr",
+    "net::Ipv4Addr",
+    "net::Ipv6Addr",
+    "net::SocketAddr",
+    "io::Error",
+    "io::ErrorKind",
+];
 
 /// Words that no code of ours holds, each with its reason.
 const BANNED: &[(&str, &str)] = &[
@@ -95,24 +106,22 @@ fn impure_names(code: &str) -> Vec<(usize, String)> {
             continue;
         }
         let rest = &code[at + "std::".len()..];
-        for name in first_names(rest)
-            .into_iter()
-            .filter(|name| IMPURE_MODULES.contains(&name.as_str()))
-        {
-            found.push((line_at(code, at), format!("std::{name}")));
+        for path in paths(rest) {
+            let module = path.split("::").next().unwrap_or_default();
+            if IMPURE_MODULES.contains(&module) && !PLAIN_DATA.contains(&path.as_str()) {
+                found.push((line_at(code, at), format!("std::{path}")));
+            }
         }
     }
     found
 }
 
-/// The first path segments behind `std::`: one, or each entry of a group in braces.
-fn first_names(rest: &str) -> Vec<String> {
+/// The paths behind `std::`: one, or each entry of a group in braces; an inner group ends its path.
+fn paths(rest: &str) -> Vec<String> {
+    let is_path = |byte: &u8| is_word(*byte) || *byte == b':';
     let word = |text: &str| -> String {
-        text.trim_start()
-            .bytes()
-            .take_while(|byte| is_word(*byte))
-            .map(char::from)
-            .collect()
+        let text = text.trim_start();
+        text.bytes().take_while(is_path).map(char::from).collect()
     };
     let Some(group) = rest.strip_prefix('{') else {
         return vec![word(rest)];
@@ -168,6 +177,8 @@ mod tests {
     fn cores_name_no_clock_socket_file_or_thread() {
         for text in [
             "use std::time::Instant;",
+            "use std::time::{Duration, Instant};",
+            "let x = std::io::stdin();",
             "use std::{collections::HashMap, fs};",
             "use std::{collections::{HashMap, BTreeMap}, net::TcpStream};",
             "std::thread::spawn(f)",
@@ -182,7 +193,7 @@ mod tests {
     fn cores_may_name_plain_data_and_test_with_anything() {
         check_text(
             CORE,
-            "//! x\nuse core::time::Duration;\nuse std::{sync::Arc, fmt};",
+            "//! x\nuse core::time::Duration;\nuse std::{sync::Arc, net::IpAddr};\nIo(std::io::Error),",
             0,
         );
         check_text(CORE, "//! x, unlike std::fs\nmystd::fs::x();", 0);
