@@ -16,6 +16,8 @@ const ADDRESSES_MAX: usize = 16_384;
 pub(crate) struct ConnectionRate {
     all: Window,
     by_address: BTreeMap<IpAddr, Window>,
+    /// The second in which addresses that were not seen any more were last forgotten.
+    tidied_in: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +53,9 @@ impl ConnectionRate {
         // One is added so that the first second differs from a window that was never used.
         let second = now.as_nanos() / 1_000_000_000 + 1;
         if let Some(address) = address {
-            if self.by_address.len() >= ADDRESSES_MAX {
+            // Once a second: a flood from very many addresses must not cost a look at all of them each time.
+            if self.by_address.len() >= ADDRESSES_MAX && self.tidied_in != second {
+                self.tidied_in = second;
                 self.by_address.retain(|_, window| window.second == second);
             }
             if self.by_address.len() >= ADDRESSES_MAX {
@@ -73,10 +77,9 @@ impl ConnectionRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn at(milliseconds: u64) -> Monotonic {
-        Monotonic::default() + Duration::from_millis(milliseconds)
+        Monotonic::from_millis(milliseconds)
     }
 
     #[test]

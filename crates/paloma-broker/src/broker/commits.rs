@@ -41,11 +41,10 @@ impl Commits {
     }
 
     pub(crate) fn push(&mut self, op: StoreOp) {
-        self.batch.bytes += OP_BYTES
-            + match &op {
-                StoreOp::PutMessage(message) => message.len() as u64,
-                _ => 0,
-            };
+        self.batch.bytes += OP_BYTES;
+        if let StoreOp::PutMessage(message) = &op {
+            self.batch.bytes += message.len() as u64;
+        }
         self.batch.ops.push(op);
     }
 

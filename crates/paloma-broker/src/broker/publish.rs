@@ -113,10 +113,8 @@ impl Broker {
             let id = self.next_message_id();
             let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
-            if publish.retain {
-                if self.retain(now, &message, qos, &mut outcome).is_err() {
-                    return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
-                }
+            if publish.retain && self.retain(now, &message, qos, &mut outcome).is_err() {
+                return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
             }
             let routed = Routed {
                 message,

@@ -1,0 +1,432 @@
+//! A broker with its store and any number of clients, driven by hand on a virtual clock.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "this module is a test: what should not happen may panic"
+)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use paloma_broker::{
+    AllowAll, Authenticator, Broker, BrokerConfig, CloseCause, ConnectionId, ConnectionInfo,
+    Effect, MemoryStore, Reply, Store,
+};
+use paloma_codec::{
+    ConnAck, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, ProtocolVersion, Publish,
+    Qos, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions,
+};
+use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
+use paloma_topic::{Target, TopicName};
+
+/// A point in time well after both clocks' origins.
+const START_MILLIS: u64 = 1_700_000_000_000;
+
+pub(crate) struct World {
+    pub(crate) broker: Broker,
+    pub(crate) store: MemoryStore,
+    pub(crate) now: Now,
+    /// Whether batches are committed as they come; otherwise they wait in `uncommitted`.
+    pub(crate) commits: bool,
+    pub(crate) uncommitted: VecDeque<paloma_broker::StoreBatch>,
+    clients: Vec<Client>,
+}
+
+struct Client {
+    connection: ConnectionId,
+    version: ProtocolVersion,
+    /// What the broker's side decodes with.
+    server: Decoder,
+    decoder: Decoder,
+    bytes: BytesMut,
+    inbox: VecDeque<Packet>,
+    closed: Option<CloseCause>,
+    /// Reads what the broker sends only while this is set.
+    reads: bool,
+    held: Vec<Packet>,
+}
+
+/// One client of a [`World`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Handle(usize);
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut BrokerConfig)) -> Self {
+        let mut config = BrokerConfig::new([7; 32]);
+        change(&mut config);
+        Self {
+            broker: Broker::new(config),
+            store: MemoryStore::new(),
+            now: Now::new(
+                Monotonic::from_millis(1_000),
+                Wall::from_millis(START_MILLIS),
+            ),
+            commits: true,
+            uncommitted: VecDeque::new(),
+            clients: Vec::new(),
+        }
+    }
+
+    // ---- clients ----
+
+    /// Opens a connection on which nothing was sent yet.
+    pub(crate) fn open(&mut self, version: ProtocolVersion) -> Handle {
+        let connection = self
+            .broker
+            .open(self.now, ConnectionInfo::default())
+            .unwrap();
+        let limits = DecodeLimits {
+            packet_bytes_max: u32::MAX,
+            ..DecodeLimits::default()
+        };
+        self.clients.push(Client {
+            connection,
+            version,
+            server: Decoder::server(self.broker.decode_limits()),
+            decoder: Decoder::client(version, limits),
+            bytes: BytesMut::new(),
+            inbox: VecDeque::new(),
+            closed: None,
+            reads: true,
+            held: Vec::new(),
+        });
+        Handle(self.clients.len() - 1)
+    }
+
+    /// Connects and gives the CONNACK.
+    pub(crate) fn connect(&mut self, connect: Connect) -> (Handle, ConnAck) {
+        let client = self.open(connect.version);
+        self.send(client, Packet::Connect(Box::new(connect)));
+        match self.next(client) {
+            Some(Packet::ConnAck(ack)) => (client, *ack),
+            other => panic!("expected CONNACK, got {other:?}"),
+        }
+    }
+
+    /// A 5.0 client with a clean start.
+    pub(crate) fn client(&mut self, client_id: &str) -> Handle {
+        self.connect(v5(client_id)).0
+    }
+
+    /// A 5.0 client whose session lasts an hour.
+    pub(crate) fn durable(&mut self, client_id: &str) -> (Handle, ConnAck) {
+        self.connect(Connect {
+            clean_start: false,
+            session_expiry_seconds: 3_600,
+            ..v5(client_id)
+        })
+    }
+
+    pub(crate) fn send(&mut self, client: Handle, packet: Packet) {
+        self.send_all(client, vec![packet]);
+    }
+
+    /// Sends packets in one turn.
+    pub(crate) fn send_all(&mut self, client: Handle, packets: Vec<Packet>) {
+        self.clients[client.0].held.extend(packets);
+        self.feed(client);
+        self.settle();
+    }
+
+    fn feed(&mut self, client: Handle) {
+        let Client {
+            connection,
+            version,
+            ..
+        } = self.clients[client.0];
+        let held = std::mem::take(&mut self.clients[client.0].held);
+        let mut rest = held.into_iter();
+        while self.broker.may_read(connection)
+            && let Some(packet) = rest.next()
+        {
+            let mut bytes = Vec::new();
+            packet.encode(version, &mut bytes).unwrap();
+            match self.clients[client.0].server.decode(&bytes) {
+                Ok(Some((packet, used))) => {
+                    assert_eq!(used, bytes.len());
+                    self.broker.handle_packet(self.now, connection, packet);
+                }
+                Ok(None) => panic!("a whole packet was not decoded"),
+                Err(error) => self.broker.handle_invalid(self.now, connection, error),
+            }
+        }
+        self.clients[client.0].held = rest.collect();
+    }
+
+    /// The socket breaks.
+    pub(crate) fn cut(&mut self, client: Handle) {
+        let connection = self.clients[client.0].connection;
+        self.broker
+            .handle_closed(self.now, connection, CloseCause::SocketClosed);
+        self.clients[client.0].closed = Some(CloseCause::SocketClosed);
+        self.settle();
+    }
+
+    /// Stops or begins to read what the broker sends.
+    pub(crate) fn set_reading(&mut self, client: Handle, reads: bool) {
+        self.clients[client.0].reads = reads;
+        if reads {
+            self.pull(client);
+            self.settle();
+        }
+    }
+
+    pub(crate) fn next(&mut self, client: Handle) -> Option<Packet> {
+        self.clients[client.0].inbox.pop_front()
+    }
+
+    pub(crate) fn drain(&mut self, client: Handle) -> Vec<Packet> {
+        self.clients[client.0].inbox.drain(..).collect()
+    }
+
+    /// The PUBLISHes that have come, everything else left out.
+    pub(crate) fn publishes(&mut self, client: Handle) -> Vec<Publish> {
+        let packets = self.drain(client).into_iter();
+        packets
+            .filter_map(|packet| match packet {
+                Packet::Publish(publish) => Some(*publish),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The payloads that have come, as text.
+    pub(crate) fn payloads(&mut self, client: Handle) -> Vec<String> {
+        let publishes = self.publishes(client).into_iter();
+        publishes
+            .map(|publish| String::from_utf8(publish.payload.to_vec()).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn closed(&self, client: Handle) -> Option<CloseCause> {
+        self.clients[client.0].closed
+    }
+
+    // ---- what clients do often ----
+
+    pub(crate) fn subscribe(&mut self, client: Handle, filter: &str, qos: Qos) {
+        let reasons = self.subscribe_with(client, filter, SubscribeOptions::new(qos), |_| {});
+        assert_eq!(reasons, [SubAckReason::granted(qos)]);
+    }
+
+    pub(crate) fn subscribe_with(
+        &mut self,
+        client: Handle,
+        filter: &str,
+        options: SubscribeOptions,
+        change: impl FnOnce(&mut Subscribe),
+    ) -> Vec<SubAckReason> {
+        let target = Target::parse(filter.to_owned()).unwrap();
+        let mut subscribe = Subscribe::new(id(9_999), vec![SubscribeFilter { target, options }]);
+        change(&mut subscribe);
+        self.send(client, Packet::Subscribe(subscribe));
+        // Retained messages may come in the same turn, but not before the answer in a fresh world.
+        let inbox = &mut self.clients[client.0].inbox;
+        let place = inbox
+            .iter()
+            .position(|packet| matches!(packet, Packet::SubAck(_)))
+            .unwrap();
+        match inbox.remove(place) {
+            Some(Packet::SubAck(ack)) => ack.reasons,
+            other => panic!("expected SUBACK, got {other:?}"),
+        }
+    }
+
+    pub(crate) fn publish(&mut self, client: Handle, topic: &str, payload: &str) {
+        self.send(client, publish_packet(message(topic, payload)));
+    }
+
+    pub(crate) fn publish_qos(
+        &mut self,
+        client: Handle,
+        topic: &str,
+        payload: &str,
+        delivery: Delivery,
+    ) {
+        let publish = Publish {
+            delivery,
+            ..message(topic, payload)
+        };
+        self.send(client, publish_packet(publish));
+    }
+
+    // ---- the driver ----
+
+    /// Moves both clocks on and does what is due.
+    pub(crate) fn advance(&mut self, seconds: u64) {
+        self.advance_millis(seconds * 1_000);
+    }
+
+    pub(crate) fn advance_millis(&mut self, millis: u64) {
+        let target = self.now.saturating_add(Duration::from_millis(millis));
+        while let Some(at) = self.broker.poll_timeout()
+            && at <= target.monotonic
+        {
+            if at > self.now.monotonic {
+                self.now = self.now.saturating_add(at.since(self.now.monotonic));
+            }
+            self.broker.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = target;
+        self.broker.handle_timeout(self.now);
+        self.settle();
+    }
+
+    /// Runs turns until the broker has nothing more to do now.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            self.broker.finish_turn(self.now);
+            let mut did_something = false;
+            while let Some(effect) = self.broker.poll_effect() {
+                did_something = true;
+                self.carry_out(effect);
+            }
+            let is_due = self
+                .broker
+                .poll_timeout()
+                .is_some_and(|at| at <= self.now.monotonic);
+            if is_due {
+                self.broker.handle_timeout(self.now);
+            } else if !did_something {
+                break;
+            }
+        }
+        self.check_invariants();
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        let accounting = self.broker.accounting();
+        let accounted = accounting.delivered + accounting.dropped_total() + self.broker.queued();
+        assert_eq!(
+            accounting.copies, accounted,
+            "copies = delivered + dropped + queued: {accounting:?}"
+        );
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Transmit(connection) => {
+                if let Some(client) = self.client_of(connection) {
+                    self.pull(client);
+                }
+            }
+            Effect::Resume(connection) => {
+                if let Some(client) = self.client_of(connection) {
+                    self.feed(client);
+                }
+            }
+            Effect::Close(connection, cause) => {
+                if let Some(client) = self.client_of(connection) {
+                    self.pull(client);
+                    self.clients[client.0].closed = Some(cause);
+                }
+                self.broker.handle_closed(self.now, connection, cause);
+            }
+            Effect::Authenticate(connection, request) => {
+                let outcome = AllowAll.authenticate(&request);
+                self.broker
+                    .handle_reply(self.now, Reply::Authenticated(connection, outcome));
+            }
+            Effect::Persist(batch) => {
+                self.uncommitted.push_back(batch);
+                if self.commits {
+                    self.commit();
+                }
+            }
+            Effect::Load(request) => {
+                let loaded = self.store.read_queue(&request).unwrap();
+                self.broker.handle_reply(self.now, Reply::Loaded(loaded));
+            }
+        }
+    }
+
+    /// Commits what waits.
+    pub(crate) fn commit(&mut self) {
+        let batches: Vec<_> = self.uncommitted.drain(..).collect();
+        if !batches.is_empty() {
+            let seq = self.store.commit(batches).unwrap();
+            self.broker.handle_reply(self.now, Reply::Committed(seq));
+        }
+    }
+
+    fn client_of(&self, connection: ConnectionId) -> Option<Handle> {
+        let is_it = |client: &Client| client.connection == connection && client.closed.is_none();
+        self.clients.iter().position(is_it).map(Handle)
+    }
+
+    fn pull(&mut self, client: Handle) {
+        let Client {
+            connection, reads, ..
+        } = self.clients[client.0];
+        if !reads {
+            return;
+        }
+        let mut out = Transmit::default();
+        loop {
+            out.clear();
+            let status = self.broker.poll_transmit(self.now, connection, &mut out);
+            let client = &mut self.clients[client.0];
+            for piece in out.pieces() {
+                client.bytes.extend_from_slice(piece);
+            }
+            if status != TransmitStatus::Full {
+                break;
+            }
+        }
+        let client = &mut self.clients[client.0];
+        while let Some(packet) = client.decoder.decode_owned(&mut client.bytes).unwrap() {
+            client.inbox.push_back(packet);
+        }
+    }
+}
+
+pub(crate) fn id(value: u16) -> PacketId {
+    PacketId::new(value).unwrap()
+}
+
+pub(crate) fn qos1(value: u16) -> Delivery {
+    Delivery::AtLeastOnce {
+        id: id(value),
+        dup: false,
+    }
+}
+
+pub(crate) fn qos2(value: u16) -> Delivery {
+    Delivery::ExactlyOnce {
+        id: id(value),
+        dup: false,
+    }
+}
+
+pub(crate) fn v5(client_id: &str) -> Connect {
+    Connect {
+        client_id: client_id.to_owned().into(),
+        ..Connect::default()
+    }
+}
+
+pub(crate) fn v3(client_id: &str, clean: bool) -> Connect {
+    Connect {
+        version: ProtocolVersion::V3_1_1,
+        clean_start: clean,
+        session_expiry_seconds: if clean { 0 } else { u32::MAX },
+        ..v5(client_id)
+    }
+}
+
+pub(crate) fn message(topic: &str, payload: &str) -> Publish {
+    let topic = TopicName::new(topic.to_owned()).unwrap();
+    Publish::new(topic, Bytes::copy_from_slice(payload.as_bytes()))
+}
+
+pub(crate) fn publish_packet(publish: Publish) -> Packet {
+    Packet::Publish(Box::new(publish))
+}
