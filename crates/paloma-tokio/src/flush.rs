@@ -1,0 +1,139 @@
+//! Writing what a tick has caused: one flusher for each runtime thread.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use paloma_session::{Transmit, TransmitStatus};
+
+use crate::links::{Link, Writer, Wrote};
+use crate::shared::{Counters, Shared};
+use crate::socket::{Backlog, Pieces};
+
+/// Most connections written before other tasks get their turn.
+const LINKS_PER_PASS: usize = 128;
+
+/// The flusher of one shard. It is woken when the first connection becomes dirty and so runs behind the tasks that
+/// were runnable by then: what they cause for the same connections goes out in the same writes.
+pub(crate) async fn run(shared: Arc<Shared>, shard: u16, is_shared_queue: bool) {
+    let mut was_deferred = false;
+    let pass = poll_fn(|cx| {
+        let Some(own) = shared.shards.get(usize::from(shard)) else {
+            return Poll::Ready(());
+        };
+        own.flusher.register(cx.waker());
+        // A multi-threaded runtime runs a woken task next; one more step puts it behind the others.
+        if is_shared_queue && !was_deferred {
+            was_deferred = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        was_deferred = false;
+        if flush(&shared, shard) {
+            was_deferred = true;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    });
+    tokio::task::unconstrained(pass).await;
+}
+
+/// Writes to dirty connections of `shard` until none is left or a pass is full; true when some are left.
+pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
+    // The owner's waker is the one that counts: it is woken by hand if the socket is full, and asks again.
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut transmit = shared.take_transmit(shard);
+    let mut done: Option<(Arc<Link>, Wrote)> = None;
+    let mut is_first = true;
+    let mut has_more = false;
+    for pass in 0..=LINKS_PER_PASS {
+        // One lock for each connection: the last one's end and the next one's beginning.
+        let next = shared.look(|core, now| {
+            if let Some((link, wrote)) = done.take() {
+                core.links
+                    .wrote(now.monotonic, &link, Writer::Flusher, wrote);
+            }
+            if core.is_failed() {
+                return None;
+            }
+            if pass == LINKS_PER_PASS {
+                has_more = core.links.has_dirty(shard.into());
+                return None;
+            }
+            let link = core.links.next_dirty(shard.into())?;
+            let encoded = core.poll_transmit(now, link.id, &mut transmit);
+            Some((link, encoded))
+        });
+        let Some((link, encoded)) = next else {
+            break;
+        };
+        is_first = false;
+        let wrote = match encoded {
+            Ok(status) => write(&mut cx, &link, &transmit, status),
+            Err(_) => Wrote::Panicked,
+        };
+        count_panic(shared, &link, &wrote);
+        done = Some((link, wrote));
+    }
+    shared.return_transmit(shard, transmit);
+    if !is_first {
+        // Pulling may have given the core something to do: a queue to refill, a drop to store.
+        shared.turn(|_, _| ());
+    }
+    has_more
+}
+
+/// Writes from a thread's buffer. What the socket does not take becomes its owner's backlog.
+pub(crate) fn write(
+    cx: &mut Context<'_>,
+    link: &Link,
+    transmit: &Transmit,
+    status: TransmitStatus,
+) -> Wrote {
+    if transmit.is_empty() {
+        return Wrote::All(status);
+    }
+    let pieces = Pieces {
+        bytes: transmit.bytes(),
+        large: transmit.large(),
+    };
+    let mut written = 0;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        link.socket.poll_write(cx, pieces, &mut written)
+    }));
+    match result {
+        Ok(Poll::Ready(Ok(()))) => Wrote::All(status),
+        Ok(Poll::Ready(Err(_))) => Wrote::Failed,
+        Ok(Poll::Pending) => Wrote::Blocked {
+            backlog: Box::new(Backlog::new(pieces, written)),
+            progressed: written > 0,
+        },
+        Err(_) => Wrote::Panicked,
+    }
+}
+
+/// Goes on with a backlog, from its owner.
+pub(crate) fn continue_write(
+    cx: &mut Context<'_>,
+    link: &Link,
+    mut backlog: Box<Backlog>,
+) -> Wrote {
+    let (result, progressed) = backlog.poll_write(cx, &link.socket);
+    match result {
+        // What waits behind the backlog is found out by the next pull.
+        Poll::Ready(Ok(())) => Wrote::All(TransmitStatus::Full),
+        Poll::Ready(Err(_)) => Wrote::Failed,
+        Poll::Pending => Wrote::Blocked {
+            backlog,
+            progressed,
+        },
+    }
+}
+
+pub(crate) fn count_panic(shared: &Shared, link: &Link, wrote: &Wrote) {
+    if matches!(wrote, Wrote::Panicked) {
+        Counters::count(&shared.counters.panics);
+        tracing::error!(connection = ?link.id, "panic while encoding or writing; the connection is closed");
+    }
+}

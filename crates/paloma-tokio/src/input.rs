@@ -1,0 +1,275 @@
+//! From bytes to turns: decoding a read before the lock is taken, and keeping what is not a whole packet.
+
+use std::mem;
+use std::sync::Arc;
+
+use paloma_broker::ConnectionId;
+use paloma_codec::{DecodeError, Decoder, PacketRef};
+
+use crate::flush;
+use crate::links::Link;
+use crate::shared::Shared;
+
+/// Bytes read at a time.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// Room for decoded packets, each with the offset of its end.
+type Batch<'a> = Vec<(PacketRef<'a>, usize)>;
+
+/// What all connections of a thread read and decode in.
+pub(crate) struct Scratch {
+    pub(crate) bytes: Box<[u8]>,
+    batch: Batch<'static>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: vec![0; READ_BYTES].into_boxed_slice(),
+            batch: Vec::new(),
+        }
+    }
+
+    /// The read buffer and the decoder's room, apart.
+    pub(crate) fn split(&mut self) -> (&mut [u8], Room<'_>) {
+        (&mut self.bytes, Room(&mut self.batch))
+    }
+
+    pub(crate) fn room(&mut self) -> Room<'_> {
+        Room(&mut self.batch)
+    }
+}
+
+/// The allocation of a batch between two uses.
+pub(crate) struct Room<'s>(&'s mut Batch<'static>);
+
+impl Room<'_> {
+    fn take<'a>(&mut self) -> Batch<'a> {
+        empty(mem::take(self.0))
+    }
+
+    fn put(&mut self, batch: Batch<'_>) {
+        *self.0 = empty(batch);
+    }
+}
+
+/// The same allocation for packets that borrow from elsewhere: collecting in place keeps it.
+#[expect(
+    clippy::unnecessary_filter_map,
+    reason = "a filter would keep the packets' lifetime"
+)]
+fn empty<'b>(mut batch: Batch<'_>) -> Batch<'b> {
+    batch.clear();
+    batch.into_iter().filter_map(|_| None).collect()
+}
+
+/// How reading goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// With the next bytes.
+    Read,
+    /// Not before the core says so, or not at all.
+    Pause,
+}
+
+/// The receiving half of a connection: its decoder and the bytes that wait.
+pub(crate) struct Input {
+    decoder: Decoder,
+    /// The beginning of a packet; or, while paused, bytes that the core has not taken.
+    held: Vec<u8>,
+}
+
+impl Input {
+    pub(crate) fn new(decoder: Decoder) -> Self {
+        Self {
+            decoder,
+            held: Vec::new(),
+        }
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn handle_bytes(
+        &mut self,
+        shared: &Arc<Shared>,
+        link: &Link,
+        mut bytes: &[u8],
+        mut room: Room<'_>,
+    ) -> Flow {
+        if !self.held.is_empty() {
+            if !self.complete(&mut bytes) {
+                return Flow::Read;
+            }
+            let held = mem::take(&mut self.held);
+            let (used, flow) = self.feed(shared, link, &held, &mut room);
+            if flow == Flow::Pause {
+                self.hold(held.get(used..).unwrap_or(&[]));
+                self.hold(bytes);
+                return flow;
+            }
+            debug_assert_eq!(used, held.len(), "exactly one packet was held");
+        }
+        let (used, flow) = self.feed(shared, link, bytes, &mut room);
+        self.hold(bytes.get(used..).unwrap_or(&[]));
+        flow
+    }
+
+    /// Goes on with what the core did not take before.
+    pub(crate) fn handle_resume(
+        &mut self,
+        shared: &Arc<Shared>,
+        link: &Link,
+        mut room: Room<'_>,
+    ) -> Flow {
+        let held = mem::take(&mut self.held);
+        let (used, flow) = self.feed(shared, link, &held, &mut room);
+        self.hold(held.get(used..).unwrap_or(&[]));
+        flow
+    }
+
+    /// Moves bytes behind the held ones until they are a packet, or cannot become one. The header is looked at as it
+    /// grows, the body never before it is whole.
+    fn complete(&mut self, bytes: &mut &[u8]) -> bool {
+        loop {
+            let missing = match self.decoder.frame_len(&self.held) {
+                Ok(Some(len)) => len.saturating_sub(self.held.len()),
+                Ok(None) => 1,
+                Err(_) => 0,
+            };
+            if missing == 0 {
+                return true;
+            }
+            let Some((taken, rest)) = bytes.split_at_checked(missing.min(bytes.len())) else {
+                return false;
+            };
+            if taken.is_empty() {
+                return false;
+            }
+            *bytes = rest;
+            self.reserve(taken.len(), missing);
+            self.held.extend_from_slice(taken);
+        }
+    }
+
+    /// Makes room for `more` bytes: by doubling, but never for more than the packet still lacks, and never for what
+    /// has only been announced.
+    fn reserve(&mut self, more: usize, missing: usize) {
+        if self.held.capacity() - self.held.len() < more {
+            self.held
+                .reserve_exact(more.max(self.held.len()).min(missing));
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.held.reserve_exact(bytes.len());
+            self.held.extend_from_slice(bytes);
+        }
+    }
+
+    /// Decodes what is whole and passes it to the core, turn by turn. Returns how many bytes are done with.
+    fn feed(
+        &mut self,
+        shared: &Arc<Shared>,
+        link: &Link,
+        bytes: &[u8],
+        room: &mut Room<'_>,
+    ) -> (usize, Flow) {
+        // One lock for so many packets, and no more before what they caused is written.
+        let packets_max = shared.flush_after();
+        let mut used = 0;
+        let mut batch = room.take();
+        let flow = loop {
+            let error = self.decode(bytes, used, packets_max, &mut batch);
+            if batch.is_empty() && error.is_none() {
+                break Flow::Read;
+            }
+            let was_full = batch.len() == packets_max;
+            let (done, flow, must_flush) = hand_over(shared, link, used, &mut batch, error);
+            used = done;
+            if must_flush {
+                flush::flush(shared, link.shard);
+            }
+            if flow == Flow::Pause || !was_full {
+                break flow;
+            }
+        };
+        room.put(batch);
+        (used, flow)
+    }
+
+    fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        from: usize,
+        packets_max: usize,
+        batch: &mut Batch<'a>,
+    ) -> Option<DecodeError> {
+        let mut end = from;
+        while batch.len() < packets_max {
+            match self.decoder.decode(bytes.get(end..).unwrap_or(&[])) {
+                Ok(Some((packet, len))) => {
+                    end += len;
+                    batch.push((packet, end));
+                }
+                Ok(None) => break,
+                Err(error) => return Some(error),
+            }
+        }
+        None
+    }
+}
+
+/// One turn with a batch. Returns where the bytes that were taken end, how to go on, and whether to flush first.
+fn hand_over(
+    shared: &Arc<Shared>,
+    link: &Link,
+    from: usize,
+    batch: &mut Batch<'_>,
+    error: Option<DecodeError>,
+) -> (usize, Flow, bool) {
+    let id: ConnectionId = link.id;
+    let flush_after = shared.flush_after();
+    let outcome = shared.turn(|core, now| {
+        let mut end = from;
+        let mut flow = Flow::Read;
+        let count = batch.len();
+        for (packet, packet_end) in batch.drain(..) {
+            core.broker.handle_packet(now, id, packet);
+            end = packet_end;
+            if !core.broker.may_read(id) {
+                flow = Flow::Pause;
+                break;
+            }
+        }
+        if let Some(error) = error
+            && flow == Flow::Read
+        {
+            core.broker.handle_invalid(now, id, error);
+            flow = Flow::Pause;
+        }
+        // The effects of this turn are handed out after it: the next count sees them.
+        let must_flush = core.links.count_packets(link.shard, count, flush_after);
+        (end, flow, must_flush)
+    });
+    outcome.unwrap_or((from, Flow::Pause, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_packets_is_allocated_once() {
+        let mut scratch = Scratch::new();
+        let mut room = scratch.room();
+        let mut batch = room.take();
+        batch.push((PacketRef::PingReq, 2));
+        let (place, capacity) = (batch.as_ptr() as usize, batch.capacity());
+        room.put(batch);
+        let batch = room.take();
+        assert_eq!(
+            (batch.as_ptr() as usize, batch.capacity()),
+            (place, capacity)
+        );
+    }
+}

@@ -1,0 +1,340 @@
+//! Starting a broker, what can be done with one that runs, and stopping it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle as ThreadHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use paloma_broker::{Accounting, Broker as Core, ConnectionInfo, Refusal, Tables, Transport};
+use tokio::io::{DuplexStream, duplex};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::config::{Config, Listener};
+use crate::shared::{Failure, Parts, Shared};
+use crate::socket::{Socket, Stream};
+use crate::store::{self, StoreQueue};
+use crate::{flush, listen, timer};
+
+/// Most I/O runtimes of one broker.
+const THREADS_MAX: usize = 64;
+
+/// Bytes that a connection within the process holds in each direction.
+const DUPLEX_BYTES: usize = 64 * 1024;
+
+/// How long connections that were cut may take to go.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Starts brokers on the caller's runtime.
+#[derive(Debug)]
+pub struct Broker;
+
+impl Broker {
+    /// Starts a broker on the current runtime, of either flavour, and returns once all its listeners are bound.
+    ///
+    /// # Errors
+    /// A listener cannot be bound, or the store's thread cannot be started; nothing is left running then.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or in one without I/O or time.
+    pub async fn start(config: Config) -> io::Result<Running> {
+        let threads = config.threads.get().min(THREADS_MAX);
+        start_on(config, vec![Handle::current(); threads])
+    }
+}
+
+/// Runs a broker on `config.threads` runtimes of its own, one of them on the calling thread, until `shutdown` is ready
+/// or the broker fails; then stops it gracefully.
+///
+/// `on_ready` is called once everything listens, with the broker as an embedder sees it: its addresses, its counters,
+/// [`Running::attach`]. It runs on the broker's own thread and must not block; tasks that it spawns run there too.
+/// `shutdown` is polled on that thread as well.
+///
+/// # Errors
+/// A listener cannot be bound, a runtime or thread cannot be made, or the broker has failed, which is an error of kind
+/// [`Other`](io::ErrorKind::Other) around a [`Failure`]. A process should exit non-zero then.
+///
+/// # Panics
+/// Inside a tokio runtime: use [`Broker::start`] there.
+pub fn serve(
+    config: Config,
+    on_ready: impl FnOnce(&Running),
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let threads = config.threads.get().min(THREADS_MAX);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let workers = Workers::start(threads - 1)?;
+    let mut shards = vec![runtime.handle().clone()];
+    shards.extend(workers.handles.iter().cloned());
+    runtime.block_on(async move {
+        let running = start_on(config, shards)?;
+        on_ready(&running);
+        tokio::select! {
+            () = shutdown => {}
+            _ = running.failed() => {}
+        }
+        let stopped = running.stop().await;
+        // Their tasks are gone by now, so the runtimes can be too.
+        drop(workers);
+        stopped.map_err(io::Error::other)
+    })
+}
+
+/// Threads with a current-thread runtime each, which end when this is dropped.
+struct Workers {
+    handles: Vec<Handle>,
+    threads: Vec<(oneshot::Sender<()>, ThreadHandle<()>)>,
+}
+
+impl Workers {
+    fn start(count: usize) -> io::Result<Self> {
+        let mut workers = Self {
+            handles: Vec::new(),
+            threads: Vec::new(),
+        };
+        for index in 1..=count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            workers.handles.push(runtime.handle().clone());
+            let (stop, stopped) = oneshot::channel();
+            let thread = thread::Builder::new()
+                .name(format!("paloma-io-{index}"))
+                .spawn(move || runtime.block_on(async { stopped.await.unwrap_or_default() }))?;
+            workers.threads.push((stop, thread));
+        }
+        Ok(workers)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for (stop, thread) in self.threads.drain(..) {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("an I/O thread panicked");
+            }
+        }
+    }
+}
+
+fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
+    let bound = bind_all(&config.listeners)?;
+    let addresses = bound
+        .iter()
+        .map(|(listener, _)| listener.local_addr())
+        .collect::<io::Result<Vec<_>>>()?;
+    let (inline, queued) = if config.store.is_blocking() {
+        (None, Some((StoreQueue::default(), config.store)))
+    } else {
+        (Some(config.store), None)
+    };
+    let shared = Shared::new(Parts {
+        broker: Core::new(config.broker),
+        authenticator: config.authenticator,
+        store: inline,
+        store_queue: queued.as_ref().map(|(queue, _)| queue.clone()),
+        shards,
+        runtime: Handle::current(),
+        listeners: config.listeners.len(),
+    });
+    let store_thread = match queued {
+        Some((queue, store)) => Some((queue.clone(), store::spawn(queue, store, &shared)?)),
+        None => None,
+    };
+    let mut running = Running {
+        tasks: Vec::new(),
+        acceptors: Vec::new(),
+        store_thread,
+        addresses,
+        stop_timeout: config.stop_timeout,
+        shared,
+    };
+    running.spawn_all(bound);
+    Ok(running)
+}
+
+fn bind_all(listeners: &[Listener]) -> io::Result<Vec<(TcpListener, usize)>> {
+    let bind = |listener: &Listener| match listener {
+        Listener::Tcp {
+            address,
+            connections_max,
+        } => {
+            let bound = listen::bind(*address).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            Ok((bound, *connections_max))
+        }
+    };
+    listeners.iter().map(bind).collect()
+}
+
+/// A broker that runs. Dropping it cuts every connection; [`stop`](Self::stop) takes leave first.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    stop_timeout: Duration,
+    /// Flushers and the timer.
+    tasks: Vec<AbortHandle>,
+    acceptors: Vec<AbortHandle>,
+    store_thread: Option<(StoreQueue, ThreadHandle<()>)>,
+}
+
+impl Running {
+    fn spawn_all(&mut self, bound: Vec<(TcpListener, usize)>) {
+        let shared = &self.shared;
+        for (shard, index) in shared.shards.iter().zip(0..) {
+            let is_shared_queue = shard.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
+            let flusher = flush::run(Arc::clone(shared), index, is_shared_queue);
+            self.tasks.push(shard.runtime.spawn(flusher).abort_handle());
+        }
+        self.tasks
+            .push(tokio::spawn(timer::run(Arc::clone(shared))).abort_handle());
+        for ((listener, connections_max), index) in bound.into_iter().zip(0..) {
+            let acceptor = listen::run(Arc::clone(shared), listener, index, connections_max);
+            self.acceptors.push(tokio::spawn(acceptor).abort_handle());
+        }
+    }
+
+    /// Waits until clients are served. They are as soon as there is a `Running`, so this returns at once; it fails if
+    /// the broker has failed since.
+    ///
+    /// # Errors
+    /// Why the broker has failed.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Where the listeners listen, in the order of the configuration, with the ports they were given.
+    #[must_use]
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Connects within the process: the client's end of a pair of pipes of 64 KiB each.
+    ///
+    /// # Errors
+    /// A limit on connections is reached, or the broker is stopping.
+    pub fn connect(&self) -> Result<DuplexStream, Refusal> {
+        let (client, server) = duplex(DUPLEX_BYTES);
+        let info = ConnectionInfo {
+            transport: Transport::Memory,
+            ..ConnectionInfo::default()
+        };
+        self.attach(server, info)?;
+        Ok(client)
+    }
+
+    /// Serves a client over a stream of the caller's: TLS, a WebSocket, a Unix socket, a pipe.
+    ///
+    /// # Errors
+    /// A limit on connections is reached, or the broker is stopping; the stream is dropped.
+    pub fn attach(&self, stream: impl Stream, info: ConnectionInfo) -> Result<(), Refusal> {
+        listen::attach(
+            &self.shared,
+            Socket::stream(stream),
+            self.shared.next_shard(),
+            info,
+        )
+    }
+
+    /// Where every message went so far.
+    #[must_use]
+    pub fn accounting(&self) -> Accounting {
+        self.shared.look(|core, _| core.broker.accounting().clone())
+    }
+
+    /// How full the broker's tables are.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        self.shared.look(|core, _| core.broker.tables())
+    }
+
+    /// What the adapter itself has counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counters = &self.shared.counters;
+        Counts {
+            panics: counters.panics.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            accept_errors: counters.accept_errors.load(Ordering::Relaxed),
+            stalled: counters.stalled.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Waits until the broker fails; never returns while it does not.
+    pub async fn failed(&self) -> Failure {
+        let mut failures = self.shared.failure.subscribe();
+        loop {
+            if let Some(failure) = failures.borrow_and_update().clone() {
+                return failure;
+            }
+            if failures.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.shared.failure.borrow().clone()
+    }
+
+    /// Stops gracefully: accepts nobody any more, sends every client DISCONNECT 0x8B (or just closes, before 5.0),
+    /// publishes wills by the rules, and returns when all are gone and the store has everything, or after
+    /// [`Config::stop_timeout`], whichever is first. What is still connected then is cut.
+    ///
+    /// # Errors
+    /// Why the broker has failed, if it has; connections are closed all the same.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.abort();
+        }
+        self.shared.turn(|core, now| core.shut_down(now));
+        if timeout(self.stop_timeout, self.shared.all_gone())
+            .await
+            .is_err()
+        {
+            tracing::warn!("clients are cut, since they did not take leave in time");
+            self.shared.look(|core, _| core.abort_all());
+            // Their tasks only have to run once more.
+            let _ = timeout(ABORT_TIMEOUT, self.shared.all_gone()).await;
+        }
+        if let Some((queue, thread)) = self.store_thread.take() {
+            queue.close();
+            // The thread commits what it was given; its own panics are reported as the broker's failure.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in self.acceptors.drain(..).chain(self.tasks.drain(..)) {
+            task.abort();
+        }
+        self.shared.look(|core, _| core.abort_all());
+        if let Some((queue, _)) = self.store_thread.take() {
+            queue.close();
+        }
+    }
+}
+
+/// What the adapter has counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Panics that ended one connection or one login.
+    pub panics: u64,
+    /// Connections closed at once because of a limit.
+    pub refused: u64,
+    /// Times that accepting had to rest, for want of descriptors or memory.
+    pub accept_errors: u64,
+    /// Connections cut because their socket took nothing for `stall_timeout_ms`.
+    pub stalled: u64,
+}

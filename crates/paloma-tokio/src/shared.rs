@@ -1,0 +1,536 @@
+//! The broker behind its lock: one turn at a time, its effects carried out, its failures noticed.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use paloma_broker::store::{LoadRequest, Store, StoreBatch, StoreError};
+use paloma_broker::{
+    AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
+    Effect, Refusal, Reply,
+};
+use paloma_codec::{ConnAckReason, DecodeLimits};
+use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::links::{Link, Links, Wakes};
+use crate::socket::Socket;
+use crate::store::StoreQueue;
+use crate::wake::WakeCell;
+
+/// How often one turn goes round because answers to effects were at hand; what is left then is the next turn's.
+const ROUNDS_PER_TURN: usize = 4;
+
+/// Most packets in one turn, so that the lock is never held for long; and, give or take a turn, most packets taken in
+/// on one thread before what they caused is written.
+const FLUSH_AFTER_PACKETS: usize = 256;
+
+/// Payloads from this size on are written from where they are.
+const LARGE_BYTES_MIN: usize = 4 * 1024;
+
+/// What all tasks of one broker share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) shards: Box<[Shard]>,
+    pub(crate) timer: WakeCell,
+    pub(crate) clock: Clock,
+    pub(crate) decode_limits: DecodeLimits,
+    pub(crate) counters: Counters,
+    pub(crate) failure: watch::Sender<Option<Failure>>,
+    flush_after: usize,
+    transmit_bytes: usize,
+    authenticator: Arc<dyn Authenticator>,
+    authentications: Arc<Semaphore>,
+    store: Option<StoreQueue>,
+    runtime: Handle,
+    /// Connection tasks that are alive, closing ones included.
+    tasks: AtomicUsize,
+    /// The same for each listener.
+    listeners: Box<[AtomicUsize]>,
+    all_gone: Notify,
+    next_shard: AtomicUsize,
+}
+
+/// What one runtime thread owns.
+pub(crate) struct Shard {
+    pub(crate) runtime: Handle,
+    pub(crate) flusher: WakeCell,
+    /// The thread's output buffer while nobody uses it.
+    transmit: Mutex<Option<Box<Transmit>>>,
+}
+
+/// Counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) panics: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) accept_errors: AtomicU64,
+    pub(crate) stalled: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a broker cannot go on. Whatever it acknowledged before is as safe as its store made it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The core panicked inside a turn, so its state may be half changed.
+    Panicked,
+    /// The store failed: nothing more may be acknowledged.
+    Store(Arc<StoreError>),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked => f.write_str("the broker panicked"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Panicked => None,
+            Self::Store(error) => Some(&**error),
+        }
+    }
+}
+
+/// What the lock guards.
+pub(crate) struct Core {
+    pub(crate) broker: Broker,
+    pub(crate) links: Links,
+    /// A store that answers at once.
+    store: Option<Box<dyn Store>>,
+    /// When the timer task will look in by itself.
+    armed: Option<Monotonic>,
+    /// A turn ended with something left to hand out.
+    is_unsettled: bool,
+    failed: Option<Failure>,
+}
+
+/// What a [`Shared`] is made of.
+pub(crate) struct Parts {
+    pub(crate) broker: Broker,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// The store, if it answers at once.
+    pub(crate) store: Option<Box<dyn Store>>,
+    /// The way to the store's thread, if it does not.
+    pub(crate) store_queue: Option<StoreQueue>,
+    pub(crate) shards: Vec<Handle>,
+    pub(crate) runtime: Handle,
+    /// How many listeners there are.
+    pub(crate) listeners: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let limits = parts.broker.limits();
+        let stall_timeout = Duration::from_millis(limits.stall_timeout_ms.into());
+        let queue_messages_max = usize::try_from(limits.queue_messages_max).unwrap_or(usize::MAX);
+        let outbound_bytes_max =
+            usize::try_from(limits.outbound_buffer_bytes_max).unwrap_or(usize::MAX);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let new_shard = |runtime| Shard {
+            runtime,
+            flusher: WakeCell::default(),
+            transmit: Mutex::default(),
+        };
+        let shards: Box<[Shard]> = parts.shards.into_iter().map(new_shard).collect();
+        let links = Links::new(shards.len(), stall_timeout);
+        Arc::new(Self {
+            shards,
+            timer: WakeCell::default(),
+            clock: Clock::new(),
+            decode_limits: parts.broker.decode_limits(),
+            counters: Counters::default(),
+            failure: watch::Sender::new(None),
+            // Between two flushes a session's queue may not fill up with what its socket would take.
+            flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
+            transmit_bytes: outbound_bytes_max,
+            authenticator: parts.authenticator,
+            authentications: Arc::new(Semaphore::new(cores)),
+            store: parts.store_queue,
+            runtime: parts.runtime,
+            tasks: AtomicUsize::new(0),
+            listeners: (0..parts.listeners).map(|_| AtomicUsize::new(0)).collect(),
+            all_gone: Notify::new(),
+            next_shard: AtomicUsize::new(0),
+            core: Mutex::new(Core {
+                broker: parts.broker,
+                links,
+                store: parts.store,
+                armed: None,
+                is_unsettled: false,
+                failed: None,
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // A panic in a turn is caught below and marks the broker failed; the lock itself stays usable.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- turns --------------------------------------------------------------------------------------------------
+
+    /// Takes one turn: `input`, then everything that follows from it. `None` when the broker has failed.
+    pub(crate) fn turn<R>(self: &Arc<Self>, input: impl FnOnce(&mut Core, Now) -> R) -> Option<R> {
+        let mut guard = self.lock();
+        if guard.failed.is_some() {
+            return None;
+        }
+        let now = self.clock.now();
+        let core = &mut *guard;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let result = input(core, now);
+            core.settle(self, now);
+            result
+        }));
+        if outcome.is_err() {
+            core.failed = Some(Failure::Panicked);
+        }
+        let failed = core.failed.clone();
+        if failed.is_some() {
+            core.links.abort_all();
+        }
+        let wakes = core.links.take_wakes();
+        drop(guard);
+        self.wake(wakes);
+        if let Some(failure) = failed {
+            tracing::error!(%failure, "the broker has failed and stops");
+            self.failure.send_replace(Some(failure));
+            return None;
+        }
+        outcome.ok()
+    }
+
+    /// Looks at the state between turns. Nothing that gives the core work may be done here.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&mut Core, Now) -> R) -> R {
+        let mut guard = self.lock();
+        let now = self.clock.now();
+        let result = f(&mut guard, now);
+        let wakes = guard.links.take_wakes();
+        drop(guard);
+        self.wake(wakes);
+        result
+    }
+
+    fn wake(&self, wakes: Wakes) {
+        let Wakes {
+            mut shards,
+            timer,
+            owners,
+        } = wakes;
+        while shards != 0 {
+            let index = shards.trailing_zeros() as usize;
+            shards &= shards - 1;
+            if let Some(shard) = self.shards.get(index) {
+                shard.flusher.wake();
+            }
+        }
+        if timer {
+            self.timer.wake();
+        }
+        for link in owners {
+            link.owner.wake();
+        }
+    }
+
+    /// Marks the broker failed from outside a turn.
+    pub(crate) fn fail(&self, failure: Failure) {
+        tracing::error!(%failure, "the broker has failed and stops");
+        self.look(|core, _| {
+            core.failed.get_or_insert(failure.clone());
+            core.links.abort_all();
+        });
+        self.failure.send_replace(Some(failure));
+    }
+
+    pub(crate) fn reply(self: &Arc<Self>, reply: Reply) {
+        self.turn(|core, now| core.broker.handle_reply(now, reply));
+    }
+
+    // ---- connections --------------------------------------------------------------------------------------------
+
+    /// Takes in a connection for the runtime of `shard`.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        socket: Socket,
+        shard: u16,
+        info: ConnectionInfo,
+    ) -> Result<Arc<Link>, Refusal> {
+        let listener = info.listener;
+        let opened = self.turn(|core, now| {
+            let id = core.broker.open(now, info)?;
+            let link = Arc::new(Link::new(socket, id, shard, listener));
+            core.links.insert(Arc::clone(&link));
+            Ok(link)
+        });
+        let link = opened
+            .unwrap_or(Err(Refusal::ShuttingDown))
+            .inspect_err(|refusal| {
+                Counters::count(&self.counters.refused);
+                tracing::debug!(%refusal, "connection refused");
+            })?;
+        self.tasks.fetch_add(1, Ordering::AcqRel);
+        if let Some(gauge) = self.listeners.get(usize::from(listener)) {
+            gauge.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(link)
+    }
+
+    /// A connection's end, exactly once for each that was opened.
+    pub(crate) fn closed(self: &Arc<Self>, id: ConnectionId, cause: CloseCause) {
+        tracing::debug!(connection = ?id, %cause, "connection closed");
+        self.turn(|core, now| {
+            if core.links.remove(id) {
+                core.broker.handle_closed(now, id, cause);
+            }
+        });
+    }
+
+    /// A connection's task has ended.
+    pub(crate) fn release(&self, listener: u16) {
+        if let Some(gauge) = self.listeners.get(usize::from(listener)) {
+            gauge.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.all_gone.notify_waiters();
+        }
+    }
+
+    /// Connections that came in through a listener and are not gone.
+    pub(crate) fn connections_of(&self, listener: u16) -> usize {
+        self.listeners
+            .get(usize::from(listener))
+            .map_or(0, |gauge| gauge.load(Ordering::Acquire))
+    }
+
+    pub(crate) async fn all_gone(&self) {
+        loop {
+            let gone = self.all_gone.notified();
+            if self.tasks.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    /// The shard for the next connection, in turn.
+    pub(crate) fn next_shard(&self) -> u16 {
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        u16::try_from(index).unwrap_or_default()
+    }
+
+    /// Packets of one thread after which their effects are written.
+    pub(crate) fn flush_after(&self) -> usize {
+        self.flush_after
+    }
+
+    // ---- output buffers -----------------------------------------------------------------------------------------
+
+    /// The shard's output buffer, or a new one if it is in use.
+    pub(crate) fn take_transmit(&self, shard: u16) -> Box<Transmit> {
+        let kept = self.shards.get(usize::from(shard)).and_then(|shard| {
+            shard
+                .transmit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        });
+        kept.unwrap_or_else(|| Box::new(Transmit::new(self.transmit_bytes, LARGE_BYTES_MIN)))
+    }
+
+    pub(crate) fn return_transmit(&self, shard: u16, mut transmit: Box<Transmit>) {
+        transmit.clear();
+        if let Some(shard) = self.shards.get(usize::from(shard)) {
+            *shard
+                .transmit
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(transmit);
+        }
+    }
+
+    // ---- effects that wait --------------------------------------------------------------------------------------
+
+    fn spawn_authentication(self: &Arc<Self>, id: ConnectionId, request: Box<AuthRequest>) {
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            // The semaphore is never closed, so a permit always comes.
+            let permit = Arc::clone(&shared.authentications).acquire_owned().await;
+            let authenticator = Arc::clone(&shared.authenticator);
+            let judged = tokio::task::spawn_blocking(move || {
+                let outcome = authenticator.authenticate(&request);
+                drop(permit);
+                outcome
+            });
+            let outcome = judged.await.unwrap_or_else(|_| {
+                Counters::count(&shared.counters.panics);
+                tracing::error!(connection = ?id, "the authenticator panicked; the client is refused");
+                AuthOutcome::Deny(ConnAckReason::UnspecifiedError)
+            });
+            shared.reply(Reply::Authenticated(id, outcome));
+        });
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Ends the turn: hands out what the inputs caused, and takes in the answers that are there at once.
+    fn settle(&mut self, shared: &Arc<Shared>, now: Now) {
+        self.is_unsettled = false;
+        let mut rounds = 0;
+        loop {
+            self.broker.finish_turn(now);
+            let mut was_answered = false;
+            while let Some(effect) = self.broker.poll_effect() {
+                was_answered |= self.perform(shared, now, effect);
+            }
+            rounds += 1;
+            if !was_answered {
+                break;
+            }
+            if rounds == ROUNDS_PER_TURN {
+                self.is_unsettled = true;
+                break;
+            }
+        }
+        let wanted = self.deadline();
+        if wanted.is_some_and(|at| self.armed.is_none_or(|armed| at < armed)) {
+            self.armed = wanted;
+            self.links.wake_timer();
+        }
+    }
+
+    /// Carries out one effect; true if its answer was at hand and has been given.
+    fn perform(&mut self, shared: &Arc<Shared>, now: Now, effect: Effect) -> bool {
+        match effect {
+            Effect::Transmit(id) => self.links.mark_dirty(id),
+            Effect::Resume(id) => self.links.resume(id),
+            Effect::Close(id, cause) => self.links.close(now.monotonic, id, cause),
+            Effect::Authenticate(id, request) => {
+                return self.authenticate(shared, now, id, request);
+            }
+            Effect::Persist(batch) => return self.persist(shared, now, batch),
+            Effect::Load(request) => return self.load(shared, now, request),
+        }
+        false
+    }
+
+    fn authenticate(
+        &mut self,
+        shared: &Arc<Shared>,
+        now: Now,
+        id: ConnectionId,
+        request: Box<AuthRequest>,
+    ) -> bool {
+        if shared.authenticator.is_blocking() {
+            shared.spawn_authentication(id, request);
+            return false;
+        }
+        let outcome = shared.authenticator.authenticate(&request);
+        self.broker
+            .handle_reply(now, Reply::Authenticated(id, outcome));
+        true
+    }
+
+    fn persist(&mut self, shared: &Arc<Shared>, now: Now, batch: StoreBatch) -> bool {
+        let Some(store) = &mut self.store else {
+            if let Some(queue) = &shared.store {
+                queue.commit(batch);
+            }
+            return false;
+        };
+        match store.commit(vec![batch]) {
+            Ok(seq) => self.broker.handle_reply(now, Reply::Committed(seq)),
+            Err(error) => self.failed = Some(Failure::Store(Arc::new(error))),
+        }
+        true
+    }
+
+    fn load(&mut self, shared: &Arc<Shared>, now: Now, request: LoadRequest) -> bool {
+        let Some(store) = &mut self.store else {
+            if let Some(queue) = &shared.store {
+                queue.load(request);
+            }
+            return false;
+        };
+        match store.read_queue(&request) {
+            Ok(loaded) => self.broker.handle_reply(now, Reply::Loaded(loaded)),
+            Err(error) => self.failed = Some(Failure::Store(Arc::new(error))),
+        }
+        true
+    }
+
+    /// When the next turn is due if nothing happens before.
+    fn deadline(&self) -> Option<Monotonic> {
+        if self.is_unsettled {
+            return Some(Monotonic::ZERO);
+        }
+        self.broker
+            .poll_timeout()
+            .into_iter()
+            .chain(self.links.poll_timeout())
+            .min()
+    }
+
+    /// The timer's question: when to come back. It will, so nothing earlier needs to wake it.
+    pub(crate) fn arm(&mut self) -> Option<Monotonic> {
+        self.armed = if self.failed.is_some() {
+            None
+        } else {
+            self.deadline()
+        };
+        self.armed
+    }
+
+    /// Encodes what a connection has to send. A panic is that connection's alone.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        transmit: &mut Transmit,
+    ) -> std::thread::Result<TransmitStatus> {
+        transmit.clear();
+        catch_unwind(AssertUnwindSafe(|| {
+            self.broker.poll_transmit(now, id, transmit)
+        }))
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Sends everybody away.
+    pub(crate) fn shut_down(&mut self, now: Now) {
+        self.broker.shut_down(now);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, counters: &Counters, now: Now) {
+        let stalled = self.links.handle_timeout(now.monotonic);
+        counters.stalled.fetch_add(stalled, Ordering::Relaxed);
+        self.broker.handle_timeout(now);
+    }
+
+    pub(crate) fn abort_all(&mut self) {
+        self.links.abort_all();
+    }
+}

@@ -1,0 +1,249 @@
+//! A connection's two directions of bytes, whatever carries them.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use paloma_codec::Message;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Most pieces in one vectored write.
+const PIECES_MAX: usize = 64;
+
+/// Whether a read that did not fill its buffer has emptied the socket, as edge-triggered selectors promise.
+const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// Anything that carries a connection's bytes.
+pub trait Stream: AsyncRead + AsyncWrite + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + 'static> Stream for T {}
+
+/// A transport that its owner reads and that either its owner or its thread's flusher writes.
+pub(crate) enum Socket {
+    /// Read and written through a shared reference, without a lock.
+    Tcp(TcpStream),
+    /// Everything else.
+    Stream(Mutex<Pin<Box<dyn Stream>>>),
+}
+
+impl Socket {
+    pub(crate) fn stream(stream: impl Stream) -> Self {
+        Self::Stream(Mutex::new(Box::pin(stream)))
+    }
+
+    /// Reads into `buffer`; 0 is the end.
+    ///
+    /// After a short read the next call waits for the selector instead of asking the socket for `WouldBlock`.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => loop {
+                ready!(stream.poll_read_ready(cx))?;
+                match read_ready(stream, buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Self::Stream(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(lock(stream).as_mut().poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+
+    /// Writes what is left behind `written` of `bytes` with the payloads of `large` at their offsets, and counts
+    /// `written` up. `Pending` when the socket takes no more.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: Pieces<'_>,
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while *written < pieces.len() {
+            let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+            let count = pieces.slices(*written, &mut slices);
+            let slices = slices.get(..count).unwrap_or(&[]);
+            match ready!(self.poll_write_slices(cx, slices))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => *written += taken,
+            }
+        }
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Stream(stream) => lock(stream).as_mut().poll_flush(cx),
+        }
+    }
+
+    fn poll_write_slices(
+        &self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => loop {
+                let result = match slices {
+                    [piece] => stream.try_write(piece),
+                    pieces => stream.try_write_vectored(pieces),
+                };
+                match result {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(stream.poll_write_ready(cx))?;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return Poll::Ready(result),
+                }
+            },
+            Self::Stream(stream) => lock(stream).as_mut().poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Ends the writing direction, so that the peer sees everything written and then the end.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write)),
+            Self::Stream(stream) => lock(stream).as_mut().poll_shutdown(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(stream) => stream.fmt(f),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// A panic inside a transport ends its connection; the lock it leaves behind guards nothing then.
+fn lock(stream: &Mutex<Pin<Box<dyn Stream>>>) -> MutexGuard<'_, Pin<Box<dyn Stream>>> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut taken = None;
+    // `try_io` looks at the readiness before it calls, and takes it back on `WouldBlock` only if nothing has come
+    // since: saying so after a short read saves the call that would have said it, and loses no event.
+    let result = stream.try_io(Interest::READABLE, || {
+        let count = (&*SockRef::from(stream)).read(buffer)?;
+        taken = Some(count);
+        if SHORT_READ_DRAINS && (1..buffer.len()).contains(&count) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    taken.map_or(result, Ok)
+}
+
+/// Bytes to write: small ones in one slice, large payloads by reference at their offsets in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Pieces<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) large: &'a [(usize, Message)],
+}
+
+impl<'a> Pieces<'a> {
+    pub(crate) fn len(self) -> usize {
+        self.bytes.len()
+            + self
+                .large
+                .iter()
+                .map(|(_, message)| message.payload().len())
+                .sum::<usize>()
+    }
+
+    fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut from = 0;
+        let large = self
+            .large
+            .iter()
+            .map(|(offset, message)| (*offset, message.payload()));
+        large
+            .chain([(self.bytes.len(), [].as_slice())])
+            .flat_map(move |(to, payload)| {
+                let small = self.bytes.get(from..to).unwrap_or(&[]);
+                from = to;
+                [small, payload]
+            })
+    }
+
+    /// Fills `slices` with what lies behind the first `skip` bytes and says how many it took.
+    fn slices(self, mut skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let rest = self.iter().filter_map(|piece| {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            piece.get(skipped..).filter(|rest| !rest.is_empty())
+        });
+        let mut count = 0;
+        for (slot, piece) in slices.iter_mut().zip(rest) {
+            *slot = IoSlice::new(piece);
+            count += 1;
+        }
+        count
+    }
+}
+
+/// What a full socket did not take.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    bytes: Vec<u8>,
+    large: Vec<(usize, Message)>,
+    written: usize,
+}
+
+impl Backlog {
+    /// Keeps what lies behind the first `written` bytes; small bytes are copied, so that the thread's buffer stays.
+    pub(crate) fn new(pieces: Pieces<'_>, written: usize) -> Self {
+        let mut small_end = 0;
+        let mut large_bytes = 0;
+        for (index, (offset, message)) in pieces.large.iter().enumerate() {
+            small_end = *offset;
+            let payload_end = small_end + large_bytes + message.payload().len();
+            if written < payload_end {
+                let from = written.saturating_sub(large_bytes).min(small_end);
+                return Self::rest(pieces, from, index, written - large_bytes - from);
+            }
+            large_bytes += message.payload().len();
+        }
+        debug_assert!(
+            written - large_bytes >= small_end,
+            "everything before was written"
+        );
+        Self::rest(pieces, written - large_bytes, pieces.large.len(), 0)
+    }
+
+    fn rest(pieces: Pieces<'_>, from: usize, first_large: usize, written: usize) -> Self {
+        let large = pieces.large.iter().skip(first_large);
+        Self {
+            bytes: pieces.bytes.get(from..).unwrap_or(&[]).to_vec(),
+            large: large
+                .map(|(offset, message)| (offset - from, message.clone()))
+                .collect(),
+            written,
+        }
+    }
+
+    /// Goes on writing; the flag says whether the socket took anything.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+    ) -> (Poll<io::Result<()>>, bool) {
+        let before = self.written;
+        let pieces = Pieces {
+            bytes: &self.bytes,
+            large: &self.large,
+        };
+        let result = socket.poll_write(cx, pieces, &mut self.written);
+        (result, self.written != before)
+    }
+}
