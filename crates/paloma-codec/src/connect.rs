@@ -167,8 +167,16 @@ pub(crate) fn preamble(
         (b"MQIsdp", 3) => ProtocolVersion::V3_1,
         (b"MQTT", 4) => ProtocolVersion::V3_1_1,
         (b"MQTT", 5) => ProtocolVersion::V5,
-        (b"MQTT", 6..) => return Err((DecodeError::ProtocolLevel, Some(ProtocolVersion::V5))),
-        (_, _) => return Err((DecodeError::ProtocolLevel, Some(ProtocolVersion::V3_1_1))),
+        (_, _) => {
+            // Bridges set the highest bit above the level they mean.
+            let is_later = level & 0x7F > ProtocolVersion::V3_1_1.level();
+            let answer = if is_later {
+                ProtocolVersion::V5
+            } else {
+                ProtocolVersion::V3_1_1
+            };
+            return Err((DecodeError::ProtocolLevel, Some(answer)));
+        }
     };
     Ok(Preamble { version, rest })
 }
