@@ -1,11 +1,20 @@
 //! All scenarios, a file for each crate.
 
+mod broker;
 mod codec;
+mod session;
 mod topic;
 
 use crate::Scenario;
 
 /// Every scenario of every crate, in the order of the layers.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    [topic::SCENARIOS, codec::SCENARIOS].into_iter().flatten()
+    [
+        topic::SCENARIOS,
+        codec::SCENARIOS,
+        session::SCENARIOS,
+        broker::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -1,0 +1,263 @@
+//! Scenarios of `paloma-broker`: whole turns, from the publisher's bytes to the subscribers' bytes.
+
+use bytes::Bytes;
+use paloma_broker::{
+    AuthOutcome, Broker, BrokerConfig, ConnectionId, ConnectionInfo, Effect, Identity, Reply,
+};
+use paloma_codec::{
+    Ack, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, PacketRef, ProtocolVersion,
+    PubAckReason, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
+};
+use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
+use paloma_topic::{Target, TopicName};
+
+use crate::{Scenario, Work};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::gated("broker/turn/1-to-1/single", 1, || {
+        publish(&World::one_to_one(0), 1)
+    }),
+    Scenario::gated("broker/turn/1-to-1/batch-50", 50, || {
+        publish(&World::one_to_one(0), 50)
+    }),
+    Scenario::gated("broker/turn/1-to-1/batch-50-of-100k", 50, || {
+        publish(&World::one_to_one(100_000), 50)
+    }),
+    Scenario::gated("broker/turn/1-to-1/qos1", 32, || {
+        publish(&World::one_to_one_qos1(), 32)
+    }),
+    Scenario::gated("broker/turn/1-to-1000/exact", 1_000, || {
+        publish(&World::one_to_many(TOPIC, 1_000), 1)
+    }),
+    Scenario::gated("broker/turn/1-to-1000/wildcard", 1_000, || {
+        publish(&World::one_to_many("site/+/device/#", 1_000), 1)
+    }),
+];
+
+const TOPIC: &str = "site/7/device/712/state";
+
+/// How a world is set up; building it is left to the scenario's preparation.
+struct World {
+    filter: &'static str,
+    qos: Qos,
+    subscribers: usize,
+    /// Subscriptions of somebody else, which do not match.
+    bystanders: usize,
+}
+
+impl World {
+    fn one_to_one(bystanders: usize) -> Self {
+        Self {
+            filter: TOPIC,
+            qos: Qos::AtMostOnce,
+            subscribers: 1,
+            bystanders,
+        }
+    }
+
+    fn one_to_one_qos1() -> Self {
+        Self {
+            filter: TOPIC,
+            qos: Qos::AtLeastOnce,
+            subscribers: 1,
+            bystanders: 0,
+        }
+    }
+
+    fn one_to_many(filter: &'static str, subscribers: usize) -> Self {
+        Self {
+            filter,
+            qos: Qos::AtMostOnce,
+            subscribers,
+            bystanders: 0,
+        }
+    }
+}
+
+/// One publisher sends `messages` of 64 bytes in one turn, and all that follows is done.
+fn publish(world: &World, messages: u16) -> Work {
+    let mut driver = Driver::new(world);
+    let mut publisher = driver.connect("publisher");
+    let mut input = Vec::new();
+    for id in 1..=messages {
+        let topic = TopicName::new(TOPIC).expect("a valid topic");
+        let mut publish = Publish::new(topic, Bytes::from_static(&[b'x'; 64]));
+        if let (Qos::AtLeastOnce, Some(id)) = (world.qos, PacketId::new(id)) {
+            publish.delivery = Delivery::AtLeastOnce { id, dup: false };
+        }
+        encode(Packet::Publish(Box::new(publish)), &mut input);
+    }
+    let mut delivered = 0;
+    Box::new(move || {
+        driver.input(&mut publisher, &input);
+        driver.settle();
+        assert!(driver.bytes_out > delivered, "subscribers got something");
+        delivered = driver.bytes_out;
+    })
+}
+
+/// A connection as an adapter has it.
+struct Socket {
+    id: ConnectionId,
+    decoder: Decoder,
+}
+
+/// The broker and what an adapter does for it.
+struct Driver {
+    broker: Broker,
+    out: Transmit,
+    bytes_out: usize,
+    /// The subscriber that acknowledges what it gets at QoS 1, and its side of the connection.
+    acknowledging: Option<(Socket, Decoder)>,
+    acks: Vec<u8>,
+}
+
+/// Time does not pass here.
+const NOW: Now = Now::new(Monotonic::from_millis(1), Wall::from_millis(1));
+
+impl Driver {
+    fn new(world: &World) -> Self {
+        let mut config = BrokerConfig::new([1; 32]);
+        config.limits.connections_per_second_max = 100_000;
+        config.limits.connections_per_second_per_address_max = 100_000;
+        config.limits.subscriptions_per_client_max = 1_000_000;
+        let broker = Broker::new(config);
+        let mut driver = Self {
+            broker,
+            out: Transmit::default(),
+            bytes_out: 0,
+            acknowledging: None,
+            acks: Vec::new(),
+        };
+        for number in 0..world.subscribers {
+            let mut socket = driver.connect(&format!("subscriber-{number}"));
+            driver.subscribe(&mut socket, world.filter, world.qos);
+            if world.qos == Qos::AtLeastOnce {
+                let client = Decoder::client(ProtocolVersion::V5, DecodeLimits::default());
+                driver.acknowledging = Some((socket, client));
+            }
+        }
+        if world.bystanders > 0 {
+            let mut socket = driver.connect("bystander");
+            for number in 0..world.bystanders {
+                let filter = format!("site/{}/device/{number}/command", number / 100);
+                driver.subscribe(&mut socket, &filter, Qos::AtMostOnce);
+            }
+        }
+        driver
+    }
+
+    fn connect(&mut self, client_id: &str) -> Socket {
+        let id = self
+            .broker
+            .open(NOW, ConnectionInfo::default())
+            .expect("within the limits");
+        let mut socket = Socket {
+            id,
+            decoder: Decoder::server(self.broker.decode_limits()),
+        };
+        let connect = Connect {
+            client_id: client_id.into(),
+            ..Connect::default()
+        };
+        let mut bytes = Vec::new();
+        encode(Packet::Connect(Box::new(connect)), &mut bytes);
+        self.input(&mut socket, &bytes);
+        self.settle();
+        socket
+    }
+
+    fn subscribe(&mut self, socket: &mut Socket, filter: &str, qos: Qos) {
+        let target = Target::parse(filter.to_owned()).expect("a valid filter");
+        let options = SubscribeOptions::new(qos);
+        let id = PacketId::new(1).expect("not zero");
+        let subscribe = Subscribe::new(id, vec![SubscribeFilter { target, options }]);
+        let mut bytes = Vec::new();
+        encode(Packet::Subscribe(subscribe), &mut bytes);
+        self.input(socket, &bytes);
+        self.settle();
+    }
+
+    /// What was read from a socket.
+    fn input(&mut self, socket: &mut Socket, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((packet, used)) = socket.decoder.decode(rest).expect("valid packets") {
+            self.broker.handle_packet(NOW, socket.id, packet);
+            rest = rest.get(used..).expect("no more is used than there was");
+        }
+    }
+
+    /// Turns until the broker asks for nothing more; every commit succeeds at once.
+    fn settle(&mut self) {
+        loop {
+            self.broker.finish_turn(NOW);
+            let mut is_quiet = true;
+            while let Some(effect) = self.broker.poll_effect() {
+                is_quiet = false;
+                self.handle_effect(effect);
+            }
+            if let Some((mut socket, client)) = self.acknowledging.take() {
+                let acks = std::mem::take(&mut self.acks);
+                self.input(&mut socket, &acks);
+                self.acknowledging = Some((socket, client));
+                self.acks = acks;
+                self.acks.clear();
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    fn handle_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Transmit(id) => self.transmit(id),
+            Effect::Authenticate(id, _) => {
+                let outcome = AuthOutcome::Allow(Identity::ANONYMOUS);
+                self.broker
+                    .handle_reply(NOW, Reply::Authenticated(id, outcome));
+            }
+            Effect::Persist(batch) => {
+                self.broker.handle_reply(NOW, Reply::Committed(batch.seq));
+            }
+            Effect::Close(id, cause) => unreachable!("{id:?} is closed: {cause}"),
+            Effect::Resume(_) | Effect::Load(_) => {}
+        }
+    }
+
+    /// What is written to a socket; the acknowledging subscriber reads it.
+    fn transmit(&mut self, id: ConnectionId) {
+        loop {
+            self.out.clear();
+            let status = self.broker.poll_transmit(NOW, id, &mut self.out);
+            self.bytes_out += self.out.len();
+            if let Some((socket, client)) = &mut self.acknowledging
+                && socket.id == id
+            {
+                acknowledge(client, self.out.bytes(), &mut self.acks);
+            }
+            if status != TransmitStatus::Full {
+                return;
+            }
+        }
+    }
+}
+
+/// Appends a PUBACK for each QoS 1 PUBLISH.
+fn acknowledge(client: &mut Decoder, bytes: &[u8], acks: &mut Vec<u8>) {
+    let mut rest = bytes;
+    while let Some((packet, used)) = client.decode(rest).expect("what the broker wrote") {
+        if let PacketRef::Publish(publish) = packet
+            && let Some(id) = publish.delivery.id()
+        {
+            encode(Packet::PubAck(Ack::new(id, PubAckReason::Success)), acks);
+        }
+        rest = rest.get(used..).expect("no more is used than there was");
+    }
+}
+
+fn encode(packet: Packet, out: &mut Vec<u8>) {
+    packet
+        .encode(ProtocolVersion::V5, out)
+        .expect("a packet that 5.0 can say");
+}
