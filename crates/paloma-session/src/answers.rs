@@ -11,6 +11,9 @@ use crate::gate::{Gate, LogSeq};
 const IDLE_ENTRIES_MAX: usize = 4;
 const IDLE_BYTES_MAX: usize = 16;
 
+/// Entries that a drained queue may keep while its connection is busy: 1 KiB of them.
+const BUSY_ENTRIES_MAX: usize = 64;
+
 /// Answers that wait to be written. None overtakes an earlier one [MQTT-4.6.0-2], whatever their gates.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
@@ -95,6 +98,9 @@ impl Answers {
             out.extend_from_slice(self.packets.get(self.packets_from..to).unwrap_or(&[]));
             self.packets_from = to;
             self.tidy();
+        }
+        if self.fifo.is_empty() && self.fifo.capacity() > BUSY_ENTRIES_MAX {
+            self.fifo.shrink_to(BUSY_ENTRIES_MAX);
         }
     }
 

@@ -8,8 +8,9 @@ use paloma_codec::{
     Auth, AuthReason, ConnAck, Connect, Disconnect, Encode, EncodeError, PacketRef, ProtocolVersion,
 };
 
-use crate::connection::{Agreed, Connection, RequestError};
+use crate::connection::{Agreed, Connection};
 use crate::keep_alive::KeepAlive;
+use crate::requests::RequestError;
 use crate::session::{Leftover, Session};
 use crate::terms::{Options, Role, Terms};
 use crate::time::Now;
@@ -23,6 +24,7 @@ pub struct Handshake {
     terms: Terms,
     keep_alive_seconds: u16,
     session_expiry_seconds: u32,
+    clean_start: bool,
     method: Option<ByteString>,
     state: State,
     pending: Vec<u8>,
@@ -64,6 +66,7 @@ impl Handshake {
             terms: Terms::of_client(connect),
             keep_alive_seconds: connect.keep_alive_seconds,
             session_expiry_seconds: connect.session_expiry_seconds,
+            clean_start: connect.clean_start,
             method: connect
                 .authentication
                 .as_ref()
@@ -129,10 +132,12 @@ impl Handshake {
         if self.state != State::Accepted {
             return Err(Violation::ConnAckExpected);
         }
-        if !conn_ack.session_present {
-            session.restart(lost);
-        } else if !session.is_established() && self.version.is_v5() {
+        let has_session = session.is_established() && !self.clean_start;
+        if conn_ack.session_present && !has_session && self.version.is_v5() {
             return Err(Violation::SessionUnknown);
+        }
+        if !conn_ack.session_present || self.clean_start {
+            session.restart(lost);
         }
         let keep_alive_seconds = conn_ack
             .server_keep_alive_seconds

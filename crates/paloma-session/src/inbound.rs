@@ -8,7 +8,7 @@ use paloma_codec::{
 };
 
 use crate::answers::Ack;
-use crate::connection::{Connection, Early, Phase};
+use crate::connection::{Connection, Early};
 use crate::event::{Event, Inbound, InboundTopic, Receipt};
 use crate::gate::Gate;
 use crate::session::Session;
@@ -29,8 +29,7 @@ impl Connection {
         reason: PubAckReason,
         gate: Gate,
     ) {
-        if receipt.connection != self.number || !matches!(self.phase, Phase::Opening | Phase::Open)
-        {
+        if receipt.connection != self.number || !self.is_live() {
             return;
         }
         let refused = reason.is_error() && self.version.is_v5();

@@ -5,12 +5,16 @@ use core::num::NonZeroU32;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
 
+use crate::time::Wall;
+
 const QOS_BITS: u32 = 0b11;
 const RETAIN: u32 = 1 << 2;
 const SEVERAL_IDS: u32 = 1 << 3;
 const ID_SHIFT: u32 = 4;
 
 /// A delivery: a shared [`Message`] and what is this receiver's own.
+///
+/// [`Message::stamp`] has to be the wall-clock time of arrival in milliseconds ([`Wall`]): its expiry counts from there.
 ///
 /// QoS, RETAIN and a subscription identifier share four bytes (an identifier has 28 bits). Several identifiers, which
 /// overlapping subscriptions cause, lie in a table of the [`Session`](crate::Session); see
@@ -83,6 +87,24 @@ impl Outbound {
     #[must_use]
     pub const fn share(&self) -> Option<NonZeroU32> {
         self.share
+    }
+
+    /// Whether its lifetime is over, so that it may no longer be begun. [MQTT-3.3.2-5]
+    #[must_use]
+    pub fn has_expired(&self, now: Wall) -> bool {
+        let lifetime = self.message.expiry_seconds();
+        lifetime.is_some_and(|seconds| self.waited_millis(now) >= u64::from(seconds) * 1_000)
+    }
+
+    /// The lifetime that is left to the receiver, in seconds, rounded up. [MQTT-3.3.2-6]
+    pub(crate) fn remaining_seconds(&self, now: Wall) -> Option<u32> {
+        let seconds = self.message.expiry_seconds()?;
+        let waited = u32::try_from(self.waited_millis(now) / 1_000).unwrap_or(u32::MAX);
+        Some(seconds.saturating_sub(waited))
+    }
+
+    fn waited_millis(&self, now: Wall) -> u64 {
+        now.millis_since(Wall::from_millis(self.message.stamp()))
     }
 
     pub(crate) const fn ids(&self) -> Ids {

@@ -12,7 +12,7 @@ use crate::gate::LogSeq;
 use crate::outbound::Outbound;
 use crate::session::Session;
 use crate::terms::Role;
-use crate::time::{Now, Wall};
+use crate::time::Now;
 use crate::transmit::{DropCause, Transmit, TransmitStatus};
 use crate::window::Flight;
 
@@ -54,14 +54,18 @@ impl Connection {
         }
         self.write_answers(committed, out);
         match self.phase {
+            Phase::Open => {}
             Phase::Opening => return TransmitStatus::Drained,
             Phase::Closing if out.is_full() => return TransmitStatus::Full,
-            Phase::Closing | Phase::Closed => {
+            Phase::Closing => {
                 self.answers.finish(out.out());
                 self.phase = Phase::Closed;
                 return TransmitStatus::Close;
             }
-            Phase::Open => {}
+            Phase::ClosingUnopened | Phase::Closed => {
+                self.phase = Phase::Closed;
+                return TransmitStatus::Close;
+            }
         }
         self.write_pings(out);
         self.write_replay(now, session, out);
@@ -83,7 +87,10 @@ impl Connection {
             match body {
                 Body::Ack(ack) => self.write_ack(ack, out),
                 Body::Packet(_) => {}
-                Body::ConnAck(_) => self.phase = Phase::Open,
+                Body::ConnAck(_) => {
+                    let closes = self.phase == Phase::ClosingUnopened;
+                    self.phase = if closes { Phase::Closing } else { Phase::Open };
+                }
             }
         }
     }
@@ -176,7 +183,7 @@ impl Connection {
             let Some(outbound) = session.pop() else {
                 return;
             };
-            if has_expired(&outbound, now.wall) {
+            if outbound.has_expired(now.wall) {
                 out.drop_delivery(session.finish(outbound), DropCause::Expired);
                 continue;
             }
@@ -254,7 +261,7 @@ impl Connection {
             delivery,
             retain: outbound.retain(),
             topic: TopicForm::Name,
-            expiry_seconds: remaining_seconds(outbound, now.wall),
+            expiry_seconds: outbound.remaining_seconds(now.wall),
             // A client must not send them. [MQTT-3.3.4-6]
             subscription_ids: match self.role {
                 Role::Client => &[],
@@ -311,22 +318,4 @@ const fn delivery_of(qos: Qos, id: PacketId, dup: bool) -> Delivery {
         Qos::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
         Qos::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
     }
-}
-
-fn waited_millis(outbound: &Outbound, now: Wall) -> u64 {
-    now.millis_since(Wall::from_millis(outbound.message().stamp()))
-}
-
-fn has_expired(outbound: &Outbound, now: Wall) -> bool {
-    outbound
-        .message()
-        .expiry_seconds()
-        .is_some_and(|seconds| waited_millis(outbound, now) >= u64::from(seconds) * 1_000)
-}
-
-/// The expiry that is left to the receiver, in whole seconds, rounded up. [MQTT-3.3.2-6]
-fn remaining_seconds(outbound: &Outbound, now: Wall) -> Option<u32> {
-    let seconds = outbound.message().expiry_seconds()?;
-    let waited = u32::try_from(waited_millis(outbound, now) / 1_000).unwrap_or(u32::MAX);
-    Some(seconds.saturating_sub(waited))
 }

@@ -12,6 +12,9 @@ const ENTRY_BYTES: u64 = size_of::<Outbound>() as u64;
 /// Empty room that an idle queue may keep, in entries.
 const IDLE_ENTRIES_MAX: usize = 4;
 
+/// Empty room that a drained queue may keep while its session is busy, in entries: 1.5 KiB.
+const BUSY_ENTRIES_MAX: usize = 64;
+
 /// How much may wait, and what gives way when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -241,6 +244,9 @@ impl Queue {
             self.qos0_from = self.qos0_from.saturating_sub(1);
         }
         let full = self.count as usize;
+        if full == 0 && self.places.capacity() > BUSY_ENTRIES_MAX {
+            self.places.shrink_to(BUSY_ENTRIES_MAX);
+        }
         if self.places.len() > full.saturating_mul(2).saturating_add(IDLE_ENTRIES_MAX) {
             self.places.retain(Option::is_some);
             self.qos0_from = 0;

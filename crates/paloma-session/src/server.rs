@@ -9,9 +9,10 @@ use paloma_codec::{
     ProtocolVersion,
 };
 
-use crate::connection::{Agreed, Connection, RequestError};
+use crate::connection::{Agreed, Connection};
 use crate::gate::Gate;
 use crate::keep_alive::KeepAlive;
+use crate::requests::RequestError;
 use crate::session::Session;
 use crate::terms::{Options, Role, Terms};
 use crate::time::Now;

@@ -11,6 +11,9 @@ use crate::outbound::Outbound;
 /// Slots that a window keeps when it is compacted while empty: none; and the fewest it starts with.
 const SLOTS_MIN: usize = 4;
 
+/// Slots that an empty window may keep while its session is busy: 2.5 KiB.
+const BUSY_SLOTS_MAX: usize = 64;
+
 /// Slots of a table with one for each value of an id.
 const SLOTS_MAX: usize = 1 << 16;
 
@@ -160,6 +163,9 @@ impl SendWindow {
             None => self.newest = slot.previous,
         }
         self.count -= 1;
+        if self.is_empty() && self.slots.len() > BUSY_SLOTS_MAX {
+            self.slots = Box::default();
+        }
         slot.flight
     }
 

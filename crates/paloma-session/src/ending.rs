@@ -1,0 +1,132 @@
+//! How a connection ends, and what that means for will and session.
+
+use alloc::boxed::Box;
+
+use paloma_codec::{DecodeError, Disconnect, DisconnectReason};
+
+use crate::connection::{Connection, Phase};
+use crate::event::Event;
+use crate::session::Session;
+use crate::terms::Role;
+use crate::violation::Violation;
+
+/// What the end of a connection means for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// What becomes of the will. Always [`WillFate::None`] in the client role.
+    pub will: WillFate,
+    /// Seconds until the session ends: 0 ends it here, `u32::MAX` never does. [MQTT-4.1.0-2]
+    pub session_expiry_seconds: u32,
+}
+
+/// What becomes of a will when its connection ends. [MQTT-3.1.2-8]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WillFate {
+    /// There is none.
+    None,
+    /// The client left in peace. [MQTT-3.14.4-3]
+    Discard,
+    /// It is published after this many seconds unless the client is back by then [MQTT-3.1.3-9], or when the session ends.
+    Publish {
+        /// The Will Delay Interval, or the session's expiry if that is less.
+        after_seconds: u32,
+    },
+}
+
+impl Connection {
+    /// Bytes came in that are no packet: as [`Connection::abort`], with the reason that belongs to the error.
+    pub fn handle_invalid(&mut self, error: DecodeError) {
+        self.abort(error.reason());
+    }
+
+    /// The socket is gone: what that means for will and session. Nothing of the connection is needed any more.
+    #[must_use]
+    pub fn handle_closed(self, session: &mut Session) -> Closed {
+        session.compact();
+        let will = match (self.will_delay_seconds, self.left) {
+            (None, _) => WillFate::None,
+            (Some(_), Some(DisconnectReason::NormalDisconnection)) => WillFate::Discard,
+            (Some(delay), _) => WillFate::Publish {
+                after_seconds: delay.min(self.session_expiry_seconds),
+            },
+        };
+        Closed {
+            will,
+            session_expiry_seconds: self.session_expiry_seconds,
+        }
+    }
+
+    /// Ends the connection from this side: answers that may leave are written, then this packet where the version
+    /// and role have one, then [`TransmitStatus::Close`](crate::TransmitStatus::Close) is returned. Before its CONNACK a
+    /// server sends none [MQTT-3.14.0-1]. Nothing more is taken in.
+    pub fn disconnect(&mut self, disconnect: &Disconnect) {
+        self.phase = match self.phase {
+            Phase::Opening => Phase::ClosingUnopened,
+            Phase::Open => Phase::Closing,
+            Phase::ClosingUnopened | Phase::Closing | Phase::Closed => return,
+        };
+        let may_tell = match self.role {
+            _ if self.version.is_v5() => true,
+            Role::Client => disconnect.reason == DisconnectReason::NormalDisconnection,
+            Role::Server => false,
+        };
+        if may_tell {
+            let form = (self.version, self.theirs.packet_bytes_max);
+            // One that does not fit is not sent; closing says enough. [MQTT-3.14.2-3]
+            self.answers.set_farewell(disconnect, form).ok();
+        }
+    }
+
+    /// Ends the connection because the peer broke a rule or went silent, with `reason` where the peer can be told.
+    /// A will is published.
+    pub fn abort(&mut self, reason: DisconnectReason) {
+        let reason = match self.role {
+            Role::Client if !may_client_say(reason) => DisconnectReason::ProtocolError,
+            Role::Client | Role::Server => reason,
+        };
+        self.disconnect(&Disconnect {
+            reason,
+            ..Disconnect::default()
+        });
+    }
+
+    pub(crate) fn handle_disconnect(
+        &mut self,
+        disconnect: Box<Disconnect>,
+    ) -> Result<Event<'static>, Violation> {
+        if self.role == Role::Client && !self.version.is_v5() {
+            return Err(Violation::DisconnectFromServer);
+        }
+        if let (Role::Server, Some(seconds)) = (self.role, disconnect.session_expiry_seconds) {
+            if seconds != 0 && !self.session_expiry_asked {
+                return Err(Violation::SessionExpiryFromZero);
+            }
+            self.session_expiry_seconds = seconds;
+        }
+        self.left = Some(disconnect.reason);
+        self.answers.clear();
+        self.phase = Phase::Closed;
+        Ok(Event::Disconnect(disconnect))
+    }
+}
+
+/// Reasons that are not a server's alone to give.
+const fn may_client_say(reason: DisconnectReason) -> bool {
+    matches!(
+        reason,
+        DisconnectReason::NormalDisconnection
+            | DisconnectReason::DisconnectWithWillMessage
+            | DisconnectReason::UnspecifiedError
+            | DisconnectReason::MalformedPacket
+            | DisconnectReason::ProtocolError
+            | DisconnectReason::ImplementationSpecificError
+            | DisconnectReason::TopicNameInvalid
+            | DisconnectReason::ReceiveMaximumExceeded
+            | DisconnectReason::TopicAliasInvalid
+            | DisconnectReason::PacketTooLarge
+            | DisconnectReason::MessageRateTooHigh
+            | DisconnectReason::QuotaExceeded
+            | DisconnectReason::AdministrativeAction
+            | DisconnectReason::PayloadFormatInvalid
+    )
+}
