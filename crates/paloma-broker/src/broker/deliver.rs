@@ -107,20 +107,22 @@ impl Broker {
         is_stored: bool,
         outcome: &mut Outcome,
     ) -> Copied {
-        let entry = is_stored.then(|| QueueEntry {
+        if !is_stored {
+            return self.push_copy(key, outbound, ids);
+        }
+        let entry = QueueEntry {
             message: MessageId(outbound.message().id()),
             qos: outbound.qos(),
             retain: outbound.retain(),
             subscription_ids: ids.to_vec(),
-        });
+        };
         let message = outbound.message().clone();
-        let copied = if entry.is_some() && self.is_spilling(key, message.id()) {
+        let copied = if self.is_spilling(key, message.id()) {
             self.spill_copy(key, message.len() as u64, message.id())
         } else {
             self.push_copy(key, outbound, ids)
         };
         if copied != Copied::Refused
-            && let Some(entry) = entry
             && let Some(session) = self.sessions.get(key)
         {
             let id = session.id;
