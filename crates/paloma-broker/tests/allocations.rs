@@ -115,10 +115,11 @@ impl Bench {
     fn acknowledge_all(&mut self, id: PacketId) {
         let mut ack = [0x40, 2, 0, 0];
         ack[2..].copy_from_slice(&id.get().to_be_bytes());
-        for n in 0..RECEIVERS {
-            let receiver = self.receivers[n];
-            self.send(receiver, &ack);
+        let receivers = std::mem::take(&mut self.receivers);
+        for receiver in &receivers {
+            self.send(*receiver, &ack);
         }
+        self.receivers = receivers;
     }
 }
 
