@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,10 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Serve(arguments) => match configuration(&arguments) {
+            Ok(config) => serve::serve(&config),
+            Err(code) => code,
+        },
         Command::Check(arguments) => check(&arguments),
     }
 }

@@ -14,6 +14,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the broker.
+    ///
+    /// Without any configuration it listens on 127.0.0.1:1883 and keeps everything in memory. It says on stderr
+    /// where it listens, as `listening on tcp://ADDRESS:PORT`. SIGINT and SIGTERM stop it gracefully.
+    ///
+    /// Exit codes: 0 stopped by a signal, 1 it cannot listen or has failed, 2 the configuration is wrong.
+    Serve(ConfigArgs),
     /// Check a configuration without starting anything.
     ///
     /// Says everything that is wrong with the file, the environment (PALOMA__SECTION__KEY) and the

@@ -61,7 +61,6 @@ impl Address {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn host(&self) -> &str {
         &self.host
     }

@@ -1,9 +1,9 @@
 //! The keys of `[limits]`.
 
 use super::Config;
-use super::interim::QueueWhenFull;
 use super::keys::{Key, put};
 use super::problem::Fault;
+use paloma_broker::QueueWhenFull;
 
 const PACKET_BYTES: u64 = 268_435_455;
 const U16: u64 = 65_535;

@@ -13,6 +13,11 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     /// Whether clients that do not say who they are may connect from other machines.
     pub(crate) allow_anonymous: bool,
+    pub(crate) allow_empty_client_id: bool,
+    /// Put before client ids that the broker assigns.
+    pub(crate) client_id_prefix: String,
+    /// Most connections through this listener; `None` for no limit of its own.
+    pub(crate) connections_max: Option<usize>,
     /// Where the address was given, and in which key.
     place: Place,
     key: String,
@@ -25,6 +30,9 @@ impl Listener {
             name: "default".to_owned(),
             address,
             allow_anonymous: false,
+            allow_empty_client_id: true,
+            client_id_prefix: String::new(),
+            connections_max: None,
             place: Place::Default,
             key: "listener.address".to_owned(),
         }
@@ -73,6 +81,15 @@ pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
             note(Fault::AnonymousBeyondLoopback {
                 address: listener.address.to_string(),
             });
+        }
+        if let Some(first) = listeners.first() {
+            let is_alike = listener.allow_empty_client_id == first.allow_empty_client_id
+                && listener.client_id_prefix == first.client_id_prefix;
+            if !is_alike {
+                let instead =
+                    "has one allow_empty_client_id and one client_id_prefix for all listeners";
+                note(Fault::NotSupportedYet { instead });
+            }
         }
         let mut earlier = listeners.iter().take(index);
         let fixed_port = listener.address.port() != 0;
@@ -150,31 +167,24 @@ const KEYS: &[Key<Listener>] = &[
     },
     Key {
         name: "allow_empty_client_id",
-        set: |_, value| {
-            only(
-                value.switch(),
-                &true,
-                "accepts empty client ids on each listener",
-            )
-        },
+        set: |listener, value| put(&mut listener.allow_empty_client_id, value.switch()),
     },
     Key {
         name: "client_id_prefix",
-        set: |_, value| {
-            only(
-                value.text(),
-                &"",
-                "puts nothing before the ids that it assigns",
-            )
+        set: |listener, value| {
+            let prefix = value.text()?;
+            if prefix.len() > 64 || prefix.chars().any(char::is_control) {
+                let rule = "a prefix has at most 64 bytes without control characters";
+                return Err(Fault::Text { rule });
+            }
+            put(&mut listener.client_id_prefix, Ok(prefix.to_owned()))
         },
     },
     Key {
         name: "connections_max",
-        set: |_, value| {
-            value.number::<u64>(1, u64::from(u32::MAX))?;
-            Err(Fault::NotSupportedYet {
-                instead: "has one limit for all: limits.connections_max",
-            })
+        set: |listener, value| {
+            let number = value.number_or_unlimited(1, u64::from(u32::MAX), usize::MAX);
+            put(&mut listener.connections_max, number.map(Some))
         },
     },
     Key {

@@ -1,7 +1,6 @@
 //! The configuration: file, then environment, then flags, with everything wrong found at once.
 
 mod address;
-mod interim;
 mod keys;
 mod limits;
 mod listener;
@@ -15,10 +14,10 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use paloma_broker::Limits;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::address::Address;
-pub(crate) use self::interim::Limits;
 use self::keys::{Source, find, nearest};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::problem::Problems;
@@ -34,13 +33,13 @@ const VARIABLE_PREFIX: &str = "PALOMA__";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) node_name: String,
+    /// I/O runtimes.
+    pub(crate) threads: usize,
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) limits: Limits,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
-    /// Deliver a retained message only while its author may still write the topic.
-    pub(crate) check_retain_source: bool,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -49,10 +48,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node_name: "paloma".to_owned(),
+            threads: 1,
             listeners: vec![Listener::new(default_address())],
             limits: Limits::default(),
             upgrade_outgoing_qos: false,
-            check_retain_source: true,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
         }

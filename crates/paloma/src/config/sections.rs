@@ -28,7 +28,6 @@ pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
 
 const IN_MEMORY: &str = "keeps everything in memory only (`in_memory = true`, the default for now)";
 const NO_AUTH: &str = "does not authenticate or authorise clients";
-const ONE_THREAD: &str = "runs one I/O thread (`threads = 1`)";
 
 const NODE: &[Key<Config>] = &[
     Key {
@@ -46,7 +45,7 @@ const NODE: &[Key<Config>] = &[
     },
     Key {
         name: "threads",
-        set: |_, value| only(value.number(1, 1_024), &1_u64, ONE_THREAD),
+        set: |config, value| put(&mut config.threads, value.number(1, 64)),
     },
 ];
 
@@ -107,7 +106,13 @@ const BEHAVIOUR: &[Key<Config>] = &[
     },
     Key {
         name: "check_retain_source",
-        set: |config, value| put(&mut config.check_retain_source, value.switch()),
+        set: |_, value| {
+            only(
+                value.switch(),
+                &true,
+                "has no rules that could forbid a topic",
+            )
+        },
     },
 ];
 

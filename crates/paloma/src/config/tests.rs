@@ -94,28 +94,27 @@ fn accepts_nothing(name: &str, section: &str) -> bool {
 #[test]
 fn values_are_read() {
     let config = accepted(
-        "[node]\nname = 'kitchen'\nthreads = 1\n\
+        "[node]\nname = 'kitchen'\nthreads = 2\n\
          [store]\nin_memory = true\n\
          [limits]\npacket_bytes_max = 1_000_000\nqos_max = 1\nretain_available = false\n\
          queue_when_full = 'drop_oldest'\nqueue_messages_max = 'unlimited'\n\
          receive_maximum = 0xFFFF\n\
-         [behaviour]\nupgrade_outgoing_qos = true\ncheck_retain_source = false\n\
+         [behaviour]\nupgrade_outgoing_qos = true\ncheck_retain_source = true\n\
          [log]\nlevel = 'debug'\nformat = 'json'\n\
          [[listener]]\nname = 'a'\naddress = '[::1]:0'\n\
          [[listener]]\nname = 'b'\naddress = '0.0.0.0:1884'\nallow_anonymous = true\n",
     );
-    assert_eq!(config.node_name, "kitchen");
+    assert_eq!((config.node_name.as_str(), config.threads), ("kitchen", 2));
     assert_eq!(config.limits.packet_bytes_max, 1_000_000);
     assert_eq!(config.limits.qos_max, 1);
     assert!(!config.limits.retain_available);
     assert_eq!(
         config.limits.queue_when_full,
-        interim::QueueWhenFull::DropOldest
+        paloma_broker::QueueWhenFull::DropOldest
     );
     assert_eq!(config.limits.queue_messages_max, u32::MAX);
     assert_eq!(config.limits.receive_maximum, 65_535);
     assert!(config.upgrade_outgoing_qos);
-    assert!(!config.check_retain_source);
     assert_eq!(
         (config.log_level, config.log_format),
         (LogLevel::Debug, LogFormat::Json)
@@ -292,7 +291,7 @@ fn what_comes_later_is_said_to() {
         "[auth.jwt]\nissuer = 'x'",
         "[sys]\ninterval_seconds = 10",
         "[admin]\naddress = '127.0.0.1:18083'",
-        "[node]\nthreads = 2",
+        "[behaviour]\ncheck_retain_source = false",
         "[limits]\nstore_bytes_max = 1_000_000_000",
         "[limits]\nfailed_logins_per_minute_max = 10",
         "[limits]\nmemory_percent_max = 75",

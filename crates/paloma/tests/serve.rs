@@ -1,0 +1,166 @@
+//! `paloma serve` and `paloma check` as a user runs them.
+#![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
+const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+
+fn paloma(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_paloma"));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Starts a broker; gives its process, the rest of what it says, and its addresses.
+fn start(arguments: &[&str], listeners: usize) -> (Child, BufReader<ChildStderr>, Vec<String>) {
+    let mut child = paloma(arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut addresses = Vec::new();
+    while addresses.len() < listeners {
+        let mut line = String::new();
+        assert_ne!(
+            lines.read_line(&mut line).unwrap(),
+            0,
+            "the broker has ended"
+        );
+        if let Some((_, rest)) = line.split_once("listening on tcp://") {
+            assert!(line.contains("nothing survives a restart"), "{line}");
+            addresses.push(rest.split_whitespace().next().unwrap().to_owned());
+        }
+    }
+    (child, lines, addresses)
+}
+
+fn connect(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(CONNECT).unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, CONNACK);
+    stream
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn serve_says_where_it_listens_and_stops_at_sigterm() {
+    let (mut child, mut rest, addresses) = start(
+        &[
+            "serve",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--listen",
+            "tcp://127.0.0.2:0",
+        ],
+        2,
+    );
+    let mut streams: Vec<_> = addresses.iter().map(|address| connect(address)).collect();
+    signal(&child, "-TERM");
+    for stream in &mut streams {
+        let mut left = Vec::new();
+        stream.read_to_end(&mut left).unwrap();
+        assert_eq!(left, [], "3.1.1 has no word of farewell");
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    rest.read_to_string(&mut log).unwrap();
+    assert!(log.contains("SIGTERM: stopping"), "{log}");
+}
+
+#[test]
+fn serve_stops_at_sigint_with_several_threads() {
+    let file = std::env::temp_dir().join(format!("paloma-serve-{}.toml", std::process::id()));
+    let text = "[node]\nthreads = 2\n[limits]\npacket_bytes_max = 2000\n\
+                [[listener]]\naddress = '127.0.0.1:0'\nconnections_max = 1\n";
+    std::fs::write(&file, text).unwrap();
+    let (mut child, _rest, addresses) = start(&["serve", "--config", file.to_str().unwrap()], 1);
+    std::fs::remove_file(&file).unwrap();
+    let first = connect(&addresses[0]);
+    let mut second = TcpStream::connect(&addresses[0]).unwrap();
+    assert_eq!(
+        second.read(&mut [0; 1]).unwrap_or(0),
+        0,
+        "one connection is allowed"
+    );
+    first.shutdown(Shutdown::Both).unwrap();
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = paloma(&["serve", "--listen", &format!("tcp://{address}")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains(&format!("cannot listen on {address}")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing() {
+    for command in ["serve", "check"] {
+        let output = paloma(&[command, "--listen", "tcp://0.0.0.0:0", "--log", "loud"])
+            .env("PALOMA__LIMITS__QOS_MAX", "3")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        assert!(lines[0].starts_with("PALOMA__LIMITS__QOS_MAX: limits.qos_max: 3 is out of range"));
+        assert!(lines[1].starts_with("--listen: 0.0.0.0:0 can be reached from other machines"));
+        assert!(lines[2].starts_with("--log: `loud` is not one of"));
+    }
+}
+
+#[test]
+fn check_accepts_the_example() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/paloma.toml");
+    let output = paloma(&["check", "--config", example]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "paloma: would listen on tcp://127.0.0.1:1883\n");
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let (mut child, mut rest, _) = start_json();
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    rest.read_to_string(&mut log).unwrap();
+    assert!(
+        log.lines()
+            .any(|line| line.starts_with('{') && line.contains("SIGTERM")),
+        "{log}"
+    );
+}
+
+fn start_json() -> (Child, BufReader<ChildStderr>, Vec<String>) {
+    let file = std::env::temp_dir().join(format!("paloma-json-{}.toml", std::process::id()));
+    std::fs::write(
+        &file,
+        "[log]\nformat = 'json'\n[[listener]]\naddress = '127.0.0.1:0'\n",
+    )
+    .unwrap();
+    let started = start(&["serve", "--config", file.to_str().unwrap()], 1);
+    std::fs::remove_file(&file).unwrap();
+    started
+}
