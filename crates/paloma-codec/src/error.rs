@@ -165,7 +165,11 @@ impl DecodeError {
     /// on anything else. Whoever does not begin with an MQTT CONNECT gets no answer in either version.
     /// [MQTT-3.1.2-1] [MQTT311-3.1.2-2] [MQTT311-3.1.3-8] [MQTT311-3.1.4-1]
     pub fn conn_ack(self, version: ProtocolVersion) -> Option<ConnAckReason> {
-        if matches!(self, Self::ConnectExpected | Self::ProtocolName) {
+        let is_stranger = matches!(
+            self,
+            Self::ConnectExpected | Self::FixedHeaderFlags | Self::ProtocolName
+        );
+        if is_stranger {
             return None;
         }
         let reason = self.conn_ack_reason();
