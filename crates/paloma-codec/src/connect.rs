@@ -16,7 +16,8 @@ use crate::properties::{
     AuthenticationParts, UserPropertyBudget, block, flag, id, non_zero_u16, not_allowed,
     owned_binary, owned_text, set,
 };
-use crate::publish::{payload_format, topic_name, write_forwarded};
+use crate::publish::topic_name;
+use crate::publish_properties::{payload_format, write_forwarded};
 use crate::read::{self, Parsed, broken};
 use crate::secret::Hidden;
 use crate::write::Sink;

@@ -19,6 +19,7 @@ mod message;
 mod packet;
 mod properties;
 mod publish;
+mod publish_properties;
 mod read;
 mod reason;
 mod secret;
@@ -42,10 +43,8 @@ pub use ids::{
 pub use limits::DecodeLimits;
 pub use message::{Head, Message, MessageError, MessageParts, TopicForm};
 pub use packet::{Packet, PacketRef, PacketType};
-pub use publish::{
-    Delivery, PayloadFormat, PropertiesRef, Publish, PublishProperties, PublishRef, PublishTopic,
-    SubscriptionIds,
-};
+pub use publish::{Delivery, Publish, PublishRef, PublishTopic};
+pub use publish_properties::{PayloadFormat, PropertiesRef, PublishProperties, SubscriptionIds};
 pub use reason::{
     AuthReason, ConnAckReason, DisconnectReason, PubAckReason, PubCompReason, PubRecReason,
     PubRelReason, SubAckReason, UnknownReason, UnsubAckReason,

@@ -10,7 +10,7 @@ use core::fmt;
 use paloma_topic::TopicNameRef;
 
 use crate::properties::id;
-use crate::publish::{check_forwarded, write_forwarded};
+use crate::publish_properties::{check_forwarded, write_forwarded};
 use crate::secret::Hidden;
 use crate::write::{Count, Sink, VARIABLE_INT_MAX, variable_int_len};
 use crate::{
