@@ -103,11 +103,16 @@ impl Handshake {
         }
     }
 
-    /// Bytes came in that are no packet: refuses with the reason that belongs to the error, where the client can be told one.
-    pub fn handle_invalid(&mut self, error: DecodeError) {
-        let version = self.version().unwrap_or(ProtocolVersion::V5);
+    /// Bytes came in that are no packet: refuses with the reason that belongs to the error, where the client can be told
+    /// one. `version` is what [`Decoder::version`](paloma_codec::Decoder::version) says after the error: a CONNECT that failed
+    /// behind its version is answered in its own words.
+    pub fn handle_invalid(&mut self, error: DecodeError, version: Option<ProtocolVersion>) {
+        let Some(version) = self.version().or(version) else {
+            self.state = State::Over;
+            return;
+        };
         match error.conn_ack(version) {
-            Some(reason) => self.refuse(&ConnAck::refused(reason)),
+            Some(reason) => self.refuse_in(version, &ConnAck::refused(reason)),
             None => self.state = State::Over,
         }
     }
@@ -149,18 +154,7 @@ impl Handshake {
 
     /// Refuses the client: CONNACK, where its version has a code for the reason, then close. [MQTT-3.2.2-7]
     pub fn refuse(&mut self, conn_ack: &ConnAck) {
-        let (version, limit) = match &self.state {
-            State::Deciding(asked) | State::Challenged(asked) => {
-                (asked.version, asked.terms.packet_bytes_max)
-            }
-            State::Expecting => (ProtocolVersion::V5, Terms::UNSAID.packet_bytes_max),
-            State::Over => return,
-        };
-        // One that cannot be written is not: closing says enough.
-        conn_ack
-            .encode_within(version, limit, &mut self.pending)
-            .ok();
-        self.state = State::Over;
+        self.refuse_in(self.version().unwrap_or(ProtocolVersion::V5), conn_ack);
     }
 
     /// Lets the client in, on the terms that `conn_ack` announces: what it says of Receive Maximum, packet size,
@@ -226,6 +220,19 @@ impl Handshake {
             State::Deciding(asked) | State::Challenged(asked) => Some(asked.version),
             State::Expecting | State::Over => None,
         }
+    }
+
+    fn refuse_in(&mut self, version: ProtocolVersion, conn_ack: &ConnAck) {
+        let limit = match &self.state {
+            State::Deciding(asked) | State::Challenged(asked) => asked.terms.packet_bytes_max,
+            State::Expecting => Terms::UNSAID.packet_bytes_max,
+            State::Over => return,
+        };
+        // One that cannot be written is not: closing says enough.
+        conn_ack
+            .encode_within(version, limit, &mut self.pending)
+            .ok();
+        self.state = State::Over;
     }
 
     fn handle_auth(&mut self, auth: Box<Auth>) -> Result<HandshakeEvent, Violation> {

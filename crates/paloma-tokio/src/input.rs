@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use paloma_broker::ConnectionId;
-use paloma_codec::{DecodeError, Decoder, PacketRef};
+use paloma_codec::{DecodeError, Decoder, PacketRef, ProtocolVersion};
 
 use crate::flush;
 use crate::links::Link;
@@ -203,7 +203,7 @@ impl Input {
         from: usize,
         packets_max: usize,
         batch: &mut Batch<'a>,
-    ) -> Option<DecodeError> {
+    ) -> Option<Invalid> {
         let mut end = from;
         while batch.len() < packets_max {
             match self.decoder.decode(bytes.get(end..).unwrap_or(&[])) {
@@ -212,12 +212,15 @@ impl Input {
                     batch.push((packet, end));
                 }
                 Ok(None) => break,
-                Err(error) => return Some(error),
+                Err(error) => return Some((error, self.decoder.version())),
             }
         }
         None
     }
 }
+
+/// Bytes that are no packet: why, and the version that the answer has to be in.
+type Invalid = (DecodeError, Option<ProtocolVersion>);
 
 /// One turn with a batch. Returns where the bytes that were taken end, how to go on, and whether to flush first.
 fn hand_over(
@@ -225,7 +228,7 @@ fn hand_over(
     link: &Link,
     from: usize,
     batch: &mut Batch<'_>,
-    error: Option<DecodeError>,
+    error: Option<Invalid>,
 ) -> (usize, Flow, bool) {
     let id: ConnectionId = link.id;
     let flush_after = shared.flush_after();
@@ -241,10 +244,10 @@ fn hand_over(
                 break;
             }
         }
-        if let Some(error) = error
+        if let Some((error, version)) = error
             && flow == Flow::Read
         {
-            core.broker.handle_invalid(now, id, error);
+            core.broker.handle_invalid(now, id, error, version);
             flow = Flow::Pause;
         }
         // The effects of this turn are handed out after it: the next count sees them.

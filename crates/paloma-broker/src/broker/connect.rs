@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use paloma_codec::{
     Auth, AuthReason, Authentication, ConnAck, ConnAckReason, Connect, DecodeError,
-    DisconnectReason, Message, PacketRef, Qos, ReceiveMaximum, Secret,
+    DisconnectReason, Message, PacketRef, ProtocolVersion, Qos, ReceiveMaximum, Secret,
 };
 use paloma_session::server::{Handshake, HandshakeEvent};
 use paloma_session::{Gate, Now, Options, Session, Transmit};
@@ -64,11 +64,16 @@ impl Broker {
     }
 
     /// The bytes before CONNACK are no packet.
-    pub(super) fn refuse_invalid(&mut self, id: ConnectionId, error: DecodeError) {
+    pub(super) fn refuse_invalid(
+        &mut self,
+        id: ConnectionId,
+        error: DecodeError,
+        version: Option<ProtocolVersion>,
+    ) {
         if let Some(entry) = self.connections.get_mut(id.key())
             && let Phase::Handshake(handshake) = &mut entry.phase
         {
-            handshake.handle_invalid(error);
+            handshake.handle_invalid(error, version);
             self.end_handshake(id, CloseCause::Malformed);
         }
     }

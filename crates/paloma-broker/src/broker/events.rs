@@ -1,6 +1,6 @@
 //! Packets of open connections, and what they mean for the broker.
 
-use paloma_codec::{DecodeError, PacketRef, PubAckReason};
+use paloma_codec::{DecodeError, PacketRef, ProtocolVersion, PubAckReason};
 use paloma_session::{Event, Gate, Now, Outbound};
 
 use super::Broker;
@@ -114,7 +114,13 @@ impl Broker {
     }
 
     /// The connection's bytes are no packet: it ends with the reason that belongs to the error.
-    pub(super) fn end_invalid(&mut self, now: Now, id: ConnectionId, error: DecodeError) {
+    pub(super) fn end_invalid(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        error: DecodeError,
+        version: Option<ProtocolVersion>,
+    ) {
         let Some(entry) = self.connections.get(id.key()) else {
             return;
         };
@@ -122,7 +128,9 @@ impl Broker {
             Phase::Open(_) => {
                 self.end_open(now, id, CloseCause::Malformed, Some(error.reason()));
             }
-            Phase::Handshake(_) | Phase::Authenticating(_) => self.refuse_invalid(id, error),
+            Phase::Handshake(_) | Phase::Authenticating(_) => {
+                self.refuse_invalid(id, error, version)
+            }
             Phase::Closing(_) => {}
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
-use paloma_codec::{DecodeError, DecodeLimits, PacketRef};
+use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion};
 use paloma_session::{LogSeq, Monotonic, Now, Transmit, TransmitStatus};
 use paloma_topic::{HashSeed, TopicLimits};
 
@@ -211,9 +211,15 @@ impl Broker {
         }
     }
 
-    /// Takes in that the connection's bytes could not be decoded.
-    pub fn handle_invalid(&mut self, now: Now, id: ConnectionId, error: DecodeError) {
-        self.end_invalid(now, id, error);
+    /// Takes in that the connection's bytes could not be decoded; `version` is what its decoder says after the error.
+    pub fn handle_invalid(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        error: DecodeError,
+        version: Option<ProtocolVersion>,
+    ) {
+        self.end_invalid(now, id, error, version);
     }
 
     /// Takes in that the connection's socket is closed. The driver calls it exactly once for every connection that

@@ -154,7 +154,11 @@ impl World {
                     self.broker.handle_packet(self.now, connection, packet);
                 }
                 Ok(None) => panic!("a whole packet was not decoded"),
-                Err(error) => self.broker.handle_invalid(self.now, connection, error),
+                Err(error) => {
+                    let version = self.clients[client.0].server.version();
+                    self.broker
+                        .handle_invalid(self.now, connection, error, version);
+                }
             }
         }
         self.clients[client.0].held = rest.collect();
