@@ -1,5 +1,12 @@
 //! Exchanges of QoS 1 and 2, step by step.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests: what is not as expected is a failed test"
+)]
+
 mod rig;
 
 use paloma_codec::{

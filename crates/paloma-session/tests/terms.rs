@@ -1,5 +1,12 @@
 //! What the two ends announced, and what is kept of it: aliases, packet sizes, expiry, problem information.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests: what is not as expected is a failed test"
+)]
+
 mod rig;
 
 use std::num::NonZeroU32;

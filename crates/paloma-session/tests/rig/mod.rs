@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
     reason = "a test harness: what is not as expected is a failed test"
 )]
 #![allow(dead_code, reason = "each test program uses its part")]
