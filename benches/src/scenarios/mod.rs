@@ -3,6 +3,7 @@
 mod broker;
 mod codec;
 mod session;
+mod tokio;
 mod topic;
 
 use crate::Scenario;
@@ -14,6 +15,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         codec::SCENARIOS,
         session::SCENARIOS,
         broker::SCENARIOS,
+        tokio::SCENARIOS,
     ]
     .into_iter()
     .flatten()
