@@ -101,6 +101,8 @@ pub(crate) struct ConnectionEntry {
     pub(crate) info: ConnectionInfo,
     /// When CONNECT has to be here.
     pub(crate) connect_by: Monotonic,
+    /// For when its one timer is armed, if it is.
+    pub(crate) timer_at: Option<Monotonic>,
     /// CONNECT, while the client is asked for the next step of its authentication.
     pub(crate) challenged: Option<Box<Pending>>,
     /// An [`Effect::Transmit`](crate::Effect::Transmit) of this turn already names it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
-use paloma_session::Wall;
+use paloma_session::{Monotonic, Wall};
 use paloma_topic::{Cursor, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicNameRef, Walk};
 
 use crate::auth::Grant;
@@ -15,6 +15,8 @@ use crate::limits::Limits;
 pub(crate) struct Retained {
     pub(crate) message: Message,
     pub(crate) qos: Qos,
+    /// For when its expiry's timer is armed, if it has one.
+    pub(crate) timer_at: Option<Monotonic>,
 }
 
 /// A limit keeps a new retained message out.
@@ -66,13 +68,13 @@ impl RetainedMessages {
         self.topics.get(topic)
     }
 
-    /// Takes `message` as its topic's retained message, in place of an earlier one. [MQTT-3.3.1-5]
+    /// Takes `message` as its topic's retained message, in place of an earlier one, which is given back. [MQTT-3.3.1-5]
     pub(crate) fn put(
         &mut self,
         message: Message,
         qos: Qos,
         limits: &Limits,
-    ) -> Result<(), RetainedFull> {
+    ) -> Result<Option<Retained>, RetainedFull> {
         let previous = self
             .topics
             .get(message.topic())
@@ -84,17 +86,26 @@ impl RetainedMessages {
         }
         self.bytes = bytes;
         let topic = message.clone();
-        self.topics.insert(topic.topic(), Retained { message, qos });
-        Ok(())
+        let retained = Retained {
+            message,
+            qos,
+            timer_at: None,
+        };
+        Ok(self.topics.insert(topic.topic(), retained))
     }
 
-    /// Forgets the topic's retained message; says whether there was one. [MQTT-3.3.1-6]
-    pub(crate) fn remove(&mut self, topic: TopicNameRef<'_>) -> bool {
-        let Some(retained) = self.topics.remove(topic) else {
-            return false;
-        };
+    /// Forgets the topic's retained message and gives it back. [MQTT-3.3.1-6]
+    pub(crate) fn remove(&mut self, topic: TopicNameRef<'_>) -> Option<Retained> {
+        let retained = self.topics.remove(topic)?;
         self.bytes -= retained.message.len() as u64;
-        true
+        Some(retained)
+    }
+
+    /// Notes for when the topic's timer is armed.
+    pub(crate) fn set_timer(&mut self, topic: TopicNameRef<'_>, at: Option<Monotonic>) {
+        if let Some(retained) = self.topics.get_mut(topic) {
+            retained.timer_at = at;
+        }
     }
 
     /// Goes on with a walk over the messages that match, at most `budget` steps far; `each` may refuse one, which is

@@ -14,10 +14,11 @@ use crate::retained::Replay;
 use crate::shared::GroupKey;
 use crate::slab::Key;
 use crate::store::{MessageId, SessionId, SessionRecord};
+use crate::timers::{Timer, Timers};
 
 pub(crate) type SessionKey = Key<SessionEntry>;
 
-/// A will that has not been sent.
+/// A will that has not been sent. Its message has neither number nor time yet.
 #[derive(Debug)]
 pub(crate) struct Will {
     pub(crate) message: Message,
@@ -59,6 +60,8 @@ pub(crate) struct SessionEntry {
     pub(crate) window_maximum: u16,
     /// Seconds that the session outlives its connection: 0 ends with it.
     pub(crate) expiry_seconds: u32,
+    /// The store knows it.
+    pub(crate) is_stored: bool,
     /// The filters subscribed to.
     pub(crate) filters: Vec<FilterId>,
     /// The share groups joined.
@@ -92,6 +95,7 @@ impl SessionEntry {
             connection: None,
             window_maximum: 0,
             expiry_seconds: 0,
+            is_stored: false,
             filters: Vec::new(),
             groups: Vec::new(),
             will: None,
@@ -114,9 +118,19 @@ impl SessionEntry {
         }
     }
 
-    /// Whether its state is to outlive the connection, and so the process.
+    /// Whether its state is stored, since it was to outlive a connection, and so the process.
     pub(crate) fn is_durable(&self) -> bool {
-        self.expiry_seconds > 0
+        self.is_stored
+    }
+
+    /// Nothing of this session is due any more.
+    pub(crate) fn disarm(&mut self, key: SessionKey, timers: &mut Timers) {
+        if let Some(at) = self.will_at.take() {
+            timers.disarm(at, Timer::WillDelay(key));
+        }
+        if let Some(at) = self.expires_at.take() {
+            timers.disarm(at, Timer::SessionExpiry(key));
+        }
     }
 
     /// Messages waiting and their bytes, in memory and in the store.

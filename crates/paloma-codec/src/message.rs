@@ -162,6 +162,21 @@ impl Message {
         Self::new(&parts, scratch)
     }
 
+    /// The same message under another number and with another arrival, from which its lifetime counts: what a will is
+    /// when it is published.
+    #[must_use]
+    pub fn restamped(&self, id: u64, stamp: u64) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        for (at, value) in [(ID, id), (STAMP, stamp)] {
+            if let Some(field) = bytes.get_mut(at..at + 8) {
+                field.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        Self {
+            bytes: Shared::from(bytes),
+        }
+    }
+
     /// Takes back the bytes of [`as_bytes`](Self::as_bytes), checking that they are a message's.
     ///
     /// # Errors

@@ -19,7 +19,6 @@ use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pen
 use crate::effect::{CloseCause, Effect};
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::store::{SessionId, StoreOp};
-use crate::timers::Timer;
 
 /// Bytes of a refusal or a challenge; they hold one small packet.
 const HANDSHAKE_BYTES: usize = 4 * 1024;
@@ -33,12 +32,13 @@ impl Broker {
             phase,
             info,
             connect_by,
+            timer_at: None,
             challenged: None,
             is_transmit_due: false,
             is_paused: false,
         };
         let id = ConnectionId::from_key(self.connections.insert(entry));
-        self.timers.arm(connect_by, Timer::Connection(id));
+        self.arm_connection(id, Some(connect_by));
         id
     }
 
@@ -333,7 +333,7 @@ impl Broker {
             .session_expiry_seconds
             .unwrap_or(connect.session_expiry_seconds);
         let receive_maximum = connect.receive_maximum;
-        let will = self.will_of(now, connect);
+        let will = self.will_of(connect);
         let options = Options {
             in_flight_max: ReceiveMaximum::new(self.limits.inflight_max).unwrap_or_default(),
             aliases_max: self.limits.topic_alias_maximum,
@@ -343,26 +343,24 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let was_durable = session.is_durable();
         session.connection = Some(id);
         session.window_maximum = receive_maximum.get().min(self.limits.inflight_max);
         session.expiry_seconds = expiry_seconds;
-        session.expires_at = None;
+        // A store that knows the session holds a part of its queue, so that it stays there until its end.
+        session.is_stored |= expiry_seconds > 0;
         // A will that waited for its delay is not sent: the client is back. [MQTT-3.1.3-9]
         session.will = will;
-        session.will_at = None;
-        let is_stored = session.is_durable() || was_durable;
+        let is_stored = session.is_durable();
         let gate = if is_stored {
             self.commits.gate()
         } else {
             Gate::Open
         };
-        if session.is_durable() {
+        if is_stored {
             self.commits
                 .push(StoreOp::PutSession(session.id, session.record(None)));
-        } else if was_durable {
-            self.commits.push(StoreOp::DeleteSession(session.id));
         }
+        session.disarm(key, &mut self.timers);
         let protocol = handshake.accept(now, &mut session.protocol, &conn_ack, options, gate);
         let (Some(protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key())) else {
             return;
@@ -407,12 +405,10 @@ impl Broker {
         }
     }
 
-    fn will_of(&mut self, now: Now, connect: Connect) -> Option<Box<Will>> {
+    fn will_of(&mut self, connect: Connect) -> Option<Box<Will>> {
         let will = connect.will?;
-        let id = self.next_message_id();
         let (qos, retain) = (will.qos, will.retain);
-        let stamp = now.wall.as_millis();
-        let message = Message::from_will(&will, id.0, stamp, &mut self.scratch);
+        let message = Message::from_will(&will, 0, 0, &mut self.scratch);
         let message = message.expect("a decoded will's properties can be written");
         Some(Box::new(Will {
             message,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use paloma_codec::{Disconnect, DisconnectReason, Qos};
-use paloma_session::{Flight, Now, Outbound, Timeout, Transmit, WillFate};
+use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, WillFate};
 
 use super::Broker;
 use super::publish::{Outcome, Routed};
@@ -15,9 +15,21 @@ use crate::shared::{GroupKey, Left};
 use crate::store::StoreOp;
 use crate::tag::Tag;
 use crate::timers::Timer;
+use paloma_topic::FilterId;
 
 /// Bytes of answers and deliveries that a connection that is being ended still gets.
 const FAREWELL_BYTES: usize = 64 * 1024;
+
+/// Subscriptions that a session which ends is taken off at once; what is left is a job.
+const DEPARTURE_STEPS_AT_ONCE: usize = 64;
+
+/// A session that has ended but is still on the filters and in the groups named here.
+#[derive(Debug)]
+pub(super) struct Departure {
+    session: SessionKey,
+    filters: Vec<FilterId>,
+    groups: Vec<GroupKey>,
+}
 
 /// How long an authenticator may take beyond the connect timeout.
 const AUTHENTICATION_WAIT: Duration = Duration::from_secs(120);
@@ -114,6 +126,7 @@ impl Broker {
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
+        entry.timer_at = None;
         match &mut entry.phase {
             Phase::Handshake(_) | Phase::Authenticating(_) => {
                 // Waiting for the authenticator is not the client's fault.
@@ -123,7 +136,7 @@ impl Broker {
                 };
                 let at = entry.connect_by.saturating_add(grace);
                 if now.monotonic < at {
-                    self.timers.arm(at, Timer::Connection(id));
+                    self.arm_connection(id, Some(at));
                 } else {
                     self.close_early(id, Vec::new(), CloseCause::ConnectTimeout);
                 }
@@ -140,10 +153,25 @@ impl Broker {
     }
 
     pub(super) fn arm_keep_alive(&mut self, id: ConnectionId) {
-        if let Some(entry) = self.connections.get(id.key())
-            && let Phase::Open(open) = &entry.phase
-            && let Some((at, _)) = open.protocol.poll_timeout()
-        {
+        let Some(entry) = self.connections.get(id.key()) else {
+            return;
+        };
+        let at = match &entry.phase {
+            Phase::Open(open) => open.protocol.poll_timeout().map(|(at, _)| at),
+            Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => None,
+        };
+        self.arm_connection(id, at);
+    }
+
+    /// Sets the connection's one timer, or takes it back.
+    pub(super) fn arm_connection(&mut self, id: ConnectionId, at: Option<Monotonic>) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        if let Some(earlier) = std::mem::replace(&mut entry.timer_at, at) {
+            self.timers.disarm(earlier, Timer::Connection(id));
+        }
+        if let Some(at) = at {
             self.timers.arm(at, Timer::Connection(id));
         }
     }
@@ -222,7 +250,9 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        session.will_at = None;
+        if let Some(at) = session.will_at.take() {
+            self.timers.disarm(at, Timer::WillDelay(key));
+        }
         let Some(will) = session.will.take() else {
             return;
         };
@@ -234,6 +264,8 @@ impl Broker {
         let (owner, client_id) = (session.owner.clone(), session.client_id.clone());
         let is_allowed = self.may_write_topic(&owner, &client_id, message.topic());
         if is_allowed {
+            // Its lifetime begins where it is published. [MQTT-3.3.2-5]
+            let message = message.restamped(self.next_message_id().0, now.wall.as_millis());
             self.publish_own(now, Some(key), message, qos, retain);
         } else {
             self.accounting.refused += 1;
@@ -279,15 +311,36 @@ impl Broker {
         if session.is_durable() {
             self.commits.push(StoreOp::DeleteSession(session.id));
         }
-        for filter in std::mem::take(&mut session.filters) {
-            self.subscriptions.remove(filter, key);
-        }
-        for group in std::mem::take(&mut session.groups) {
-            if let Left::LastMember(filter) = self.groups.leave(group, key) {
-                self.subscriptions.remove_group(filter.borrowed(), group);
-            }
+        session.disarm(key, &mut self.timers);
+        self.departures.push_back(Departure {
+            session: key,
+            filters: std::mem::take(&mut session.filters),
+            groups: std::mem::take(&mut session.groups),
+        });
+        if self.departures.len() == 1 {
+            let mut steps = DEPARTURE_STEPS_AT_ONCE;
+            self.run_departures(&mut steps);
         }
         self.drop_leftovers(session);
+    }
+
+    /// Takes sessions that have ended off their filters, `steps` far. Until then they are found there and passed over.
+    pub(super) fn run_departures(&mut self, steps: &mut usize) {
+        while *steps > 0
+            && let Some(departure) = self.departures.front_mut()
+        {
+            *steps -= 1;
+            let key = departure.session;
+            if let Some(filter) = departure.filters.pop() {
+                self.subscriptions.remove(filter, key);
+            } else if let Some(group) = departure.groups.pop() {
+                if let Left::LastMember(filter) = self.groups.leave(group, key) {
+                    self.subscriptions.remove_group(filter.borrowed(), group);
+                }
+            } else {
+                self.departures.pop_front();
+            }
+        }
     }
 
     fn drop_leftovers(&mut self, mut session: SessionEntry) {

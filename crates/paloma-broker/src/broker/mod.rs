@@ -36,11 +36,15 @@ use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
 
 use commits::Commits;
+use end::Departure;
 use fan_out::FanOuts;
 use publish::Recipients;
 
 /// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
 const JOB_STEPS_PER_TURN: usize = 2_048;
+
+/// Timers that one call handles; what else is due waits for the next one.
+const TIMERS_PER_CALL: usize = 256;
 
 /// Choices where the standards leave room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +111,8 @@ pub struct Broker {
     fan_outs: FanOuts,
     /// Sessions with retained messages to be queued, each once.
     replaying: VecDeque<SessionKey>,
+    /// Sessions that have ended and are to be taken off their filters.
+    departures: VecDeque<Departure>,
     effects: VecDeque<Effect>,
     /// Connections that are not read until the store has caught up.
     paused: Vec<ConnectionId>,
@@ -146,6 +152,7 @@ impl Broker {
             commits: Commits::default(),
             fan_outs: FanOuts::default(),
             replaying: VecDeque::new(),
+            departures: VecDeque::new(),
             effects: VecDeque::new(),
             paused: Vec::new(),
             recipients: Recipients::default(),
@@ -225,6 +232,7 @@ impl Broker {
     /// Takes in that the connection's socket is closed. The driver calls it exactly once for every connection that
     /// [`open`](Self::open) admitted, also after [`Effect::Close`].
     pub fn handle_closed(&mut self, now: Now, id: ConnectionId, cause: CloseCause) {
+        self.arm_connection(id, None);
         if let Some(entry) = self.connections.remove(id.key()) {
             self.end_connection(now, id, entry.phase, cause);
         }
@@ -239,9 +247,13 @@ impl Broker {
         }
     }
 
-    /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) has passed; harmless at any time.
+    /// Does what is due, a bounded part of it at a time: [`poll_timeout`](Self::poll_timeout) is in the past while more is.
+    /// Call when it has passed; harmless at any time.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(timer) = self.timers.pop_due(now.monotonic) {
+        for _ in 0..TIMERS_PER_CALL {
+            let Some(timer) = self.timers.pop_due(now.monotonic) else {
+                return;
+            };
             match timer {
                 Timer::Connection(id) => self.handle_connection_timer(now, id),
                 Timer::WillDelay(key) => self.handle_will_timer(now, key),
@@ -256,6 +268,7 @@ impl Broker {
         let mut steps = JOB_STEPS_PER_TURN;
         self.run_fan_outs(&mut steps);
         self.run_replays(now, &mut steps);
+        self.run_departures(&mut steps);
         if let Some(batch) = self.commits.seal() {
             self.effects.push_back(Effect::Persist(batch));
         }
@@ -286,7 +299,7 @@ impl Broker {
     /// if nothing happens before; now, while a paced job has more to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        if self.replaying.is_empty() && self.fan_outs.is_empty() {
+        if self.replaying.is_empty() && self.fan_outs.is_empty() && self.departures.is_empty() {
             self.timers.next()
         } else {
             Some(Monotonic::default())
@@ -394,6 +407,6 @@ pub struct Tables {
     pub retained: usize,
     /// Bytes of retained messages.
     pub retained_bytes: u64,
-    /// Timers armed, stale ones included.
+    /// Timers armed.
     pub timers: usize,
 }

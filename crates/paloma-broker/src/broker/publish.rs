@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use bytestring::ByteString;
 use paloma_codec::{Message, PubAckReason, Qos, SubscriptionId};
-use paloma_session::{Gate, Inbound, LogSeq, Now, Receipt};
+use paloma_session::{Gate, Inbound, LogSeq, Monotonic, Now, Receipt};
 use paloma_topic::TopicNameRef;
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::fan_out::FanOut;
 use crate::accounting::DropCause;
 use crate::auth::{Action, Grant};
 use crate::connection::{ConnectionId, Phase};
-use crate::retained::{self, RetainedFull};
+use crate::retained::{self, Retained, RetainedFull};
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness, group_number};
 use crate::store::{MessageId, SessionId, StoreOp};
@@ -381,16 +381,23 @@ impl Broker {
     ) -> Result<(), RetainedFull> {
         let topic = message.topic();
         if message.payload().is_empty() {
-            if self.retained.remove(topic) {
+            if let Some(previous) = self.retained.remove(topic) {
+                self.disarm_retained(topic, &previous);
                 self.commits
                     .push(StoreOp::DeleteRetained(ByteString::from(topic.as_str())));
                 outcome.is_stored = true;
             }
             return Ok(());
         }
-        if let Err(full) = self.retained.put(message.clone(), qos, &self.limits) {
-            self.accounting.retained_refused += 1;
-            return Err(full);
+        let previous = match self.retained.put(message.clone(), qos, &self.limits) {
+            Ok(previous) => previous,
+            Err(full) => {
+                self.accounting.retained_refused += 1;
+                return Err(full);
+            }
+        };
+        if let Some(previous) = previous {
+            self.disarm_retained(topic, &previous);
         }
         self.put_message(message, outcome);
         self.commits
@@ -399,10 +406,22 @@ impl Broker {
             let at = now
                 .monotonic
                 .saturating_add(Duration::from_secs(seconds.into()));
-            self.timers
-                .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+            self.arm_retained(topic, at);
         }
         Ok(())
+    }
+
+    fn arm_retained(&mut self, topic: TopicNameRef<'_>, at: Monotonic) {
+        self.retained.set_timer(topic, Some(at));
+        self.timers
+            .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+    }
+
+    fn disarm_retained(&mut self, topic: TopicNameRef<'_>, previous: &Retained) {
+        if let Some(at) = previous.timer_at {
+            self.timers
+                .disarm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+        }
     }
 
     /// Puts the message into the turn's batch, once.
@@ -426,12 +445,9 @@ impl Broker {
             self.retained.remove(name);
             self.commits.push(StoreOp::DeleteRetained(topic.clone()));
         } else if let Some(at) = retained::expires_at(message) {
-            // A newer message, or a wall clock that was set back.
+            // The wall clock was set back.
             let left = Duration::from_millis(at.millis_since(now.wall).max(1));
-            self.timers.arm(
-                now.monotonic.saturating_add(left),
-                Timer::RetainedExpiry(topic.clone()),
-            );
+            self.arm_retained(name, now.monotonic.saturating_add(left));
         }
     }
 }

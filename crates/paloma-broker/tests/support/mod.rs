@@ -11,16 +11,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use paloma_broker::store::LoadRequest;
 use paloma_broker::{
-    AllowAll, Authenticator, Broker, BrokerConfig, CloseCause, ConnectionId, ConnectionInfo,
-    Effect, MemoryStore, Reply, Store,
+    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
+    CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
+    Reply, Store,
 };
 use paloma_codec::{
-    ConnAck, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, ProtocolVersion, Publish,
-    Qos, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions,
+    Ack, ConnAck, Connect, DecodeLimits, Decoder, Delivery, Disconnect, DisconnectReason, Packet,
+    PacketId, ProtocolVersion, PubAckReason, PubCompReason, PubRecReason, PubRelReason, Publish,
+    Qos, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAckReason, Unsubscribe,
+    Will,
 };
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
-use paloma_topic::{Target, TopicName};
+use paloma_topic::{Target, TopicFilterRef, TopicName, TopicNameRef};
 
 /// A point in time well after both clocks' origins.
 const START_MILLIS: u64 = 1_700_000_000_000;
@@ -32,6 +36,13 @@ pub(crate) struct World {
     /// Whether batches are committed as they come; otherwise they wait in `uncommitted`.
     pub(crate) commits: bool,
     pub(crate) uncommitted: VecDeque<paloma_broker::StoreBatch>,
+    /// Loads that wait for the batches before them.
+    loads: VecDeque<LoadRequest>,
+    /// Whether the authenticator answers at once, as `AllowAll` or with the user's name; otherwise requests wait in `asked`.
+    pub(crate) authenticates: bool,
+    pub(crate) asked: VecDeque<(ConnectionId, AuthRequest)>,
+    /// A hash of all bytes that the broker sent, with their receivers and in their order.
+    pub(crate) trace: u64,
     clients: Vec<Client>,
 }
 
@@ -70,6 +81,10 @@ impl World {
             ),
             commits: true,
             uncommitted: VecDeque::new(),
+            loads: VecDeque::new(),
+            authenticates: true,
+            asked: VecDeque::new(),
+            trace: 0xCBF2_9CE4_8422_2325,
             clients: Vec::new(),
         }
     }
@@ -201,6 +216,15 @@ impl World {
             .collect()
     }
 
+    /// Why the broker says that it closes the connection.
+    pub(crate) fn farewell(&mut self, client: Handle) -> Option<DisconnectReason> {
+        let mut packets = self.drain(client).into_iter();
+        packets.find_map(|packet| match packet {
+            Packet::Disconnect(disconnect) => Some(disconnect.reason),
+            _ => None,
+        })
+    }
+
     /// The payloads that have come, as text.
     pub(crate) fn payloads(&mut self, client: Handle) -> Vec<String> {
         let publishes = self.publishes(client).into_iter();
@@ -211,6 +235,22 @@ impl World {
 
     pub(crate) fn closed(&self, client: Handle) -> Option<CloseCause> {
         self.clients[client.0].closed
+    }
+
+    pub(crate) fn connection(&self, client: Handle) -> ConnectionId {
+        self.clients[client.0].connection
+    }
+
+    pub(crate) fn dropped(&self, cause: DropCause) -> u64 {
+        self.broker.accounting().dropped(cause)
+    }
+
+    /// Answers the oldest question to the authenticator.
+    pub(crate) fn answer(&mut self, outcome: AuthOutcome) {
+        let (connection, _) = self.asked.pop_front().unwrap();
+        self.broker
+            .handle_reply(self.now, Reply::Authenticated(connection, outcome));
+        self.settle();
     }
 
     // ---- what clients do often ----
@@ -259,6 +299,59 @@ impl World {
             ..message(topic, payload)
         };
         self.send(client, publish_packet(publish));
+    }
+
+    pub(crate) fn retain(&mut self, client: Handle, topic: &str, payload: &str) {
+        let publish = Publish {
+            retain: true,
+            ..message(topic, payload)
+        };
+        self.send(client, publish_packet(publish));
+    }
+
+    pub(crate) fn unsubscribe(&mut self, client: Handle, filter: &str) -> UnsubAckReason {
+        let target = Target::parse(filter.to_owned()).unwrap();
+        let unsubscribe = Unsubscribe::new(id(9_998), vec![target]);
+        self.send(client, Packet::Unsubscribe(unsubscribe));
+        let inbox = &mut self.clients[client.0].inbox;
+        let place = inbox
+            .iter()
+            .position(|packet| matches!(packet, Packet::UnsubAck(_)))
+            .unwrap();
+        match inbox.remove(place) {
+            Some(Packet::UnsubAck(ack)) => ack.reasons[0],
+            other => panic!("expected UNSUBACK, got {other:?}"),
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, client: Handle, reason: DisconnectReason) {
+        self.send(
+            client,
+            Packet::Disconnect(Box::new(Disconnect::new(reason))),
+        );
+    }
+
+    /// Acknowledges a PUBLISH of QoS 1, or begins to at QoS 2.
+    pub(crate) fn acknowledge(&mut self, client: Handle, publish: &Publish) {
+        if let Some(packet) = acknowledgement(publish) {
+            self.send(client, packet);
+        }
+    }
+
+    /// Takes everything that comes, acknowledging it to the end, and gives the PUBLISHes.
+    pub(crate) fn take_all(&mut self, client: Handle) -> Vec<Publish> {
+        let mut taken = Vec::new();
+        while let Some(packet) = self.next(client) {
+            match packet {
+                Packet::Publish(publish) => {
+                    self.acknowledge(client, &publish);
+                    taken.push(*publish);
+                }
+                Packet::PubRel(ack) => self.send(client, pub_comp(ack.id)),
+                _ => {}
+            }
+        }
+        taken
     }
 
     // ---- the driver ----
@@ -335,29 +428,51 @@ impl World {
                 self.broker.handle_closed(self.now, connection, cause);
             }
             Effect::Authenticate(connection, request) => {
-                let outcome = AllowAll.authenticate(&request);
-                self.broker
-                    .handle_reply(self.now, Reply::Authenticated(connection, outcome));
+                self.asked.push_back((connection, *request));
+                if self.authenticates {
+                    let (connection, request) = self.asked.pop_front().unwrap();
+                    let outcome = match &request.username {
+                        None => AllowAll.authenticate(&request),
+                        user => AuthOutcome::Allow(Identity { user: user.clone() }),
+                    };
+                    self.broker
+                        .handle_reply(self.now, Reply::Authenticated(connection, outcome));
+                }
             }
             Effect::Persist(batch) => {
                 self.uncommitted.push_back(batch);
                 if self.commits {
-                    self.commit();
+                    self.commit_quietly();
                 }
             }
             Effect::Load(request) => {
-                let loaded = self.store.read_queue(&request).unwrap();
-                self.broker.handle_reply(self.now, Reply::Loaded(loaded));
+                self.loads.push_back(request);
+                if self.uncommitted.is_empty() {
+                    self.load();
+                }
             }
         }
     }
 
-    /// Commits what waits.
+    /// Commits what waits, and does what follows.
     pub(crate) fn commit(&mut self) {
+        self.commit_quietly();
+        self.settle();
+    }
+
+    fn commit_quietly(&mut self) {
         let batches: Vec<_> = self.uncommitted.drain(..).collect();
         if !batches.is_empty() {
             let seq = self.store.commit(batches).unwrap();
             self.broker.handle_reply(self.now, Reply::Committed(seq));
+        }
+        self.load();
+    }
+
+    fn load(&mut self) {
+        while let Some(request) = self.loads.pop_front() {
+            let loaded = self.store.read_queue(&request).unwrap();
+            self.broker.handle_reply(self.now, Reply::Loaded(loaded));
         }
     }
 
@@ -378,6 +493,11 @@ impl World {
             out.clear();
             let status = self.broker.poll_transmit(self.now, connection, &mut out);
             let client = &mut self.clients[client.0];
+            for byte in out.pieces().flatten() {
+                let mixed = self.trace ^ u64::from(*byte);
+                self.trace = mixed.wrapping_mul(0x0100_0000_01B3);
+            }
+            self.trace = self.trace.rotate_left(5) ^ client.connection.index() as u64;
             for piece in out.pieces() {
                 client.bytes.extend_from_slice(piece);
             }
@@ -433,4 +553,88 @@ pub(crate) fn message(topic: &str, payload: &str) -> Publish {
 
 pub(crate) fn publish_packet(publish: Publish) -> Packet {
     Packet::Publish(Box::new(publish))
+}
+
+pub(crate) fn will(topic: &str, payload: &str) -> Will {
+    let topic = TopicName::new(topic.to_owned()).unwrap();
+    Will::new(topic, Bytes::copy_from_slice(payload.as_bytes()))
+}
+
+/// What a client says next about a PUBLISH that it got.
+pub(crate) fn acknowledgement(publish: &Publish) -> Option<Packet> {
+    match publish.delivery {
+        Delivery::AtMostOnce => None,
+        Delivery::AtLeastOnce { id, .. } => Some(pub_ack(id)),
+        Delivery::ExactlyOnce { id, .. } => Some(pub_rec(id)),
+    }
+}
+
+pub(crate) fn pub_ack(id: PacketId) -> Packet {
+    Packet::PubAck(Ack::new(id, PubAckReason::Success))
+}
+
+pub(crate) fn pub_rec(id: PacketId) -> Packet {
+    Packet::PubRec(Ack::new(id, PubRecReason::Success))
+}
+
+pub(crate) fn pub_rel(id: PacketId) -> Packet {
+    Packet::PubRel(Ack::new(id, PubRelReason::Success))
+}
+
+pub(crate) fn pub_comp(id: PacketId) -> Packet {
+    Packet::PubComp(Ack::new(id, PubCompReason::Success))
+}
+
+/// Denies topics that begin with the user's or client's name in `denied`, until told otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    /// Client id and topic.
+    pub(crate) denied: std::sync::Mutex<Vec<(String, Action, String)>>,
+    pub(crate) epoch: std::sync::atomic::AtomicU16,
+}
+
+impl Rules {
+    pub(crate) fn deny(&self, client_id: &str, action: Action, topic: &str) {
+        let rule = (client_id.to_owned(), action, topic.to_owned());
+        self.denied.lock().unwrap().push(rule);
+        self.epoch
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Authorizer for Rules {
+    fn is_allowed(
+        &self,
+        _: &Identity,
+        client_id: &str,
+        action: Action,
+        topic: TopicNameRef<'_>,
+    ) -> bool {
+        let denied = self.denied.lock().unwrap();
+        !denied.iter().any(|(who, what, where_)| {
+            who == client_id && *what == action && where_ == topic.as_str()
+        })
+    }
+
+    fn grant(&self, _: &Identity, client_id: &str, filter: TopicFilterRef<'_>) -> Grant {
+        let denied = self.denied.lock().unwrap();
+        let of_client: Vec<_> = denied
+            .iter()
+            .filter(|(who, what, _)| who == client_id && *what == Action::Read)
+            .collect();
+        if of_client
+            .iter()
+            .any(|(_, _, topic)| topic == filter.as_str())
+        {
+            Grant::Denied
+        } else if of_client.is_empty() {
+            Grant::AllAllowed
+        } else {
+            Grant::CheckEach
+        }
+    }
+
+    fn epoch(&self) -> u16 {
+        self.epoch.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }
