@@ -119,7 +119,7 @@ impl Queue {
             && self.bytes.saturating_add(charge(outbound)) <= limits.bytes_max
     }
 
-    /// Puts a delivery at the end. What gives way to it goes to `shed`, oldest first.
+    /// Puts a delivery at the end. What gives way to it goes to `shed`: QoS 0 first, the oldest first.
     pub fn push(
         &mut self,
         outbound: Outbound,
@@ -256,4 +256,154 @@ impl Queue {
 
 fn charge(outbound: &Outbound) -> u64 {
     ENTRY_BYTES.saturating_add(outbound.message().len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use paloma_codec::{Message, MessageParts, PublishProperties};
+    use paloma_topic::TopicNameRef;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEVELS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+
+    fn outbound(id: u64, qos: u8, bytes: usize) -> Outbound {
+        let parts = MessageParts {
+            id,
+            stamp: 0,
+            topic: TopicNameRef::new("t").unwrap(),
+            properties: &PublishProperties::default(),
+            payload: &std::vec![0; bytes],
+        };
+        let qos = LEVELS[usize::from(qos)];
+        Outbound::new(Message::new(&parts, &mut Vec::new()).unwrap(), qos)
+    }
+
+    /// Pushes deliveries of these QoS, numbered from 0; returns what is left and what was dropped.
+    fn check(count_max: u32, when_full: WhenFull, levels: &[u8], expected: (&[u64], &[u64])) {
+        let limits = QueueLimits {
+            count_max,
+            when_full,
+            ..QueueLimits::default()
+        };
+        let mut queue = Queue::new();
+        let mut dropped = Vec::new();
+        for (id, qos) in levels.iter().enumerate() {
+            let pushed = queue.push(outbound(id as u64, *qos, 0), &limits, |victim| {
+                dropped.push(victim.message().id());
+            });
+            if let Pushed::Full(outbound) = pushed {
+                dropped.push(outbound.message().id());
+            }
+        }
+        let left: Vec<_> = queue
+            .iter()
+            .map(|outbound| outbound.message().id())
+            .collect();
+        assert_eq!((left.as_slice(), dropped.as_slice()), expected);
+    }
+
+    #[test]
+    fn qos_0_gives_way_first_oldest_first_under_both_policies() {
+        for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+            check(3, when_full, &[1, 0, 0, 1, 2], (&[0, 3, 4], &[1, 2]));
+            check(2, when_full, &[0, 0, 0, 0], (&[2, 3], &[0, 1]));
+            check(2, when_full, &[1, 1, 0], (&[0, 1], &[2]));
+        }
+    }
+
+    #[test]
+    fn without_qos_0_the_policy_decides() {
+        check(2, WhenFull::DropOldest, &[1, 2, 1], (&[1, 2], &[0]));
+        check(2, WhenFull::DropNewest, &[1, 2, 1], (&[0, 1], &[2]));
+    }
+
+    #[test]
+    fn a_message_larger_than_the_whole_queue_pushes_nothing_out() {
+        let limits = QueueLimits {
+            bytes_max: 1_000,
+            ..QueueLimits::default()
+        };
+        let mut queue = Queue::new();
+        let _ = queue.push(outbound(0, 0, 0), &limits, |_| panic!("it fits"));
+        let pushed = queue.push(outbound(1, 2, 1_000), &limits, |_| {
+            panic!("nothing gives way")
+        });
+        assert!(matches!(pushed, Pushed::Full(_)));
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_drained_queue_gives_its_memory_back() {
+        let limits = QueueLimits::default();
+        let mut queue = Queue::new();
+        for id in 0..1_000 {
+            let _ = queue.push(outbound(id, 1, 0), &limits, |_| {});
+        }
+        while queue.pop().is_some() {}
+        assert!(queue.heap_bytes() <= 64 * size_of::<Outbound>());
+        queue.compact();
+        assert_eq!((queue.heap_bytes(), queue.bytes()), (0, 0));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Op {
+        Push(u8, usize),
+        Pop,
+        PushFront(u8),
+        TakeQos(u8),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0..3_u8, 0..300_usize).prop_map(|(qos, bytes)| Op::Push(qos, bytes)),
+            2 => Just(Op::Pop),
+            1 => (0..3_u8).prop_map(Op::PushFront),
+            1 => (0..3_u8).prop_map(Op::TakeQos),
+        ]
+    }
+
+    proptest! {
+        /// Invariants I7 and I9 of a queue: in bounds at every step, and received = delivered + queued + dropped.
+        #[test]
+        fn a_queue_stays_in_bounds_and_loses_count_of_nothing(
+            drop_newest in any::<bool>(),
+            ops in prop::collection::vec(op(), 0..400),
+        ) {
+            let when_full = if drop_newest { WhenFull::DropNewest } else { WhenFull::DropOldest };
+            let limits = QueueLimits { count_max: 20, bytes_max: 4_000, when_full };
+            let mut queue = Queue::new();
+            let (mut pushed, mut gone) = (0, 0);
+            for op in ops {
+                match op {
+                    Op::Push(qos, bytes) => {
+                        pushed += 1;
+                        let result = queue.push(outbound(pushed, qos, bytes), &limits, |_| gone += 1);
+                        gone += u64::from(matches!(result, Pushed::Full(_)));
+                    }
+                    Op::Pop => gone += u64::from(queue.pop().is_some()),
+                    Op::PushFront(qos) => {
+                        if let Some(front) = queue.pop() {
+                            let id = front.message().id();
+                            queue.push_front(outbound(id, qos, 0));
+                        }
+                    }
+                    Op::TakeQos(qos) => {
+                        let qos = LEVELS[usize::from(qos)];
+                        queue.take_if(|outbound| outbound.qos() == qos, |_| gone += 1);
+                    }
+                }
+                prop_assert!(queue.len() <= 20 && queue.bytes() <= 4_000);
+                prop_assert_eq!(pushed, gone + queue.len() as u64);
+                let ids: Vec<_> = queue.iter().map(|outbound| outbound.message().id()).collect();
+                prop_assert!(ids.is_sorted(), "order is kept");
+                prop_assert_eq!(queue.front().map(|front| front.message().id()), ids.first().copied());
+                let bytes: u64 = queue.iter().map(charge).sum();
+                prop_assert_eq!(queue.bytes(), bytes);
+            }
+        }
+    }
 }

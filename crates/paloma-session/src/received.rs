@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_set_behaves_as_a_set(operations in prop::collection::vec((any::<bool>(), 1_u16..2_000), 0..4_000)) {
+        fn the_set_behaves_as_a_set(operations in prop::collection::vec((any::<bool>(), 1_u16..2_000), 0..1_800)) {
             let mut ids = ReceivedIds::new();
             let mut model = BTreeSet::new();
             for (insert, value) in operations {

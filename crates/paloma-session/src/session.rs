@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// Puts a delivery at the end of the queue, with the identifiers of all subscriptions that it is for
-    /// [MQTT-3.3.4-3]. What gives way to it goes to `shed`, oldest first.
+    /// [MQTT-3.3.4-3]. What gives way to it goes to `shed`: QoS 0 first, the oldest first.
     pub fn enqueue(
         &mut self,
         mut outbound: Outbound,

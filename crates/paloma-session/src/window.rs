@@ -301,3 +301,93 @@ impl SendWindow {
         self.slots.get_mut(place).filter(|slot| slot.id == Some(id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request() -> Flight {
+        Flight::Subscribe { filters: 1 }
+    }
+
+    fn id(value: u16) -> PacketId {
+        PacketId::new(value).unwrap()
+    }
+
+    /// Case G4: ids are unique in flight, never 0, and run out at 65,535.
+    #[test]
+    fn all_ids_can_be_in_flight_and_none_is_given_twice() {
+        let mut window = SendWindow::new();
+        for value in 1..=u16::MAX {
+            assert_eq!(window.begin(request()).unwrap(), id(value));
+        }
+        assert!(window.is_exhausted());
+        assert!(window.begin(request()).is_err());
+        window.end(id(40_000)).unwrap();
+        assert_eq!(window.begin(request()).unwrap(), id(40_000));
+        for value in 1..=u16::MAX {
+            window.end(id(value)).unwrap();
+        }
+        assert!(window.is_empty());
+        assert_eq!(window.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn one_old_flight_costs_no_table_of_all_ids() {
+        let mut window = SendWindow::new();
+        let old = window.begin(request()).unwrap();
+        for _ in 0..200_000 {
+            let id = window.begin(request()).unwrap();
+            assert_ne!(id, old);
+            window.end(id).unwrap();
+        }
+        assert!(window.heap_bytes() <= 4 * size_of::<Slot>());
+    }
+
+    #[test]
+    fn a_restored_flight_keeps_its_id_and_no_new_one_gets_it() {
+        let mut window = SendWindow::new();
+        for value in [65_535, 3, 9] {
+            window.restore(id(value), request()).unwrap();
+        }
+        assert!(window.restore(id(3), request()).is_err());
+        let ids: Vec<_> = (0..5)
+            .map(|_| window.begin(request()).unwrap().get())
+            .collect();
+        assert!(!ids.contains(&3) && !ids.contains(&9) && !ids.contains(&65_535));
+        let order: Vec<_> = window.iter().map(|(id, _)| id.get()).collect();
+        assert_eq!(order[..3], [65_535, 3, 9]);
+        assert_eq!(order[3..], ids);
+    }
+
+    proptest! {
+        /// Invariant I5.
+        #[test]
+        fn the_window_behaves_as_a_list_of_unique_ids(
+            operations in prop::collection::vec(prop::option::of(any::<prop::sample::Index>()), 0..600),
+        ) {
+            let mut window = SendWindow::new();
+            let mut model = VecDeque::new();
+            for operation in operations {
+                match operation {
+                    Some(index) if !model.is_empty() => {
+                        let id = model.remove(index.index(model.len())).unwrap();
+                        prop_assert!(window.end(id).is_some());
+                        prop_assert!(window.end(id).is_none());
+                    }
+                    Some(_) | None => {
+                        let id = window.begin(request()).unwrap();
+                        prop_assert!(!model.contains(&id));
+                        model.push_back(id);
+                    }
+                }
+                prop_assert_eq!(window.len(), model.len());
+            }
+            prop_assert!(window.iter().map(|(id, _)| id).eq(model.iter().copied()));
+        }
+    }
+}

@@ -113,7 +113,7 @@ fn a_refusal_is_told_where_the_version_has_a_code_and_closes() {
 #[test]
 fn a_broken_connect_is_told_why_where_that_can_be_done() {
     let mut handshake = server::Handshake::new();
-    handshake.handle_invalid(DecodeError::ClientIdTooLong);
+    handshake.handle_invalid(DecodeError::ClientIdTooLong, Some(V5));
     assert_eq!(
         written(V5, &mut handshake),
         (vec!["CONNACK 85".to_owned()], true)

@@ -335,6 +335,7 @@ impl Pair {
             for side in SIDES {
                 moved += self.end(side).link.len();
                 self.deliver(side, usize::MAX);
+                moved += self.end(side).held.len();
                 while !self.end(side).held.is_empty() {
                     self.end(side).acknowledge_one(1);
                 }
