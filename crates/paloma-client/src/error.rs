@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use paloma_codec::{
@@ -13,7 +14,7 @@ use paloma_session::{DropCause, RequestError as Unsent, Violation};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionError {
     /// The stream could not be opened, or broke.
-    Io(io::ErrorKind),
+    Io(IoError),
     /// The broker closed the stream without a word.
     Closed,
     /// No CONNACK within the connect timeout.
@@ -85,7 +86,7 @@ impl fmt::Display for ConnectionError {
             None => Ok(()),
         };
         match self {
-            Self::Io(kind) => write!(f, "{kind}"),
+            Self::Io(error) => error.fmt(f),
             Self::Closed => f.write_str("the broker closed the connection"),
             Self::TimedOut => f.write_str("the broker did not answer in time"),
             Self::KeepAlive => f.write_str("the broker did not answer a ping"),
@@ -116,7 +117,33 @@ impl std::error::Error for ConnectionError {}
 
 impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error.kind())
+        Self::Io(IoError(Arc::new(error)))
+    }
+}
+
+/// An error of the stream, shared by all who are told. Two are equal if their kinds are.
+#[derive(Clone, Debug)]
+pub struct IoError(Arc<io::Error>);
+
+impl IoError {
+    /// The kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
+    }
+}
+
+impl PartialEq for IoError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind()
+    }
+}
+
+impl Eq for IoError {}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -18,7 +18,7 @@ pub use paloma_topic as topic;
 pub use backoff::Backoff;
 pub use client::{Acknowledgement, Client, Messages, State};
 pub use connector::{Connector, Tcp};
-pub use error::{ConnectionError, PublishError, RequestError};
+pub use error::{ConnectionError, IoError, PublishError, RequestError};
 pub use message::{Publication, Received};
 pub use options::Options;
 pub use paloma_session::{DropCause, QueueLimits, Violation, WhenFull};

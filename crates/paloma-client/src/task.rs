@@ -246,12 +246,13 @@ impl<C: Connector> Task<C> {
                 self.is_inbox_full = true;
                 return Ok(());
             }
-            let permit = permit.ok();
+            // What comes while the client leaves is not acknowledged: a session gets it again.
+            let is_kept = self.leaving.is_none();
+            let permit = permit.ok().filter(|_| is_kept);
             let now = self.clock.now();
             let Some((packet, used)) = link.wire.next_packet()? else {
                 return Ok(());
             };
-            let is_kept = permit.is_some() || self.leaving.is_none();
             let event = link
                 .connection
                 .handle_packet(now, &mut self.session, packet, Gate::Open)
@@ -260,7 +261,6 @@ impl<C: Connector> Task<C> {
                 if let Some(permit) = permit {
                     permit.send(Received::new(&inbound));
                 }
-                // What cannot be kept while leaving is not acknowledged: a session gets it again.
                 if let Some(receipt) = inbound.receipt.filter(|_| is_kept) {
                     let (session, success) = (&mut self.session, PubAckReason::Success);
                     link.connection
@@ -317,12 +317,19 @@ impl<C: Connector> Task<C> {
             inbox,
             ..
         } = &mut self.ends;
+        let others = async {
+            tokio::select! {
+                command = commands.recv(), if accepts => Step::Command(command),
+                outcome = link.wire.step(may_read) => Step::Stream(outcome),
+                _ = inbox.reserve(), if self.is_inbox_full => Step::Room,
+                () = sleep_until(timer) => Step::Timer,
+            }
+        };
         tokio::select! {
+            // First: no message is acknowledged for a program that takes no more.
+            biased;
             disconnect = stop.recv(), if !is_leaving => Step::Stop(disconnect),
-            command = commands.recv(), if accepts => Step::Command(command),
-            outcome = link.wire.step(may_read) => Step::Stream(outcome),
-            _ = inbox.reserve(), if self.is_inbox_full => Step::Room,
-            () = sleep_until(timer) => Step::Timer,
+            step = others => step,
         }
     }
 
@@ -420,6 +427,7 @@ impl<C: Connector> Task<C> {
     /// The client is to leave: nothing new is accepted, and what was accepted is still sent.
     fn stop(&mut self, disconnect: Disconnect) {
         let deadline = Instant::now() + self.options.connect_timeout;
+        self.is_inbox_full = false;
         self.ends.commands.close();
         while self.held.is_none()
             && let Ok(command) = self.ends.commands.try_recv()

@@ -682,3 +682,26 @@ async fn a_broker_that_breaks_the_protocol_is_told() {
     assert_eq!(disconnect.reason, DisconnectReason::ProtocolError);
     peers.accept(true).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_will_take_is_not_acknowledged() {
+    let (client, mut messages, _peers, mut peer) = connected(Options {
+        inbox_max: 1,
+        ..options()
+    })
+    .await;
+    for number in 1..=3 {
+        let delivery = Delivery::AtLeastOnce {
+            id: packet_id(number),
+            dup: false,
+        };
+        peer.send(publish(&number.to_string(), delivery)).await;
+    }
+    assert_eq!(messages.recv().await.unwrap().payload, "1");
+    let ((), ()) = tokio::join!(client.disconnect(), async {
+        let ack = PubAck::new(packet_id(1), PubAckReason::Success);
+        assert_eq!(peer.recv().await, Packet::PubAck(ack));
+        assert!(matches!(peer.recv().await, Packet::Disconnect(_)));
+    });
+    assert_eq!(messages.recv().await, None);
+}

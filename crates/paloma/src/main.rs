@@ -1,26 +1,45 @@
 //! The Paloma MQTT broker and its command line.
 
 mod cli;
+mod client;
 mod config;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::cli::{Cli, Command, ConfigArgs};
+use crate::cli::{Command, ConfigArgs};
 use crate::config::{Config, Flags};
 
 /// The command line or the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let (cli, properties) = match cli::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
         Command::Serve(arguments) => match configuration(&arguments) {
             Ok(config) => serve::serve(&config),
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),
+        Command::Pub(arguments) => client::publish(&arguments, properties),
+        Command::Sub(arguments) => client::subscribe(&arguments, properties),
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell if this fails.
+    drop(error.print());
+    let is_client = std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "pub" || name == "sub");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_client => ExitCode::FAILURE,
+        _ => ExitCode::from(EXIT_USAGE),
     }
 }
 

@@ -1,41 +1,16 @@
 //! `paloma serve` and `paloma check` as a user runs them.
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod support;
+
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr};
+
+use support::{paloma, signal, start};
 
 const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
-
-fn paloma(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_paloma"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Starts a broker; gives its process, the rest of what it says, and its addresses.
-fn start(arguments: &[&str], listeners: usize) -> (Child, BufReader<ChildStderr>, Vec<String>) {
-    let mut child = paloma(arguments).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut addresses = Vec::new();
-    while addresses.len() < listeners {
-        let mut line = String::new();
-        assert_ne!(
-            lines.read_line(&mut line).unwrap(),
-            0,
-            "the broker has ended"
-        );
-        if let Some((_, rest)) = line.split_once("listening on tcp://") {
-            assert!(line.contains("nothing survives a restart"), "{line}");
-            addresses.push(rest.split_whitespace().next().unwrap().to_owned());
-        }
-    }
-    (child, lines, addresses)
-}
 
 fn connect(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -44,13 +19,6 @@ fn connect(address: &str) -> TcpStream {
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(answer, CONNACK);
     stream
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
 }
 
 #[test]

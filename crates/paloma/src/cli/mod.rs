@@ -1,8 +1,22 @@
 //! The command line.
 
-use std::path::PathBuf;
+mod client;
+mod publish;
+mod subscribe;
+#[cfg(test)]
+mod tests;
 
-use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub(crate) use self::client::{ConnectArgs, Version};
+pub(crate) use self::publish::PublishArgs;
+pub(crate) use self::subscribe::SubscribeArgs;
+use crate::client::property::{Properties, take_properties};
 
 /// An MQTT broker, and clients to try it with.
 #[derive(Debug, Parser)]
@@ -28,6 +42,56 @@ pub(crate) enum Command {
     ///
     /// Exit codes: 0 all is well, 2 something is wrong.
     Check(ConfigArgs),
+    Pub(Box<PublishArgs>),
+    Sub(Box<SubscribeArgs>),
+}
+
+/// Reads the command line; for `pub` and `sub` with the properties of its `-D`s.
+///
+/// # Errors
+/// What is wrong with it, or the help that was asked for.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<(Cli, Option<Properties>), clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = Cli::command();
+    let name = arguments
+        .get(1)
+        .and_then(|name| name.to_str())
+        .unwrap_or("");
+    let Some(client) = command
+        .find_subcommand(name)
+        .filter(|_| name == "pub" || name == "sub")
+    else {
+        return Ok((Cli::try_parse_from(arguments)?, None));
+    };
+    let options: Vec<String> = options_with_a_value(client).collect();
+    let takes_value = |option: &str| options.iter().any(|known| known == option);
+    let (arguments, properties) = take_properties(arguments, takes_value)
+        .map_err(|error| command.error(ErrorKind::InvalidValue, error))?;
+    Ok((Cli::try_parse_from(arguments)?, properties))
+}
+
+/// Every option that is followed by its value, with its dashes.
+fn options_with_a_value(command: &clap::Command) -> impl Iterator<Item = String> {
+    command
+        .get_arguments()
+        .filter(|argument| argument.get_action().takes_values())
+        .flat_map(|argument| {
+            let short = argument.get_short().map(|short| format!("-{short}"));
+            short
+                .into_iter()
+                .chain(argument.get_long().map(|long| format!("--{long}")))
+        })
+}
+
+/// Reads a number of seconds with a fraction.
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|delay| *delay <= Duration::from_secs(86_400))
+        .ok_or("it is a number of seconds, at most 86400")
 }
 
 /// Where the configuration comes from; flags win over the environment, and that over the file.
