@@ -4,6 +4,8 @@
 //! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
+pub mod session_ops;
+pub mod session_packets;
 pub mod topic_map;
 pub mod topic_matches;
 pub mod topic_target;
@@ -18,4 +20,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("topic_trie", topic_trie::run),
     ("topic_map", topic_map::run),
     ("topic_target", topic_target::run),
+    ("session_ops", session_ops::run),
+    ("session_packets", session_packets::run),
 ];

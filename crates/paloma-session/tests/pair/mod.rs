@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a test harness: what is not as expected is a failed test"
 )]
+#![allow(dead_code, reason = "each program that includes it uses its part")]
 
 use std::collections::VecDeque;
 use std::time::Duration;
