@@ -260,3 +260,16 @@ impl fmt::Debug for ConnectionTask {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_is_small() {
+        // Each idle client costs one of each, and what the core and tokio keep.
+        let (task, link) = (size_of::<ConnectionTask>(), size_of::<Link>());
+        assert!(task <= 144, "{task} bytes");
+        assert!(link <= 104, "{link} bytes");
+    }
+}

@@ -275,4 +275,35 @@ mod tests {
             (place, capacity)
         );
     }
+
+    #[test]
+    fn memory_grows_with_what_came_and_not_with_what_was_announced() {
+        // A CONNECT of 60,000 bytes, byte by byte.
+        let mut packet = vec![0x10, 0xE0, 0xD4, 0x03];
+        packet.resize(4 + 60_000, 0);
+        let mut input = Input::new(Decoder::server(paloma_codec::DecodeLimits::default()));
+        input.hold(&packet[..1]);
+        for end in 2..=packet.len() {
+            let mut bytes = &packet[end - 1..end];
+            let is_whole = input.complete(&mut bytes);
+            assert!(bytes.is_empty());
+            assert_eq!(is_whole, end == packet.len());
+            assert!(
+                input.held.capacity() <= 2 * end + 4,
+                "{} at {end}",
+                input.held.capacity()
+            );
+        }
+        assert_eq!(input.held.capacity(), packet.len());
+    }
+
+    #[test]
+    fn packet_above_the_limit_is_told_from_its_header() {
+        let mut input = Input::new(Decoder::server(paloma_codec::DecodeLimits::default()));
+        input.hold(&[0x10, 0xFF]);
+        let mut bytes: &[u8] = &[0xFF, 0xFF, 0x7F, 0x00];
+        assert!(input.complete(&mut bytes), "the decoder is to see it");
+        assert_eq!(bytes, [0x00]);
+        assert!(input.decoder.decode(&input.held).is_err());
+    }
 }

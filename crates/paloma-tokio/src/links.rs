@@ -271,6 +271,14 @@ impl Links {
         self.signal(link, Signals::CLOSE);
     }
 
+    /// Forgets what was to be written and cuts every connection: the broker has failed.
+    pub(crate) fn give_up(&mut self) {
+        for dirty in &mut self.dirty {
+            dirty.queue.clear();
+        }
+        self.abort_all();
+    }
+
     /// Cuts every connection, those that are closing already included.
     pub(crate) fn abort_all(&mut self) {
         let open = self

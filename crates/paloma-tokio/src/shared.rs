@@ -202,7 +202,7 @@ impl Shared {
         }
         let failed = core.failed.clone();
         if failed.is_some() {
-            core.links.abort_all();
+            core.links.give_up();
         }
         let wakes = core.links.take_wakes();
         drop(guard);
@@ -252,7 +252,7 @@ impl Shared {
         tracing::error!(%failure, "the broker has failed and stops");
         self.look(|core, _| {
             core.failed.get_or_insert(failure.clone());
-            core.links.abort_all();
+            core.links.give_up();
         });
         self.failure.send_replace(Some(failure));
     }
@@ -293,11 +293,15 @@ impl Shared {
     /// A connection's end, exactly once for each that was opened.
     pub(crate) fn closed(self: &Arc<Self>, id: ConnectionId, cause: CloseCause) {
         tracing::debug!(connection = ?id, %cause, "connection closed");
-        self.turn(|core, now| {
+        let turn = self.turn(|core, now| {
             if core.links.remove(id) {
                 core.broker.handle_closed(now, id, cause);
             }
         });
+        if turn.is_none() {
+            // The core is not asked any more, but its table still holds the socket.
+            self.look(|core, _| core.links.remove(id));
+        }
     }
 
     /// A connection's task has ended.

@@ -247,3 +247,111 @@ impl Backlog {
         (result, self.written != before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use paloma_codec::{MessageParts, PublishProperties};
+    use paloma_topic::TopicNameRef;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    fn message(payload: &[u8]) -> Message {
+        let properties = PublishProperties::default();
+        let topic = TopicNameRef::new("t").unwrap();
+        let parts = MessageParts {
+            id: 1,
+            stamp: 0,
+            topic,
+            properties: &properties,
+            payload,
+        };
+        Message::new(&parts, &mut Vec::new()).unwrap()
+    }
+
+    /// Writes the first `cut` bytes by hand and the rest as a backlog through a narrow pipe.
+    async fn check_cut(bytes: &[u8], large: &[(usize, Message)], cut: usize) {
+        // The waker below wakes nobody, so tokio's budget must not end a write.
+        tokio::task::unconstrained(write_rest(bytes, large, cut)).await;
+    }
+
+    async fn write_rest(bytes: &[u8], large: &[(usize, Message)], cut: usize) {
+        let pieces = Pieces { bytes, large };
+        let whole: Vec<u8> = pieces.iter().flatten().copied().collect();
+        assert_eq!(whole.len(), pieces.len());
+        let mut backlog = Backlog::new(pieces, cut);
+        let (mut here, there) = duplex(3);
+        let socket = Socket::stream(there);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut arrived = whole[..cut].to_vec();
+        loop {
+            let (result, _) = backlog.poll_write(&mut cx, &socket);
+            if let Poll::Ready(result) = result {
+                result.unwrap();
+                break;
+            }
+            here.read_buf(&mut arrived).await.unwrap();
+        }
+        drop(socket);
+        here.read_to_end(&mut arrived).await.unwrap();
+        assert_eq!(arrived, whole, "cut at {cut}");
+    }
+
+    #[tokio::test]
+    async fn backlog_goes_on_wherever_the_socket_stopped() {
+        let large = [
+            (0, message(b"first")),
+            (4, message(b"second")),
+            (4, message(b"third")),
+        ];
+        for large in [&large[..], &large[1..], &[]] {
+            let len = Pieces {
+                bytes: b"abcdefgh",
+                large,
+            }
+            .len();
+            for cut in 0..=len {
+                check_cut(b"abcdefgh", large, cut).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn more_pieces_than_one_write_takes_all_go_out() {
+        let large: Vec<_> = (0..3 * PIECES_MAX)
+            .map(|at| (at, message(b"pay")))
+            .collect();
+        check_cut(&[b'.'; 3 * PIECES_MAX], &large, 0).await;
+    }
+
+    #[tokio::test]
+    async fn short_read_is_followed_by_waiting_not_by_asking() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut here = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let socket = Socket::Tcp(listener.accept().await.unwrap().0);
+        let mut buffer = [0; 64];
+        for text in ["one", "two", "three"] {
+            tokio::io::AsyncWriteExt::write_all(&mut here, text.as_bytes())
+                .await
+                .unwrap();
+            let count = std::future::poll_fn(|cx| socket.poll_read(cx, &mut buffer))
+                .await
+                .unwrap();
+            assert_eq!(&buffer[..count], text.as_bytes());
+            let Socket::Tcp(stream) = &socket else {
+                panic!("it is one");
+            };
+            let asked = stream.try_io(Interest::READABLE, || Ok(()));
+            assert_eq!(asked.is_err(), SHORT_READ_DRAINS, "the readiness is gone");
+        }
+        drop(here);
+        let count = std::future::poll_fn(|cx| socket.poll_read(cx, &mut buffer))
+            .await
+            .unwrap();
+        assert_eq!(count, 0);
+    }
+}

@@ -167,7 +167,7 @@ pub(crate) fn duplex(running: &Running) -> DuplexStream {
 }
 
 pub(crate) async fn tcp(running: &Running) -> TcpStream {
-    let stream = TcpStream::connect(running.local_addresses()[0])
+    let stream = TcpStream::connect(*running.local_addresses().first().expect("a listener"))
         .await
         .expect("it listens");
     stream.set_nodelay(true).expect("a socket");
