@@ -118,12 +118,13 @@ impl Decoder {
             version,
             limits: &self.limits,
         };
-        let packet = if header.first >> 4 == PacketType::Publish as u8 {
-            PacketRef::Publish(publish(header.first & 0x0F, body, &context).map_err(read::rule)?)
-        } else {
-            decode_body(header.first, body, &context)?
-        };
-        Ok(Some((packet, header.packet_len)))
+        if header.first >> 4 == PacketType::Publish as u8 {
+            return match publish(header.first & 0x0F, body, &context) {
+                Ok(publish) => Ok(Some((PacketRef::Publish(publish), header.packet_len))),
+                Err(error) => Err(read::rule(error)),
+            };
+        }
+        decode_body(header.first, body, header.packet_len, &context)
     }
 
     /// Decodes the packet at the start of `buffer` and takes its bytes out; `None` if it is not complete.
@@ -199,17 +200,64 @@ impl Decoder {
     }
 }
 
-fn decode_body(
+/// Types whose flags are 0010, by number; all others have 0000. [MQTT-2.1.3-1] [MQTT311-2.2.2-1]
+const FLAGGED: u16 = mask(&[
+    PacketType::PubRel,
+    PacketType::Subscribe,
+    PacketType::Unsubscribe,
+]);
+
+/// Types that a client sends once it has connected. CONNECT is among them, and refused by name.
+const FROM_CLIENT: u16 = mask(&[
+    PacketType::Connect,
+    PacketType::PubAck,
+    PacketType::PubRec,
+    PacketType::PubRel,
+    PacketType::PubComp,
+    PacketType::Subscribe,
+    PacketType::Unsubscribe,
+    PacketType::PingReq,
+    PacketType::Disconnect,
+    PacketType::Auth,
+]);
+
+/// Types that a 5.0 server sends.
+const FROM_SERVER: u16 = FROM_SERVER_V3 | mask(&[PacketType::Disconnect, PacketType::Auth]);
+
+/// Types that a server sends before 5.0.
+const FROM_SERVER_V3: u16 = mask(&[
+    PacketType::ConnAck,
+    PacketType::PubAck,
+    PacketType::PubRec,
+    PacketType::PubRel,
+    PacketType::PubComp,
+    PacketType::SubAck,
+    PacketType::UnsubAck,
+    PacketType::PingResp,
+]);
+
+const fn mask(types: &[PacketType]) -> u16 {
+    let (mut mask, mut rest) = (0, types);
+    while let [packet_type, after @ ..] = rest {
+        mask |= 1 << *packet_type as u8;
+        rest = after;
+    }
+    mask
+}
+
+/// Decodes everything but PUBLISH, which has its own way because it borrows.
+///
+/// Returns what `decode` does, so that a packet is put where the caller wants it and not moved there.
+fn decode_body<'a>(
     first: u8,
-    body: &[u8],
+    body: &'a [u8],
+    packet_len: usize,
     context: &Context<'_>,
-) -> Result<PacketRef<'static>, DecodeError> {
-    let packet_type = PacketType::of_first_byte(first).ok_or(DecodeError::PacketTypeReserved)?;
-    check_type(packet_type, first & 0x0F, context)?;
-    Ok(match packet_type {
+) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+    let packet_type = packet_type(first, context)?;
+    let packet = match packet_type {
         PacketType::Connect => return Err(DecodeError::ConnectRepeated),
         PacketType::ConnAck => PacketRef::ConnAck(Box::new(whole(conn_ack(body, context))?)),
-        // PUBLISH has its own way, which borrows.
         PacketType::Publish => return Err(DecodeError::PacketTypeReserved),
         PacketType::PubAck => PacketRef::PubAck(whole(ack(body, context))?),
         PacketType::PubRec => PacketRef::PubRec(whole(ack(body, context))?),
@@ -219,58 +267,53 @@ fn decode_body(
         PacketType::SubAck => PacketRef::SubAck(Box::new(whole(sub_ack(body, context))?)),
         PacketType::Unsubscribe => PacketRef::Unsubscribe(whole(unsubscribe(body, context))?),
         PacketType::UnsubAck => PacketRef::UnsubAck(Box::new(whole(unsub_ack(body, context))?)),
-        PacketType::PingReq => whole(Ok((body, PacketRef::PingReq)))?,
-        PacketType::PingResp => whole(Ok((body, PacketRef::PingResp)))?,
+        PacketType::PingReq | PacketType::PingResp if !body.is_empty() => {
+            return Err(DecodeError::TrailingBytes);
+        }
+        PacketType::PingReq => PacketRef::PingReq,
+        PacketType::PingResp => PacketRef::PingResp,
         PacketType::Disconnect => {
             PacketRef::Disconnect(Box::new(whole(disconnect(body, context))?))
         }
         PacketType::Auth => PacketRef::Auth(Box::new(whole(auth(body, context))?)),
-    })
+    };
+    Ok(Some((packet, packet_len)))
 }
 
-/// Whether this side may receive the type, with these flags. [MQTT-2.1.3-1] [MQTT311-2.2.2-1]
-fn check_type(
-    packet_type: PacketType,
-    flags: u8,
-    context: &Context<'_>,
-) -> Result<(), DecodeError> {
+/// The type of a packet, if this side may receive it with these flags. [MQTT-2.1.3-1] [MQTT311-2.2.2-1]
+#[inline]
+fn packet_type(first: u8, context: &Context<'_>) -> Result<PacketType, DecodeError> {
+    let (number, flags) = (first >> 4, first & 0x0F);
+    let is_v5 = context.version.is_v5();
+    let Some(packet_type) = PacketType::of_first_byte(first) else {
+        return Err(DecodeError::PacketTypeReserved);
+    };
+    if packet_type == PacketType::Auth && !is_v5 {
+        return Err(DecodeError::PacketTypeReserved);
+    }
+    let is_flagged = FLAGGED >> number & 1 != 0;
     // 3.1 marks resent requests with DUP.
-    let is_resent = context.version == ProtocolVersion::V3_1 && flags == 0b1010;
-    let (flags_are_right, by_client, by_server) = match packet_type {
-        PacketType::Publish => (true, true, true),
-        PacketType::PubRel => (flags == 0b0010 || is_resent, true, true),
-        PacketType::Subscribe | PacketType::Unsubscribe => {
-            (flags == 0b0010 || is_resent, true, false)
-        }
-        PacketType::Connect | PacketType::PingReq => (flags == 0, true, false),
-        PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
-            (flags == 0, false, true)
-        }
-        PacketType::PubAck | PacketType::PubRec | PacketType::PubComp => (flags == 0, true, true),
-        PacketType::Disconnect => (flags == 0, true, context.version.is_v5()),
-        PacketType::Auth if !context.version.is_v5() => {
-            return Err(DecodeError::PacketTypeReserved);
-        }
-        PacketType::Auth => (flags == 0, true, true),
-    };
-    let may_come = match context.role {
-        Role::Server => by_client,
-        Role::Client => by_server,
-    };
-    if !flags_are_right {
+    let is_resent = is_flagged && flags == 0b1010 && context.version == ProtocolVersion::V3_1;
+    if flags != u8::from(is_flagged) << 1 && !is_resent {
         return Err(DecodeError::FixedHeaderFlags);
     }
-    if may_come {
-        Ok(())
-    } else {
-        Err(DecodeError::WrongDirection)
+    let may_come = match context.role {
+        Role::Server => FROM_CLIENT,
+        Role::Client if is_v5 => FROM_SERVER,
+        Role::Client => FROM_SERVER_V3,
+    };
+    if may_come >> number & 1 == 0 {
+        return Err(DecodeError::WrongDirection);
     }
+    Ok(packet_type)
 }
 
 /// What was read, if it was all there is.
+#[inline]
 fn whole<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
-    match parsed.map_err(read::rule)? {
-        ([], value) => Ok(value),
-        ([_, ..], _) => Err(DecodeError::TrailingBytes),
+    match parsed {
+        Ok(([], value)) => Ok(value),
+        Ok(([_, ..], _)) => Err(DecodeError::TrailingBytes),
+        Err(error) => Err(read::rule(error)),
     }
 }

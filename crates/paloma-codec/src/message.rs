@@ -31,8 +31,8 @@ pub struct Message {
 
 const ID: usize = 0;
 const STAMP: usize = 8;
+/// Four bytes of expiry, then four bytes of the tail's length.
 const EXPIRY: usize = 16;
-const TAIL_LEN: usize = 20;
 const TOPIC_LEN: usize = 24;
 const HAS_EXPIRY: usize = 26;
 const HEADER_LEN: usize = 27;
@@ -113,19 +113,17 @@ impl Message {
         stamp: u64,
         scratch: &mut Vec<u8>,
     ) -> Self {
-        let expiry = publish.properties.message_expiry_seconds();
-        begin(id, stamp, expiry, topic, scratch);
+        begin(id, stamp, topic, scratch);
+        let mut expiry = None;
         for property in publish.properties.iter() {
-            let is_receivers_own = matches!(
-                property.id,
-                id::TOPIC_ALIAS | id::MESSAGE_EXPIRY_INTERVAL | id::SUBSCRIPTION_IDENTIFIER
-            );
-            let is_default = property.whole == [id::PAYLOAD_FORMAT_INDICATOR, 0];
-            if !is_receivers_own && !is_default {
-                scratch.extend_from_slice(property.whole);
+            match property.id {
+                id::MESSAGE_EXPIRY_INTERVAL => expiry = property.u32(),
+                id::TOPIC_ALIAS | id::SUBSCRIPTION_IDENTIFIER => {}
+                id::PAYLOAD_FORMAT_INDICATOR if property.value == [0] => {}
+                _ => scratch.extend_from_slice(property.whole),
             }
         }
-        finish(topic, publish.payload, scratch)
+        finish(topic, expiry, publish.payload, scratch)
     }
 
     /// Makes a message of the program's own.
@@ -136,10 +134,10 @@ impl Message {
         let mut count = Count::default();
         write_forwarded(parts.properties, &mut count);
         count.finish()?;
-        let expiry = parts.properties.message_expiry_seconds;
-        begin(parts.id, parts.stamp, expiry, parts.topic, scratch);
+        begin(parts.id, parts.stamp, parts.topic, scratch);
         write_forwarded(parts.properties, scratch);
-        Ok(finish(parts.topic, parts.payload, scratch))
+        let expiry = parts.properties.message_expiry_seconds;
+        Ok(finish(parts.topic, expiry, parts.payload, scratch))
     }
 
     /// Makes the message that a will publishes. [MQTT-3.1.2-8]
@@ -188,10 +186,10 @@ impl Message {
         let message = Self {
             bytes: Shared::from(bytes),
         };
-        let (topic, tail, _) = message.parts().ok_or(MessageError)?;
-        let text = core::str::from_utf8(topic).map_err(|_| MessageError)?;
+        let parts = message.parts().ok_or(MessageError)?;
+        let text = core::str::from_utf8(parts.topic).map_err(|_| MessageError)?;
         TopicNameRef::new(text).map_err(|_| MessageError)?;
-        check_forwarded(tail).map_err(|_| MessageError)?;
+        check_forwarded(parts.tail).map_err(|_| MessageError)?;
         Ok(message)
     }
 
@@ -226,17 +224,17 @@ impl Message {
 
     /// Where it is published, as bytes.
     pub fn topic_bytes(&self) -> &[u8] {
-        self.parts().map_or(&[], |(topic, _, _)| topic)
+        self.parts().map_or(&[], |parts| parts.topic)
     }
 
     /// The properties that are forwarded: neither alias nor expiry nor subscription identifiers.
     pub fn properties(&self) -> PropertiesRef<'_> {
-        PropertiesRef::over(self.parts().map_or(&[], |(_, tail, _)| tail))
+        PropertiesRef::over(self.parts().map_or(&[], |parts| parts.tail))
     }
 
     /// What is published.
     pub fn payload(&self) -> &[u8] {
-        self.parts().map_or(&[], |(_, _, payload)| payload)
+        self.parts().map_or(&[], |parts| parts.payload)
     }
 
     /// Bytes it occupies, without the allocator's and the reference counts' share.
@@ -254,8 +252,11 @@ impl Message {
     }
 
     /// Length of the PUBLISH that `head` makes of it, payload and fixed header included.
+    #[inline]
     pub fn packet_len(&self, version: ProtocolVersion, head: &Head<'_>) -> usize {
-        let (body_len, _) = self.lengths(version, head);
+        let (body_len, _) = self
+            .parts()
+            .map_or((0, 0), |parts| parts.lengths(version, head));
         1 + variable_int_len(body_len) + body_len
     }
 
@@ -264,16 +265,16 @@ impl Message {
     /// The caller has compared [`packet_len`](Self::packet_len) with the receiver's Maximum Packet Size
     /// [MQTT-3.1.2-24], and with [`PACKET_BYTES_MAX`](crate::PACKET_BYTES_MAX) where there is none.
     pub fn encode_head(&self, version: ProtocolVersion, head: &Head<'_>, out: &mut Vec<u8>) {
-        let (body_len, properties_len) = self.lengths(version, head);
+        let Some(parts) = self.parts() else {
+            return;
+        };
+        let (body_len, properties_len) = parts.lengths(version, head);
         debug_assert!(
             body_len <= VARIABLE_INT_MAX,
             "the caller compared packet_len"
         );
-        let Some((topic, tail, _)) = self.parts() else {
-            return;
-        };
         let names = !version.is_v5() || !matches!(head.topic, TopicForm::Alias(_));
-        let topic = if names { topic } else { &[] };
+        let topic = if names { parts.topic } else { &[] };
         out.reserve(24 + topic.len() + properties_len);
         out.byte(head.delivery.first_byte(head.retain));
         out.variable_int(body_len);
@@ -281,55 +282,28 @@ impl Message {
         if let Some(id) = head.delivery.id() {
             out.u16(id.get());
         }
-        if !version.is_v5() {
-            return;
+        if version.is_v5() {
+            out.variable_int(properties_len);
+            if properties_len > 0 {
+                write_properties(head, parts.tail, out);
+            }
         }
-        out.variable_int(properties_len);
-        if let TopicForm::Define(alias) | TopicForm::Alias(alias) = head.topic {
-            out.byte(id::TOPIC_ALIAS);
-            out.u16(alias.get());
-        }
-        if let Some(seconds) = head.expiry_seconds {
-            out.byte(id::MESSAGE_EXPIRY_INTERVAL);
-            out.u32(seconds);
-        }
-        for subscription in head.subscription_ids {
-            out.byte(id::SUBSCRIPTION_IDENTIFIER);
-            out.variable_int(subscription.get() as usize);
-        }
-        out.raw(tail);
-    }
-
-    /// Lengths of the packet's body and of its property block, without the block's own length.
-    fn lengths(&self, version: ProtocolVersion, head: &Head<'_>) -> (usize, usize) {
-        let Some((topic, tail, payload)) = self.parts() else {
-            return (0, 0);
-        };
-        let id_len = if head.delivery.id().is_some() { 2 } else { 0 };
-        let fixed_len = 2 + id_len + payload.len();
-        if !version.is_v5() {
-            return (fixed_len + topic.len(), 0);
-        }
-        let (topic_len, alias_len) = match head.topic {
-            TopicForm::Name => (topic.len(), 0),
-            TopicForm::Define(_) => (topic.len(), 3),
-            TopicForm::Alias(_) => (0, 3),
-        };
-        let expiry_len = if head.expiry_seconds.is_some() { 5 } else { 0 };
-        let ids = head.subscription_ids.iter();
-        let ids_len: usize = ids.map(|id| 1 + variable_int_len(id.get() as usize)).sum();
-        let properties_len = alias_len + expiry_len + ids_len + tail.len();
-        let body_len = fixed_len + topic_len + variable_int_len(properties_len) + properties_len;
-        (body_len, properties_len)
     }
 
     /// Topic, property tail and payload; always there in a message that was made here.
-    fn parts(&self) -> Option<(&[u8], &[u8], &[u8])> {
-        let topic_len = usize::from(u16::from_le_bytes(self.field(TOPIC_LEN)));
-        let tail_len = u32::from_le_bytes(self.field(TAIL_LEN)) as usize;
-        let (topic, rest) = self.bytes.get(HEADER_LEN..)?.split_at_checked(topic_len)?;
+    #[inline]
+    fn parts(&self) -> Option<Parts<'_>> {
+        let (header, rest) = self.bytes.split_first_chunk::<HEADER_LEN>()?;
+        let [.., t0, t1, t2, t3, n0, n1, _] = *header;
+        let tail_len = u32::from_le_bytes([t0, t1, t2, t3]) as usize;
+        let topic_len = usize::from(u16::from_le_bytes([n0, n1]));
+        let (topic, rest) = rest.split_at_checked(topic_len)?;
         let (tail, payload) = rest.split_at_checked(tail_len)?;
-        Some((topic, tail, payload))
+        Some(Parts {
+            topic,
+            tail,
+            payload,
+        })
     }
 
     /// A field of the header.
@@ -337,6 +311,54 @@ impl Message {
         let field = self.bytes.get(at..).and_then(|bytes| bytes.first_chunk());
         field.copied().unwrap_or([0; N])
     }
+}
+
+/// The variable parts of a message.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    topic: &'a [u8],
+    tail: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl Parts<'_> {
+    /// Lengths of the packet's body and of its property block, without the block's own length.
+    #[inline]
+    fn lengths(self, version: ProtocolVersion, head: &Head<'_>) -> (usize, usize) {
+        let id_len = if head.delivery.id().is_some() { 2 } else { 0 };
+        let fixed_len = 2 + id_len + self.payload.len();
+        if !version.is_v5() {
+            return (fixed_len + self.topic.len(), 0);
+        }
+        let (topic_len, alias_len) = match head.topic {
+            TopicForm::Name => (self.topic.len(), 0),
+            TopicForm::Define(_) => (self.topic.len(), 3),
+            TopicForm::Alias(_) => (0, 3),
+        };
+        let expiry_len = if head.expiry_seconds.is_some() { 5 } else { 0 };
+        let ids = head.subscription_ids.iter();
+        let ids_len: usize = ids.map(|id| 1 + variable_int_len(id.get() as usize)).sum();
+        let properties_len = alias_len + expiry_len + ids_len + self.tail.len();
+        let body_len = fixed_len + topic_len + variable_int_len(properties_len) + properties_len;
+        (body_len, properties_len)
+    }
+}
+
+/// Writes the receiver's own properties, then those of the message.
+fn write_properties(head: &Head<'_>, tail: &[u8], out: &mut Vec<u8>) {
+    if let TopicForm::Define(alias) | TopicForm::Alias(alias) = head.topic {
+        out.byte(id::TOPIC_ALIAS);
+        out.u16(alias.get());
+    }
+    if let Some(seconds) = head.expiry_seconds {
+        out.byte(id::MESSAGE_EXPIRY_INTERVAL);
+        out.u32(seconds);
+    }
+    for subscription in head.subscription_ids {
+        out.byte(id::SUBSCRIPTION_IDENTIFIER);
+        out.variable_int(subscription.get() as usize);
+    }
+    out.raw(tail);
 }
 
 impl PartialEq for Message {
@@ -360,8 +382,8 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Writes header and topic; the length of the tail is filled in by [`finish`].
-fn begin(id: u64, stamp: u64, expiry: Option<u32>, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
+/// Writes header and topic; [`finish`] fills in the expiry and the length of the tail.
+fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
     let topic = topic.as_str().as_bytes();
     let topic_len = u16::try_from(topic.len()).unwrap_or(u16::MAX);
     debug_assert_eq!(
@@ -369,21 +391,28 @@ fn begin(id: u64, stamp: u64, expiry: Option<u32>, topic: TopicNameRef<'_>, scra
         topic.len(),
         "a topic name fits its length"
     );
+    let [n0, n1] = topic_len.to_le_bytes();
     scratch.clear();
     scratch.extend_from_slice(&id.to_le_bytes());
     scratch.extend_from_slice(&stamp.to_le_bytes());
-    scratch.extend_from_slice(&expiry.unwrap_or(0).to_le_bytes());
-    scratch.extend_from_slice(&[0; 4]);
-    scratch.extend_from_slice(&topic_len.to_le_bytes());
-    scratch.push(u8::from(expiry.is_some()));
+    scratch.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, n0, n1, 0]);
     scratch.extend_from_slice(topic);
 }
 
-fn finish(topic: TopicNameRef<'_>, payload: &[u8], scratch: &mut Vec<u8>) -> Message {
+fn finish(
+    topic: TopicNameRef<'_>,
+    expiry: Option<u32>,
+    payload: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Message {
     let tail_len = scratch.len() - HEADER_LEN - topic.as_str().len();
-    let tail_len = u32::try_from(tail_len).unwrap_or(u32::MAX);
-    if let Some(field) = scratch.get_mut(TAIL_LEN..TAIL_LEN + 4) {
-        field.copy_from_slice(&tail_len.to_le_bytes());
+    let [t0, t1, t2, t3] = u32::try_from(tail_len).unwrap_or(u32::MAX).to_le_bytes();
+    let [e0, e1, e2, e3] = expiry.unwrap_or(0).to_le_bytes();
+    if let Some(fields) = scratch.get_mut(EXPIRY..TOPIC_LEN) {
+        fields.copy_from_slice(&[e0, e1, e2, e3, t0, t1, t2, t3]);
+    }
+    if let Some(has_expiry) = scratch.get_mut(HAS_EXPIRY) {
+        *has_expiry = u8::from(expiry.is_some());
     }
     scratch.extend_from_slice(payload);
     Message {
