@@ -4,6 +4,12 @@
 //! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
+mod codec;
+pub mod codec_decode_v3;
+pub mod codec_decode_v5;
+pub mod codec_message;
+pub mod codec_round_trip;
+pub mod codec_split;
 pub mod session_ops;
 pub mod session_packets;
 pub mod topic_map;
@@ -20,6 +26,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("topic_trie", topic_trie::run),
     ("topic_map", topic_map::run),
     ("topic_target", topic_target::run),
+    ("codec_decode_v3", codec_decode_v3::run),
+    ("codec_decode_v5", codec_decode_v5::run),
+    ("codec_split", codec_split::run),
+    ("codec_message", codec_message::run),
+    ("codec_round_trip", codec_round_trip::run),
     ("session_ops", session_ops::run),
     ("session_packets", session_packets::run),
 ];
