@@ -1,0 +1,202 @@
+//! The broker under test, as a process on a free port.
+//!
+//! `PALOMA_TEST_BROKER=mosquitto` runs the suite against mosquitto instead of Paloma: that is how the suite itself
+//! is checked, since a test that also fails there is more likely wrong than right.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::Process;
+use crate::tools::{in_path, profile_directory};
+
+/// Which program is under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The `paloma` binary of this workspace.
+    Paloma,
+    /// The mosquitto broker of the system.
+    Mosquitto,
+}
+
+impl Kind {
+    /// As the environment says; Paloma unless told otherwise.
+    ///
+    /// # Panics
+    /// If the environment names an unknown broker.
+    #[must_use]
+    pub fn under_test() -> Self {
+        match env::var("PALOMA_TEST_BROKER").as_deref() {
+            Err(_) | Ok("paloma") => Self::Paloma,
+            Ok("mosquitto") => Self::Mosquitto,
+            Ok(other) => panic!("PALOMA_TEST_BROKER is {other}, neither paloma nor mosquitto"),
+        }
+    }
+}
+
+/// True after a printed line if another broker than Paloma is under test, of which `reason` cannot be asked.
+#[must_use]
+pub fn skips_other_brokers(reason: &str) -> bool {
+    let other = Kind::under_test() != Kind::Paloma;
+    if other {
+        println!("skipped: {:?} under test, and {reason}", Kind::under_test());
+    }
+    other
+}
+
+/// A broker that listens on a free loopback port and keeps everything in memory.
+#[derive(Debug)]
+pub struct Broker {
+    process: Process,
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Broker {
+    /// Starts one with default limits.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with_limits(&[])
+    }
+
+    /// Starts one with some limits changed, named as in the configuration file.
+    ///
+    /// # Panics
+    /// If the broker does not start.
+    #[must_use]
+    pub fn with_limits(limits: &[(&str, u64)]) -> Self {
+        let directory = fresh_directory();
+        let (process, address) = match Kind::under_test() {
+            Kind::Paloma => start_paloma(&directory, limits),
+            Kind::Mosquitto => start_mosquitto(&directory, limits),
+        };
+        Self { process, address, directory }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Resident memory in bytes, as the system counts it.
+    ///
+    /// # Panics
+    /// If the system does not tell.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Asserts that it still lives.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn assert_alive(&mut self) {
+        assert!(self.process.is_running(), "the broker has ended");
+    }
+
+    /// Ends a test: the broker lives, and on SIGTERM it ends with success.
+    ///
+    /// # Panics
+    /// If either is not so.
+    pub fn stop(mut self) {
+        self.assert_alive();
+        let status = self.process.terminate();
+        assert!(status.success(), "the broker ended with {status}");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.process.kill();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn start_paloma(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
+    let mut command = Command::new(paloma());
+    command.current_dir(directory);
+    command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--in-memory"]);
+    if !limits.is_empty() {
+        let mut configuration = String::from("[limits]\n");
+        for (name, value) in limits {
+            writeln!(configuration, "{name} = {value}").unwrap();
+        }
+        fs::write(directory.join("paloma.toml"), configuration).unwrap();
+        command.args(["--config", "paloma.toml"]);
+    }
+    let mut process = Process::start(&mut command);
+    let address = process.find_line("the address it listens on", |line| {
+        let (_, after) = line.split_once("listening on tcp://")?;
+        let end = after.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c)));
+        after[..end.unwrap_or(after.len())].parse().ok()
+    });
+    (process, address)
+}
+
+fn start_mosquitto(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
+    let program = in_path("mosquitto").expect("mosquitto is installed where it is asked for");
+    // Ports of the system's choice: one that was free a moment ago is not handed out again at once.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut configuration = format!("listener {} 127.0.0.1\nallow_anonymous true\n", free.port());
+    configuration.push_str("log_dest stderr\nlog_type all\nset_tcp_nodelay true\nmax_packet_size 2097152\n");
+    for (name, value) in limits {
+        match *name {
+            "queue_messages_max" => writeln!(configuration, "max_queued_messages {value}").unwrap(),
+            "inflight_max" => writeln!(configuration, "max_inflight_messages {value}").unwrap(),
+            _ => {}
+        }
+    }
+    let file = directory.join("mosquitto.conf");
+    fs::write(&file, configuration).unwrap();
+    let mut process = Process::start(Command::new(program).arg("-c").arg(file));
+    process.find_line("it runs", |line| line.ends_with("running").then_some(()));
+    (process, free)
+}
+
+/// The path of the `paloma` binary, built first unless `PALOMA_BIN` names one.
+///
+/// # Panics
+/// If it does not build.
+pub fn paloma() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(named) = env::var_os("PALOMA_BIN") {
+            return named.into();
+        }
+        let profile = profile_directory();
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "paloma", "--bin", "paloma"]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        build.arg("--target-dir").arg(profile.parent().unwrap());
+        assert!(build.status().unwrap().success(), "the paloma binary does not build");
+        profile.join("paloma")
+    })
+}
+
+fn fresh_directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("paloma-interop-{}-{number}", std::process::id());
+    let directory = env::temp_dir().join(name);
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}

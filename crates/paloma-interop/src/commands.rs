@@ -1,0 +1,96 @@
+//! The command-line publishers and subscribers, which share their flags.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::{Process, Stream};
+use crate::tools::Tool;
+
+/// Whose commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `mosquitto_pub` and `mosquitto_sub`.
+    Mosquitto,
+}
+
+/// A family's two commands with the broker's address filled in.
+#[derive(Debug)]
+pub struct Commands {
+    publish: Vec<PathBuf>,
+    subscribe: Vec<PathBuf>,
+    address: SocketAddr,
+}
+
+impl Commands {
+    /// The commands of `family`, or `None` after a printed line.
+    #[must_use]
+    pub fn find(family: Family, address: SocketAddr) -> Option<Self> {
+        let (publish, subscribe) = match family {
+            Family::Mosquitto => (vec![Tool::MosquittoPub.find()?], vec![Tool::MosquittoSub.find()?]),
+        };
+        Some(Self { publish, subscribe, address })
+    }
+
+    /// Publishes, asserting success.
+    ///
+    /// # Panics
+    /// If the command fails.
+    pub fn publish(&self, arguments: &[&str]) {
+        let output = self.try_publish(arguments, b"");
+        assert!(output.status.success(), "publish {arguments:?}: {output:?}");
+    }
+
+    /// Runs the publisher to its end with some standard input.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn try_publish(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(&self.publish, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Dropped at the end of the statement, which ends the child's input.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Starts a subscriber and returns when its subscription is in force.
+    #[must_use]
+    pub fn subscribe(&self, arguments: &[&str]) -> Process {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let ready = &format!("commands/ready/{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.publish(&["-t", ready, "-m", ready, "-r", "-q", "1"]);
+        // One SUBSCRIBE holds all filters, so the retained message of the last says that all are there.
+        let arguments = [arguments, &["-t", ready]].concat();
+        let mut subscriber = Process::start(&mut self.command(&self.subscribe, &arguments));
+        subscriber.find_line("the retained mark", |line| line.contains(ready).then_some(()));
+        subscriber
+    }
+
+    /// Runs a subscriber to its end, and returns its lines and its exit code.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    pub fn collect(&self, arguments: &[&str]) -> (Vec<String>, Option<i32>) {
+        let mut subscriber = Process::start(&mut self.command(&self.subscribe, arguments));
+        let lines = subscriber.rest_of(Stream::Out);
+        (lines, subscriber.wait().code())
+    }
+
+    fn command(&self, program: &[PathBuf], arguments: &[&str]) -> Command {
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]);
+        command.args(["-h", &self.address.ip().to_string()]);
+        command.args(["-p", &self.address.port().to_string()]);
+        command.args(arguments);
+        command
+    }
+}

@@ -1,0 +1,171 @@
+//! A child process whose lines can be awaited, and which never outlives its test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{PATIENCE, eventually};
+
+/// Where a line was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// A running child process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<(Stream, String)>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `command` with all three streams connected.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let name = format!("{:?}", command.get_program());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let (sender, lines) = channel();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let out = child.stdout.take().unwrap();
+        let err = child.stderr.take().unwrap();
+        read_lines(out, Stream::Out, sender.clone(), Arc::clone(&log));
+        read_lines(err, Stream::Err, sender, Arc::clone(&log));
+        let stdin = child.stdin.take();
+        Self { name, child, stdin, lines, log }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes one line to the child's standard input.
+    ///
+    /// # Panics
+    /// If the child reads no more.
+    pub fn write_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open until it is closed here");
+        writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        stdin.flush().unwrap();
+    }
+
+    /// Ends the child's standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line, or `None` when both streams have ended.
+    ///
+    /// # Panics
+    /// If there is none before `deadline`.
+    pub fn next_line(&mut self, deadline: Instant) -> Option<(Stream, String)> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line from {} in time", self.name),
+        }
+    }
+
+    /// The first line that `pick` accepts; others are passed over.
+    ///
+    /// # Panics
+    /// If there is none within [`PATIENCE`] or before the child ends.
+    pub fn find_line<T>(&mut self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let Some((_, line)) = self.next_line(deadline) else {
+                panic!("{} ended before: {what}", self.name);
+            };
+            if let Some(found) = pick(&line) {
+                return found;
+            }
+        }
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let kill = format!("kill -TERM {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success(), "{} had ended before it was asked to", self.name);
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let name = self.name.clone();
+        eventually(&format!("{name} ends"), || self.child.try_wait().unwrap())
+    }
+
+    /// Ends it at once, as a crash would (SIGKILL): its sockets are closed by the system.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Everything it printed on one stream until it ended.
+    pub fn rest_of(&mut self, stream: Stream) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut rest = Vec::new();
+        while let Some((from, line)) = self.next_line(deadline) {
+            if from == stream {
+                rest.push(line);
+            }
+        }
+        rest
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            thread::sleep(Duration::from_millis(50));
+            let log = self.log.lock().unwrap();
+            let skipped = log.len().saturating_sub(40);
+            eprintln!("--- last lines of {} (pid {}):", self.name, self.child.id());
+            for line in &log[skipped..] {
+                eprintln!("    {line}");
+            }
+        }
+    }
+}
+
+fn read_lines(
+    source: impl Read + Send + 'static,
+    stream: Stream,
+    lines: Sender<(Stream, String)>,
+    log: Arc<Mutex<Vec<String>>>,
+) {
+    thread::spawn(move || {
+        for line in BufReader::new(source).split(b'\n') {
+            let Ok(line) = line else { return };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            log.lock().unwrap().push(line.clone());
+            let _ = lines.send((stream, line));
+        }
+    });
+}

@@ -1,0 +1,73 @@
+//! Programs the tests need and a machine may lack.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Set to 1 where every tool is installed: a missing one then fails the test instead of skipping it.
+pub const REQUIRE: &str = "PALOMA_REQUIRE_TOOLS";
+
+/// A program or an installed client that some tests cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// `mosquitto_pub`.
+    MosquittoPub,
+    /// `mosquitto_sub`.
+    MosquittoSub,
+    /// The Python interpreter of the environment that `setup.sh` makes, paho-mqtt in it.
+    Paho,
+    /// The directory of node modules that `setup.sh` makes, MQTT.js in it.
+    MqttJs,
+}
+
+impl Tool {
+    /// Where it is; or `None` after a printed line, and the test is to pass without having run.
+    ///
+    /// # Panics
+    /// If it is missing although tools are required here.
+    #[must_use]
+    pub fn find(self) -> Option<PathBuf> {
+        let found = match self {
+            Self::MosquittoPub => in_path("mosquitto_pub"),
+            Self::MosquittoSub => in_path("mosquitto_sub"),
+            Self::Paho => existing(installed().join("python/bin/python3")),
+            Self::MqttJs => in_path("node").and_then(|_| existing(installed().join("node/node_modules"))),
+        };
+        if found.is_none() {
+            let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
+            assert!(!required, "{self:?} is missing and {REQUIRE}=1");
+            println!("skipped: {self:?} is missing (see crates/paloma-interop/setup.sh)");
+        }
+        found
+    }
+}
+
+/// The directory of this build's profile (`target/debug`), which holds the binaries beside the tests.
+///
+/// # Panics
+/// If the test does not run from a target directory.
+#[must_use]
+pub fn profile_directory() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let deps = test.parent().unwrap();
+    assert!(deps.ends_with("deps"), "a test runs from target/<profile>/deps");
+    deps.parent().unwrap().to_owned()
+}
+
+/// The path of a program in `PATH` or in one of the directories for daemons.
+#[must_use]
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let daemons = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(daemons)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+fn installed() -> PathBuf {
+    profile_directory().parent().map(|target| target.join("interop")).unwrap()
+}
+
+fn existing(path: impl AsRef<Path>) -> Option<PathBuf> {
+    path.as_ref().exists().then(|| path.as_ref().to_owned())
+}
