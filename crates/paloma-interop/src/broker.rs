@@ -76,7 +76,11 @@ impl Broker {
             Kind::Paloma => start_paloma(&directory, limits),
             Kind::Mosquitto => start_mosquitto(&directory, limits),
         };
-        Self { process, address, directory }
+        Self {
+            process,
+            address,
+            directory,
+        }
     }
 
     /// Where it listens.
@@ -98,7 +102,10 @@ impl Broker {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -152,9 +159,13 @@ fn start_paloma(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, Socket
 fn start_mosquitto(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
     let program = in_path("mosquitto").expect("mosquitto is installed where it is asked for");
     // Ports of the system's choice: one that was free a moment ago is not handed out again at once.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut configuration = format!("listener {} 127.0.0.1\nallow_anonymous true\n", free.port());
-    configuration.push_str("log_dest stderr\nlog_type all\nset_tcp_nodelay true\nmax_packet_size 2097152\n");
+    configuration
+        .push_str("log_dest stderr\nlog_type all\nset_tcp_nodelay true\nmax_packet_size 2097152\n");
     for (name, value) in limits {
         match *name {
             "queue_messages_max" => writeln!(configuration, "max_queued_messages {value}").unwrap(),
@@ -187,7 +198,10 @@ pub fn paloma() -> &'static PathBuf {
             build.arg("--release");
         }
         build.arg("--target-dir").arg(profile.parent().unwrap());
-        assert!(build.status().unwrap().success(), "the paloma binary does not build");
+        assert!(
+            build.status().unwrap().success(),
+            "the paloma binary does not build"
+        );
         profile.join("paloma")
     })
 }

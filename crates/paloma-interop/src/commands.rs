@@ -29,9 +29,16 @@ impl Commands {
     #[must_use]
     pub fn find(family: Family, address: SocketAddr) -> Option<Self> {
         let (publish, subscribe) = match family {
-            Family::Mosquitto => (vec![Tool::MosquittoPub.find()?], vec![Tool::MosquittoSub.find()?]),
+            Family::Mosquitto => (
+                vec![Tool::MosquittoPub.find()?],
+                vec![Tool::MosquittoSub.find()?],
+            ),
         };
-        Some(Self { publish, subscribe, address })
+        Some(Self {
+            publish,
+            subscribe,
+            address,
+        })
     }
 
     /// Publishes, asserting success.
@@ -70,7 +77,9 @@ impl Commands {
         // One SUBSCRIBE holds all filters, so the retained message of the last says that all are there.
         let arguments = [arguments, &["-t", ready]].concat();
         let mut subscriber = Process::start(&mut self.command(&self.subscribe, &arguments));
-        subscriber.find_line("the retained mark", |line| line.contains(ready).then_some(()));
+        subscriber.find_line("the retained mark", |line| {
+            line.contains(ready).then_some(())
+        });
         subscriber
     }
 

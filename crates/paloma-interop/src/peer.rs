@@ -64,7 +64,12 @@ impl Library {
             Self::Paho | Self::MqttJs => scripted::start(self, address, version),
             Self::Rumqttc => rumqttc::start(address, version),
         };
-        Peer { name: format!("{self:?} {version:?}"), driver, events, unread: VecDeque::new() }
+        Peer {
+            name: format!("{self:?} {version:?}"),
+            driver,
+            events,
+            unread: VecDeque::new(),
+        }
     }
 }
 
@@ -111,13 +116,21 @@ impl Outgoing {
     #[must_use]
     pub fn new(topic: &str, payload: impl AsRef<[u8]>, qos: u8) -> Self {
         let payload = payload.as_ref().to_vec();
-        Self { topic: topic.to_owned(), payload, qos, ..Self::default() }
+        Self {
+            topic: topic.to_owned(),
+            payload,
+            qos,
+            ..Self::default()
+        }
     }
 
     /// The same with RETAIN.
     #[must_use]
     pub fn retained(self) -> Self {
-        Self { retain: true, ..self }
+        Self {
+            retain: true,
+            ..self
+        }
     }
 
     /// The same with properties.
@@ -185,13 +198,20 @@ impl Connect {
     /// A client that resumes its session, kept for an hour.
     #[must_use]
     pub fn persistent(client_id: &str) -> Self {
-        Self { clean: false, expiry_seconds: 3_600, ..Self::clean(client_id) }
+        Self {
+            clean: false,
+            expiry_seconds: 3_600,
+            ..Self::clean(client_id)
+        }
     }
 
     /// The same with a will.
     #[must_use]
     pub fn with_will(self, will: Outgoing) -> Self {
-        Self { will: Some(will), ..self }
+        Self {
+            will: Some(will),
+            ..self
+        }
     }
 }
 
@@ -305,7 +325,9 @@ impl Peer {
     /// Unsubscribes.
     pub fn unsubscribe(&mut self, filter: &str) {
         self.driver.unsubscribe(filter);
-        self.expect("UNSUBACK", |event| (*event == Event::Unsubscribed).then_some(()));
+        self.expect("UNSUBACK", |event| {
+            (*event == Event::Unsubscribed).then_some(())
+        });
     }
 
     /// Publishes, and waits until the exchange is complete.
@@ -325,7 +347,11 @@ impl Peer {
             Event::Published { reason } => Some(*reason),
             _ => None,
         });
-        assert!(reason < 0x80, "{} publishes and gets {reason:#04x}", self.name);
+        assert!(
+            reason < 0x80,
+            "{} publishes and gets {reason:#04x}",
+            self.name
+        );
     }
 
     /// Publishes many, at most `window` on their way at once: not every library minds a server's Receive Maximum.
@@ -385,7 +411,9 @@ impl Peer {
 
     /// The next event of any kind, unless there is none for `patience`.
     pub fn next_event(&mut self, patience: Duration) -> Option<Event> {
-        self.unread.pop_front().or_else(|| self.events.recv_timeout(patience).ok())
+        self.unread
+            .pop_front()
+            .or_else(|| self.events.recv_timeout(patience).ok())
     }
 
     fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {

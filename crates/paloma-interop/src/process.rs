@@ -49,7 +49,13 @@ impl Process {
         read_lines(out, Stream::Out, sender.clone(), Arc::clone(&log));
         read_lines(err, Stream::Err, sender, Arc::clone(&log));
         let stdin = child.stdin.take();
-        Self { name, child, stdin, lines, log }
+        Self {
+            name,
+            child,
+            stdin,
+            lines,
+            log,
+        }
     }
 
     /// The process id.
@@ -63,7 +69,10 @@ impl Process {
     /// # Panics
     /// If the child reads no more.
     pub fn write_line(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().expect("standard input is open until it is closed here");
+        let stdin = self
+            .stdin
+            .as_mut()
+            .expect("standard input is open until it is closed here");
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{}: {error}", self.name));
         stdin.flush().unwrap();
     }
@@ -78,7 +87,10 @@ impl Process {
     /// # Panics
     /// If there is none before `deadline`.
     pub fn next_line(&mut self, deadline: Instant) -> Option<(Stream, String)> {
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line from {} in time", self.name),
@@ -110,7 +122,11 @@ impl Process {
     pub fn terminate(&mut self) -> ExitStatus {
         let kill = format!("kill -TERM {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(sent.success(), "{} had ended before it was asked to", self.name);
+        assert!(
+            sent.success(),
+            "{} had ended before it was asked to",
+            self.name
+        );
         self.wait()
     }
 

@@ -10,9 +10,7 @@ use rumqttc::v5::mqttbytes::v5 as v5_packets;
 use rumqttc::{QoS, v5};
 use tokio::sync::oneshot;
 
-use crate::peer::{
-    Connect, Driver, Event, Incoming, Outgoing, Properties, Subscription, Version,
-};
+use crate::peer::{Connect, Driver, Event, Incoming, Outgoing, Properties, Subscription, Version};
 
 /// Commands that may wait in the library before its event loop takes them.
 const REQUESTS_MAX: usize = 10_000;
@@ -22,8 +20,18 @@ const REQUESTS_MAX: usize = 10_000;
 pub fn start(address: SocketAddr, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
     let (sender, events) = channel();
     let driver: Box<dyn Driver> = match version {
-        Version::V311 => Box::new(Version4 { address, events: sender, client: None, stop: None }),
-        Version::V5 => Box::new(Version5 { address, events: sender, client: None, stop: None }),
+        Version::V311 => Box::new(Version4 {
+            address,
+            events: sender,
+            client: None,
+            stop: None,
+        }),
+        Version::V5 => Box::new(Version5 {
+            address,
+            events: sender,
+            client: None,
+            stop: None,
+        }),
     };
     (driver, events)
 }
@@ -32,7 +40,10 @@ pub fn start(address: SocketAddr, version: Version) -> (Box<dyn Driver>, Receive
 fn run(steps: impl Future<Output = ()> + Send + 'static) -> oneshot::Sender<()> {
     let (stop, stopped) = oneshot::channel();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             tokio::select! {
                 () = steps => {}
@@ -118,7 +129,9 @@ impl Driver for Version4 {
     }
 
     fn subscribe(&mut self, subscription: &Subscription) {
-        self.client().try_subscribe(&subscription.filter, qos(subscription.qos)).unwrap();
+        self.client()
+            .try_subscribe(&subscription.filter, qos(subscription.qos))
+            .unwrap();
     }
 
     fn unsubscribe(&mut self, filter: &str) {
@@ -144,12 +157,16 @@ impl Driver for Version4 {
 fn v4_event(happened: rumqttc::Event) -> Option<Event> {
     use rumqttc::{Event as Happened, Packet};
     let packet = match happened {
-        Happened::Outgoing(rumqttc::Outgoing::Publish(0)) => return Some(Event::Published { reason: 0 }),
+        Happened::Outgoing(rumqttc::Outgoing::Publish(0)) => {
+            return Some(Event::Published { reason: 0 });
+        }
         Happened::Outgoing(_) => return None,
         Happened::Incoming(packet) => packet,
     };
     match packet {
-        Packet::ConnAck(ack) => Some(Event::Connected { session_present: ack.session_present }),
+        Packet::ConnAck(ack) => Some(Event::Connected {
+            session_present: ack.session_present,
+        }),
         Packet::PubAck(_) | Packet::PubComp(_) => Some(Event::Published { reason: 0 }),
         Packet::UnsubAck(_) => Some(Event::Unsubscribed),
         Packet::SubAck(ack) => {
@@ -157,7 +174,9 @@ fn v4_event(happened: rumqttc::Event) -> Option<Event> {
                 rumqttc::SubscribeReasonCode::Success(granted) => *granted as u8,
                 rumqttc::SubscribeReasonCode::Failure => 0x80,
             };
-            Some(Event::Subscribed(ack.return_codes.iter().map(reason).collect()))
+            Some(Event::Subscribed(
+                ack.return_codes.iter().map(reason).collect(),
+            ))
         }
         Packet::Publish(publish) => Some(Event::Message(Incoming {
             topic: publish.topic,
@@ -258,7 +277,9 @@ impl Driver for Version5 {
             id: subscription.id.map(|id| id as usize),
             user_properties: Vec::new(),
         };
-        self.client().try_subscribe_many_with_properties([filter], properties).unwrap();
+        self.client()
+            .try_subscribe_many_with_properties([filter], properties)
+            .unwrap();
     }
 
     fn unsubscribe(&mut self, filter: &str) {
@@ -279,7 +300,13 @@ impl Driver for Version5 {
         let payload = message.payload.clone();
         let quality = v5_qos(message.qos);
         self.client()
-            .try_publish_with_properties(&message.topic, quality, message.retain, payload, properties)
+            .try_publish_with_properties(
+                &message.topic,
+                quality,
+                message.retain,
+                payload,
+                properties,
+            )
             .unwrap();
     }
 
@@ -295,9 +322,9 @@ impl Driver for Version5 {
 fn v5_end(error: &v5::ConnectionError) -> Event {
     match error {
         v5::ConnectionError::ConnectionRefused(code) => Event::Refused(*code as u8),
-        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect { reason_code, .. }) => {
-            Event::Closed(Some(*reason_code as u8))
-        }
+        v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
+            reason_code, ..
+        }) => Event::Closed(Some(*reason_code as u8)),
         _ => Event::Closed(None),
     }
 }
@@ -305,12 +332,16 @@ fn v5_end(error: &v5::ConnectionError) -> Event {
 fn v5_event(happened: v5::Event) -> Option<Event> {
     use v5_packets::{Packet, SubscribeReasonCode};
     let packet = match happened {
-        v5::Event::Outgoing(rumqttc::Outgoing::Publish(0)) => return Some(Event::Published { reason: 0 }),
+        v5::Event::Outgoing(rumqttc::Outgoing::Publish(0)) => {
+            return Some(Event::Published { reason: 0 });
+        }
         v5::Event::Outgoing(_) => return None,
         v5::Event::Incoming(packet) => packet,
     };
     match packet {
-        Packet::ConnAck(ack) => Some(Event::Connected { session_present: ack.session_present }),
+        Packet::ConnAck(ack) => Some(Event::Connected {
+            session_present: ack.session_present,
+        }),
         Packet::PubAck(_) | Packet::PubComp(_) => Some(Event::Published { reason: 0 }),
         Packet::UnsubAck(_) => Some(Event::Unsubscribed),
         Packet::SubAck(ack) => {
@@ -318,7 +349,9 @@ fn v5_event(happened: v5::Event) -> Option<Event> {
                 SubscribeReasonCode::Success(granted) => *granted as u8,
                 _ => 0x80,
             };
-            Some(Event::Subscribed(ack.return_codes.iter().map(reason).collect()))
+            Some(Event::Subscribed(
+                ack.return_codes.iter().map(reason).collect(),
+            ))
         }
         Packet::Publish(publish) => Some(Event::Message(v5_message(publish))),
         _ => None,

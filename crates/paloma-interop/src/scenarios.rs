@@ -58,7 +58,12 @@ pub fn play(scenario: fn(&Stage), near: Library, far: Library, version: Version)
     if !near.is_available() || !far.is_available() {
         return;
     }
-    let stage = Stage { broker: Broker::start(), near, far, version };
+    let stage = Stage {
+        broker: Broker::start(),
+        near,
+        far,
+        version,
+    };
     scenario(&stage);
     stage.broker.stop();
 }
@@ -74,7 +79,10 @@ fn everything(publisher: &mut Peer, subscriber: &mut Peer) -> Vec<Incoming> {
 }
 
 fn payloads(messages: &[Incoming]) -> Vec<String> {
-    messages.iter().map(|m| String::from_utf8_lossy(&m.payload).into_owned()).collect()
+    messages
+        .iter()
+        .map(|m| String::from_utf8_lossy(&m.payload).into_owned())
+        .collect()
 }
 
 /// Each published QoS meets each subscribed one, and the lower of the two arrives. [MQTT-3.8.4-8]
@@ -88,7 +96,11 @@ pub fn each_qos_arrives_at_the_lower_of_the_two(stage: &Stage) {
     for granted in 0..=2_u8 {
         for published in 0..=2_u8 {
             let payload = format!("{published} to {granted}");
-            publisher.publish(&Outgoing::new(&format!("at/{granted}"), &payload, published));
+            publisher.publish(&Outgoing::new(
+                &format!("at/{granted}"),
+                &payload,
+                published,
+            ));
             let message = subscriber.message();
             assert_eq!(message.topic, format!("at/{granted}"));
             assert_eq!(message.payload, payload.as_bytes());
@@ -107,7 +119,10 @@ pub fn payloads_arrive_unchanged(stage: &Stage) {
         let payload: Vec<u8> = all_bytes.iter().copied().cycle().take(length).collect();
         for qos in 0..=2 {
             publisher.publish(&Outgoing::new("payload", &payload, qos));
-            assert!(subscriber.message().payload == payload, "{length} bytes at QoS {qos}");
+            assert!(
+                subscriber.message().payload == payload,
+                "{length} bytes at QoS {qos}"
+            );
         }
     }
 }
@@ -152,14 +167,20 @@ pub fn a_persistent_session_is_resumed_with_its_queue(stage: &Stage) {
     sleeper.disconnect();
 
     let mut sleeper = stage.far();
-    assert!(!sleeper.connect(&Connect::clean("sleeper")), "a clean start ends the session");
+    assert!(
+        !sleeper.connect(&Connect::clean("sleeper")),
+        "a clean start ends the session"
+    );
     sleeper.subscribe(END, 2);
     publisher.publish(&Outgoing::new("while/away", "for nobody", 2));
     assert_eq!(everything(&mut publisher, &mut sleeper), []);
     sleeper.disconnect();
 
     let mut sleeper = stage.far();
-    assert!(!sleeper.connect(&persistent), "a clean session left nothing behind");
+    assert!(
+        !sleeper.connect(&persistent),
+        "a clean session left nothing behind"
+    );
 }
 
 /// Retained messages: the newest is what a new subscriber gets, and an empty one clears it.
@@ -183,7 +204,10 @@ pub fn retained_messages_greet_new_subscribers(stage: &Stage) {
 
     publisher.publish(&Outgoing::new("state/lamp", "dim", 1).retained());
     let live = subscriber.message();
-    assert_eq!((live.payload.as_slice(), live.retain), (b"dim".as_slice(), false));
+    assert_eq!(
+        (live.payload.as_slice(), live.retain),
+        (b"dim".as_slice(), false)
+    );
 }
 
 /// Retain Handling and Retain As Published. [MQTT-3.3.1-10] [MQTT-3.3.1-13]
@@ -191,16 +215,32 @@ pub fn retain_options_are_followed(stage: &Stage) {
     let mut publisher = stage.publisher();
     publisher.publish(&Outgoing::new("kept", "1", 1).retained());
     let mut subscriber = stage.subscriber("nothing");
-    let as_published = Subscription { retain_as_published: true, ..Subscription::new("kept", 1) };
-    let if_new = Subscription { retain_handling: 1, ..as_published.clone() };
-    let never = Subscription { retain_handling: 2, ..as_published.clone() };
+    let as_published = Subscription {
+        retain_as_published: true,
+        ..Subscription::new("kept", 1)
+    };
+    let if_new = Subscription {
+        retain_handling: 1,
+        ..as_published.clone()
+    };
+    let never = Subscription {
+        retain_handling: 2,
+        ..as_published.clone()
+    };
 
-    for (subscription, greeted) in
-        [(&never, false), (&if_new, false), (&as_published, true), (&if_new, false)]
-    {
+    for (subscription, greeted) in [
+        (&never, false),
+        (&if_new, false),
+        (&as_published, true),
+        (&if_new, false),
+    ] {
         subscriber.subscribe_as(subscription);
         let greetings = everything(&mut publisher, &mut subscriber);
-        assert_eq!(greetings.len(), usize::from(greeted), "{subscription:?}: {greetings:?}");
+        assert_eq!(
+            greetings.len(),
+            usize::from(greeted),
+            "{subscription:?}: {greetings:?}"
+        );
     }
     publisher.publish(&Outgoing::new("kept", "2", 1).retained());
     assert!(subscriber.message().retain, "retain as published");
@@ -208,7 +248,10 @@ pub fn retain_options_are_followed(stage: &Stage) {
     assert!(!subscriber.message().retain, "not retained as published");
     subscriber.unsubscribe("kept");
     subscriber.subscribe_as(&if_new);
-    assert_eq!(payloads(&everything(&mut publisher, &mut subscriber)), ["2"]);
+    assert_eq!(
+        payloads(&everything(&mut publisher, &mut subscriber)),
+        ["2"]
+    );
 }
 
 /// A will is published when the connection is lost, and never after DISCONNECT. [MQTT-3.1.2-8]
@@ -220,21 +263,35 @@ pub fn a_will_is_published_when_the_connection_is_lost(stage: &Stage) {
     let mut polite = stage.near();
     polite.connect(&Connect::clean("mortal").with_will(will.clone()));
     polite.disconnect();
-    assert_eq!(everything(&mut publisher, &mut witness), [], "no will after DISCONNECT");
+    assert_eq!(
+        everything(&mut publisher, &mut witness),
+        [],
+        "no will after DISCONNECT"
+    );
 
     let mut mortal = stage.near();
     mortal.connect(&Connect::clean("mortal").with_will(will));
-    assert_eq!(everything(&mut publisher, &mut witness), [], "no will while connected");
+    assert_eq!(
+        everything(&mut publisher, &mut witness),
+        [],
+        "no will while connected"
+    );
     mortal.cut();
     let message = witness.message();
-    assert_eq!((message.topic.as_str(), message.payload.as_slice()), ("will/mortal", &b"gone"[..]));
+    assert_eq!(
+        (message.topic.as_str(), message.payload.as_slice()),
+        ("will/mortal", &b"gone"[..])
+    );
     assert_eq!((message.qos, message.retain), (1, false));
 
     let mut late = stage.far();
     late.connect(&Connect::clean("late"));
     late.subscribe("will/mortal", 1);
     let message = late.message();
-    assert_eq!((message.payload.as_slice(), message.retain), (&b"gone"[..], true));
+    assert_eq!(
+        (message.payload.as_slice(), message.retain),
+        (&b"gone"[..], true)
+    );
 }
 
 /// Each filter gets what it matches. [MQTT-4.7.1-1]
@@ -261,7 +318,10 @@ pub fn wildcards_match_as_the_standard_says(stage: &Stage) {
         // Unsubscribed first, or `#` would get the end mark twice.
         subscriber.unsubscribe(filter);
         let received = everything(&mut publisher, &mut subscriber);
-        let topics: Vec<&str> = received.iter().map(|message| message.topic.as_str()).collect();
+        let topics: Vec<&str> = received
+            .iter()
+            .map(|message| message.topic.as_str())
+            .collect();
         assert_eq!(topics, expected, "{filter}");
     }
 }
@@ -292,14 +352,22 @@ pub fn a_shared_subscription_gives_each_message_to_one_member(stage: &Stage) {
     let mut onlooker = stage.subscriber("work/#");
     let mut publisher = stage.publisher();
     for number in 0..COUNT {
-        publisher.publish(&Outgoing::new(&format!("work/{}", number % 7), number.to_string(), 1));
+        publisher.publish(&Outgoing::new(
+            &format!("work/{}", number % 7),
+            number.to_string(),
+            1,
+        ));
     }
     end(&mut publisher);
     let mut received: Vec<usize> = Vec::new();
     for member in &mut members {
         let messages = payloads(&member.messages_until(END));
         assert!(!messages.is_empty(), "each member gets its share");
-        received.extend(messages.iter().map(|payload| payload.parse::<usize>().unwrap()));
+        received.extend(
+            messages
+                .iter()
+                .map(|payload| payload.parse::<usize>().unwrap()),
+        );
     }
     received.sort_unstable();
     assert_eq!(received, (0..COUNT).collect::<Vec<_>>());
@@ -312,7 +380,12 @@ pub fn properties_arrive_unchanged(stage: &Stage) {
     let mut publisher = stage.publisher();
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let properties = Properties {
-        user: vec![pair("one", "1"), pair("one", "again"), pair("", ""), pair("zwei", "zwölf ☃")],
+        user: vec![
+            pair("one", "1"),
+            pair("one", "again"),
+            pair("", ""),
+            pair("zwei", "zwölf ☃"),
+        ],
         content_type: Some("text/plain".to_owned()),
         response_topic: Some("answers/here".to_owned()),
         correlation: Some((0..=255).collect()),
@@ -324,7 +397,11 @@ pub fn properties_arrive_unchanged(stage: &Stage) {
         assert_eq!(subscriber.message().properties, properties, "QoS {qos}");
     }
     publisher.publish(&Outgoing::new("rich", "text", 1));
-    assert_eq!(subscriber.message().properties, Properties::default(), "nothing is added");
+    assert_eq!(
+        subscriber.message().properties,
+        Properties::default(),
+        "nothing is added"
+    );
 }
 
 /// A requester finds its answer by Response Topic and Correlation Data.
@@ -362,7 +439,10 @@ pub fn expired_messages_are_not_delivered(stage: &Stage) {
     sleeper.connect(&Connect::persistent("sleeper"));
     sleeper.subscribe("perishable", 1);
     sleeper.subscribe(END, 2);
-    let lasting = |seconds| Properties { expiry_seconds: Some(seconds), ..Properties::default() };
+    let lasting = |seconds| Properties {
+        expiry_seconds: Some(seconds),
+        ..Properties::default()
+    };
     publisher.publish(&Outgoing::new("perishable", "fresh", 1).with(lasting(600)));
     assert_eq!(sleeper.message().properties.expiry_seconds, Some(600));
     sleeper.disconnect();
@@ -377,7 +457,10 @@ pub fn expired_messages_are_not_delivered(stage: &Stage) {
     let received = everything(&mut publisher, &mut sleeper);
     assert_eq!(payloads(&received), ["long", "for ever"]);
     let left = received[0].properties.expiry_seconds.unwrap();
-    assert!((500..600).contains(&left), "{left} s are left of 600 after 2.1");
+    assert!(
+        (500..600).contains(&left),
+        "{left} s are left of 600 after 2.1"
+    );
     assert_eq!(received[1].properties.expiry_seconds, None);
 }
 
@@ -386,12 +469,17 @@ pub fn topic_aliases_stand_for_topics(stage: &Stage) {
     let mut subscriber = stage.far();
     // paho does not resolve aliases, so it must not be sent any.
     let inbound = (stage.far != Library::Paho).then_some(10);
-    subscriber
-        .connect(&Connect { topic_alias_maximum: inbound, ..Connect::clean("subscriber") });
+    subscriber.connect(&Connect {
+        topic_alias_maximum: inbound,
+        ..Connect::clean("subscriber")
+    });
     subscriber.subscribe("long/topic/#", 2);
     let mut publisher = stage.publisher();
     let aliased = |topic: &str, alias, payload: &str, qos| {
-        let properties = Properties { alias: Some(alias), ..Properties::default() };
+        let properties = Properties {
+            alias: Some(alias),
+            ..Properties::default()
+        };
         Outgoing::new(topic, payload, qos).with(properties)
     };
     let topics = ["long/topic/one", "long/topic/two", "long/topic/three"];
@@ -420,7 +508,10 @@ pub fn a_second_connection_takes_the_session_over(stage: &Stage) {
     first.connect(&persistent);
     first.subscribe("twin/news", 1);
     let mut second = stage.far();
-    assert!(second.connect(&persistent), "the session goes to the second connection");
+    assert!(
+        second.connect(&persistent),
+        "the session goes to the second connection"
+    );
     let reason = first.closed();
     // MQTT.js and rumqttc tell the code always, paho only if it read the packet before the end of the stream.
     if stage.is_v5() && reason.is_some() {
@@ -429,7 +520,10 @@ pub fn a_second_connection_takes_the_session_over(stage: &Stage) {
     publisher.publish(&Outgoing::new("twin/news", "to the second", 1));
     assert_eq!(second.message().payload, b"to the second");
     while let Some(event) = first.next_event(Duration::ZERO) {
-        assert!(!matches!(event, Event::Message(_)), "the first gets nothing more: {event:?}");
+        assert!(
+            !matches!(event, Event::Message(_)),
+            "the first gets nothing more: {event:?}"
+        );
     }
 }
 
@@ -438,12 +532,18 @@ pub fn no_local_spares_a_client_its_own_messages(stage: &Stage) {
     let mut publisher = stage.publisher();
     let mut talker = stage.far();
     talker.connect(&Connect::clean("talker"));
-    let others = Subscription { no_local: true, ..Subscription::new("room", 1) };
+    let others = Subscription {
+        no_local: true,
+        ..Subscription::new("room", 1)
+    };
     assert_eq!(talker.subscribe_as(&others), [1]);
     talker.subscribe(END, 2);
     talker.publish(&Outgoing::new("room", "mine", 1));
     publisher.publish(&Outgoing::new("room", "yours", 1));
-    assert_eq!(payloads(&everything(&mut publisher, &mut talker)), ["yours"]);
+    assert_eq!(
+        payloads(&everything(&mut publisher, &mut talker)),
+        ["yours"]
+    );
 }
 
 /// Overlapping subscriptions: one copy, at the highest QoS, with every identifier. [MQTT-3.3.4-2] [MQTT-3.3.4-4]
@@ -453,8 +553,15 @@ pub fn overlapping_subscriptions_get_one_copy_with_every_identifier(stage: &Stag
     }
     let mut publisher = stage.publisher();
     let mut subscriber = stage.subscriber("unused");
-    for (filter, qos, id) in [("over/#", 0, 7), ("over/+", 2, 268_435_455), ("over/lap", 1, 1)] {
-        let subscription = Subscription { id: Some(id), ..Subscription::new(filter, qos) };
+    for (filter, qos, id) in [
+        ("over/#", 0, 7),
+        ("over/+", 2, 268_435_455),
+        ("over/lap", 1, 1),
+    ] {
+        let subscription = Subscription {
+            id: Some(id),
+            ..Subscription::new(filter, qos)
+        };
         assert_eq!(subscriber.subscribe_as(&subscription), [qos]);
     }
     publisher.publish(&Outgoing::new("over/lap", "once", 2));

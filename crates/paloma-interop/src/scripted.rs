@@ -39,8 +39,14 @@ pub fn start(
         }
         Library::Rumqttc => panic!("{library:?} is driven in this process"),
     };
-    command.arg(address.port().to_string()).arg(version.level().to_string());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    command
+        .arg(address.port().to_string())
+        .arg(version.level().to_string());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let stdin = child.stdin.take();
     let stdout = child.stdout.take().unwrap();
     let (sender, events) = channel();
@@ -65,7 +71,10 @@ struct Script {
 impl Script {
     fn command(&mut self, name: &str, mut fields: Value) {
         fields["do"] = json!(name);
-        let stdin = self.stdin.as_mut().expect("a script is not driven after it was cut");
+        let stdin = self
+            .stdin
+            .as_mut()
+            .expect("a script is not driven after it was cut");
         writeln!(stdin, "{fields}").unwrap_or_else(|error| panic!("the script is gone: {error}"));
     }
 }
@@ -145,13 +154,31 @@ fn outgoing(message: &Outgoing) -> Value {
             fields[name] = value;
         }
     };
-    set("response_topic", properties.response_topic.as_ref().map(|value| json!(value)));
-    set("content_type", properties.content_type.as_ref().map(|value| json!(value)));
-    set("correlation", properties.correlation.as_ref().map(|value| json!(to_hex(value))));
-    set("expiry", properties.expiry_seconds.map(|value| json!(value)));
+    set(
+        "response_topic",
+        properties.response_topic.as_ref().map(|value| json!(value)),
+    );
+    set(
+        "content_type",
+        properties.content_type.as_ref().map(|value| json!(value)),
+    );
+    set(
+        "correlation",
+        properties
+            .correlation
+            .as_ref()
+            .map(|value| json!(to_hex(value))),
+    );
+    set(
+        "expiry",
+        properties.expiry_seconds.map(|value| json!(value)),
+    );
     set("format", properties.format.map(|value| json!(value)));
     set("alias", properties.alias.map(|value| json!(value)));
-    set("delay", properties.will_delay_seconds.map(|value| json!(value)));
+    set(
+        "delay",
+        properties.will_delay_seconds.map(|value| json!(value)),
+    );
     fields
 }
 
@@ -183,7 +210,9 @@ fn incoming(fields: &Map<String, Value>) -> Incoming {
         qos: number(fields, "qos").unwrap(),
         retain: fields["retain"].as_bool().unwrap(),
         properties: Properties {
-            user: user.map(|pairs| pairs.iter().map(pair).collect()).unwrap_or_default(),
+            user: user
+                .map(|pairs| pairs.iter().map(pair).collect())
+                .unwrap_or_default(),
             response_topic: text(fields, "response_topic"),
             correlation: text(fields, "correlation").map(|hex| from_hex(&hex)),
             content_type: text(fields, "content_type"),
@@ -201,7 +230,10 @@ fn string(value: &Value) -> String {
 }
 
 fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
-    fields.get(name).filter(|value| !value.is_null()).map(string)
+    fields
+        .get(name)
+        .filter(|value| !value.is_null())
+        .map(string)
 }
 
 fn number<T: TryFrom<u64>>(fields: &Map<String, Value>, name: &str) -> Option<T> {
@@ -210,17 +242,22 @@ fn number<T: TryFrom<u64>>(fields: &Map<String, Value>, name: &str) -> Option<T>
 
 fn numbers<T: TryFrom<u64>>(fields: &Map<String, Value>, name: &str) -> Vec<T> {
     let list = fields.get(name).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|value| T::try_from(value.as_u64()?).ok()).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(|value| T::try_from(value.as_u64()?).ok())
+        .collect()
 }
 
 /// Bytes as hexadecimal digits, which survive JSON.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
 }
 
 /// The bytes that hexadecimal digits stand for; spaces are passed over.
@@ -229,8 +266,14 @@ pub fn to_hex(bytes: &[u8]) -> String {
 /// If there is anything else among them.
 #[must_use]
 pub fn from_hex(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> =
-        hex.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16).unwrap() as u8).collect();
+    let digits: Vec<u8> = hex
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16).unwrap() as u8)
+        .collect();
     assert!(digits.len().is_multiple_of(2), "half a byte in {hex}");
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
 }

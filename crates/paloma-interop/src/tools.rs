@@ -30,7 +30,9 @@ impl Tool {
             Self::MosquittoPub => in_path("mosquitto_pub"),
             Self::MosquittoSub => in_path("mosquitto_sub"),
             Self::Paho => existing(installed().join("python/bin/python3")),
-            Self::MqttJs => in_path("node").and_then(|_| existing(installed().join("node/node_modules"))),
+            Self::MqttJs => {
+                in_path("node").and_then(|_| existing(installed().join("node/node_modules")))
+            }
         };
         if found.is_none() {
             let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
@@ -49,7 +51,10 @@ impl Tool {
 pub fn profile_directory() -> PathBuf {
     let test = env::current_exe().unwrap();
     let deps = test.parent().unwrap();
-    assert!(deps.ends_with("deps"), "a test runs from target/<profile>/deps");
+    assert!(
+        deps.ends_with("deps"),
+        "a test runs from target/<profile>/deps"
+    );
     deps.parent().unwrap().to_owned()
 }
 
@@ -65,7 +70,10 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 fn installed() -> PathBuf {
-    profile_directory().parent().map(|target| target.join("interop")).unwrap()
+    profile_directory()
+        .parent()
+        .map(|target| target.join("interop"))
+        .unwrap()
 }
 
 fn existing(path: impl AsRef<Path>) -> Option<PathBuf> {

@@ -24,7 +24,10 @@ fn check(scenario: fn(&Stage), versions: &[Version]) {
 
 #[test]
 fn each_qos_arrives_at_the_lower_of_the_two() {
-    check(scenarios::each_qos_arrives_at_the_lower_of_the_two, &Version::ALL);
+    check(
+        scenarios::each_qos_arrives_at_the_lower_of_the_two,
+        &Version::ALL,
+    );
 }
 
 #[test]
@@ -34,12 +37,18 @@ fn payloads_arrive_unchanged() {
 
 #[test]
 fn a_persistent_session_is_resumed_with_its_queue() {
-    check(scenarios::a_persistent_session_is_resumed_with_its_queue, &Version::ALL);
+    check(
+        scenarios::a_persistent_session_is_resumed_with_its_queue,
+        &Version::ALL,
+    );
 }
 
 #[test]
 fn a_will_is_published_when_the_connection_is_lost() {
-    check(scenarios::a_will_is_published_when_the_connection_is_lost, &[Version::V5]);
+    check(
+        scenarios::a_will_is_published_when_the_connection_is_lost,
+        &[Version::V5],
+    );
 }
 
 #[test]
@@ -59,5 +68,8 @@ fn topic_aliases_stand_for_topics() {
 
 #[test]
 fn a_second_connection_takes_the_session_over() {
-    check(scenarios::a_second_connection_takes_the_session_over, &Version::ALL);
+    check(
+        scenarios::a_second_connection_takes_the_session_over,
+        &Version::ALL,
+    );
 }

@@ -39,7 +39,11 @@ fn a_retained_message_waits_for_its_subscriber(family: Family) {
         assert_eq!(shown, (vec!["kept|value|1|1|5".to_owned()], Some(0)));
         commands.publish(&["-t", "kept", "-r", "-n", "-q", "1"]);
         let (lines, code) = commands.collect(&["-t", "kept", "-C", "1", "-W", "1"]);
-        assert_eq!((lines, code), (vec![], Some(27)), "nothing came within a second");
+        assert_eq!(
+            (lines, code),
+            (vec![], Some(27)),
+            "nothing came within a second"
+        );
     });
 }
 
@@ -50,7 +54,10 @@ fn lines_and_whole_files_are_published(family: Family) {
         assert!(lines.status.success());
         let whole = commands.try_publish(&["-t", "input", "-s", "-q", "2"], b"four\nfive");
         assert!(whole.status.success());
-        assert_eq!(subscriber.rest_of(Stream::Out), ["one", "two", "three", "four", "five"]);
+        assert_eq!(
+            subscriber.rest_of(Stream::Out),
+            ["one", "two", "three", "four", "five"]
+        );
     });
 }
 
@@ -59,14 +66,22 @@ fn a_persistent_subscriber_gets_what_it_missed(family: Family) {
         for version in ["mqttv311", "mqttv5"] {
             let session = ["-V", version, "-c", "-i", version, "-q", "1", "-x", "600"];
             // Session expiry is a flag of 5.0 only.
-            let session = if version == "mqttv5" { &session[..] } else { &session[..7] };
+            let session = if version == "mqttv5" {
+                &session[..]
+            } else {
+                &session[..7]
+            };
             let mut first = commands.subscribe(&[session, &["-t", "missed", "-C", "1"]].concat());
             assert!(first.wait().success());
             for number in ["1", "2", "3"] {
                 commands.publish(&["-t", "missed", "-m", number, "-q", "1"]);
             }
             let resumed = commands.collect(&[session, &["-t", "missed", "-C", "3"]].concat());
-            assert_eq!(resumed, (["1", "2", "3"].map(str::to_owned).to_vec(), Some(0)), "{version}");
+            assert_eq!(
+                resumed,
+                (["1", "2", "3"].map(str::to_owned).to_vec(), Some(0)),
+                "{version}"
+            );
         }
     });
 }
@@ -75,7 +90,14 @@ fn a_killed_subscriber_leaves_its_will(family: Family) {
     check(family, |commands| {
         let mut witness = commands.subscribe(&["-t", "wills/#", "-v", "-C", "2"]);
         let mut mortal = commands.subscribe(&[
-            "-t", "nothing", "--will-topic", "wills/one", "--will-payload", "gone", "--will-qos", "1",
+            "-t",
+            "nothing",
+            "--will-topic",
+            "wills/one",
+            "--will-payload",
+            "gone",
+            "--will-qos",
+            "1",
         ]);
         mortal.kill();
         assert_eq!(witness.rest_of(Stream::Out), ["wills/one gone"]);
@@ -85,14 +107,39 @@ fn a_killed_subscriber_leaves_its_will(family: Family) {
 fn properties_are_sent_and_shown(family: Family) {
     check(family, |commands| {
         let mut subscriber = commands.subscribe(&[
-            "-V", "mqttv5", "-t", "rich", "-C", "2", "-F", "%t %p %P %R %D %C",
+            "-V",
+            "mqttv5",
+            "-t",
+            "rich",
+            "-C",
+            "2",
+            "-F",
+            "%t %p %P %R %D %C",
         ]);
         commands.publish(&[
-            "-V", "mqttv5", "-t", "rich", "-m", "text",
-            "-D", "publish", "user-property", "name", "value",
-            "-D", "publish", "response-topic", "answer/here",
-            "-D", "publish", "correlation-data", "42",
-            "-D", "publish", "content-type", "text/plain",
+            "-V",
+            "mqttv5",
+            "-t",
+            "rich",
+            "-m",
+            "text",
+            "-D",
+            "publish",
+            "user-property",
+            "name",
+            "value",
+            "-D",
+            "publish",
+            "response-topic",
+            "answer/here",
+            "-D",
+            "publish",
+            "correlation-data",
+            "42",
+            "-D",
+            "publish",
+            "content-type",
+            "text/plain",
         ]);
         let lines = subscriber.rest_of(Stream::Out);
         assert_eq!(lines, ["rich text name:value answer/here 42 text/plain"]);
@@ -101,7 +148,16 @@ fn properties_are_sent_and_shown(family: Family) {
 
 fn a_shared_subscription_is_shared(family: Family) {
     check(family, |commands| {
-        let member = ["-V", "mqttv5", "-t", "$share/crew/work", "-t", "stop", "-q", "1"];
+        let member = [
+            "-V",
+            "mqttv5",
+            "-t",
+            "$share/crew/work",
+            "-t",
+            "stop",
+            "-q",
+            "1",
+        ];
         let mut members = [commands.subscribe(&member), commands.subscribe(&member)];
         for number in 0..10 {
             commands.publish(&["-t", "work", "-m", &number.to_string(), "-q", "1"]);
