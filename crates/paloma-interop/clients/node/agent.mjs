@@ -19,6 +19,7 @@ const publishNames = {
   delay: 'willDelayInterval'
 }
 let client
+let reconnects = false
 
 function report (event, fields = {}) {
   process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
@@ -79,6 +80,7 @@ function connect (command) {
     if (isV5) options.will.properties = publishProperties(command.will)
   }
   let reason = null
+  reconnects = command.reconnect
   client = mqtt.connect(`mqtt://127.0.0.1:${port}`, options)
   client.on('connect', connack => {
     reason = null
@@ -120,6 +122,8 @@ function publish (command) {
   const options = { qos: command.qos, retain: command.retain }
   if (isV5) options.properties = publishProperties(command)
   client.publish(command.topic, Buffer.from(command.payload, 'hex'), options, (error, packet) => {
+    // A publish that was asked for while the session was being resumed, and was never sent: it is ours to repeat.
+    if (error?.message === 'Connection closed' && reconnects) return setImmediate(publish, command)
     report('published', { reason: error ? error.code ?? 0x80 : 0 })
   })
 }
