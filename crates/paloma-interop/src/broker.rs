@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -135,7 +135,7 @@ impl Drop for Broker {
     }
 }
 
-fn start_paloma(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
+fn start_paloma(directory: &Path, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
     let mut command = Command::new(paloma());
     command.current_dir(directory);
     command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--in-memory"]);
@@ -156,7 +156,7 @@ fn start_paloma(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, Socket
     (process, address)
 }
 
-fn start_mosquitto(directory: &PathBuf, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
+fn start_mosquitto(directory: &Path, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
     let program = in_path("mosquitto").expect("mosquitto is installed where it is asked for");
     // Ports of the system's choice: one that was free a moment ago is not handed out again at once.
     let free = TcpListener::bind("127.0.0.1:0")

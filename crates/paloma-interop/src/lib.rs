@@ -8,7 +8,9 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_possible_truncation,
-    reason = "a test harness: a panic is how it reports, and a printed line is how it explains a skip"
+    clippy::wildcard_enum_match_arm,
+    reason = "a test harness: a panic is how it reports, and a printed line is how it explains a skip; \
+              what a test does not wait for it passes over"
 )]
 
 pub mod broker;
@@ -22,6 +24,7 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod rumqttc;
+mod scenario_tests;
 pub mod scenarios;
 pub mod scripted;
 pub mod tools;

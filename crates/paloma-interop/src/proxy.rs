@@ -16,24 +16,47 @@ use crate::random::Random;
 pub enum Fault {
     /// Nothing.
     None,
-    /// The first `times` connections are closed after a number of bytes in one direction, both drawn from the seed.
-    Cut {
-        /// How many bytes pass first.
-        bytes: Range<usize>,
-        /// How many connections break before the network is whole.
-        times: usize,
-    },
+    /// Connections are closed.
+    Cut(Breaks),
     /// As with `Cut`, but nobody is told: nothing is forwarded any more, in either direction.
-    HalfOpen {
-        /// How many bytes pass first.
-        bytes: Range<usize>,
-        /// How many connections break before the network is whole.
-        times: usize,
-    },
+    HalfOpen(Breaks),
     /// Each byte arrives this much later.
     Delay(Duration),
     /// Each byte is written alone.
     OneByte,
+}
+
+/// Where connections break: after a number of bytes in one direction, both drawn from the seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaks {
+    /// How many bytes pass first if it is the direction to the broker.
+    pub up: Range<usize>,
+    /// How many bytes pass first if it is the direction from the broker.
+    pub down: Range<usize>,
+    /// How many connections break before the network is whole.
+    pub times: usize,
+}
+
+impl Breaks {
+    /// Breaks anywhere among the first so many bytes, and in the first ones as often as in all that follow.
+    #[must_use]
+    pub fn anywhere(bytes_max: usize, times: usize) -> Self {
+        Self {
+            up: 1..bytes_max,
+            down: 1..bytes_max,
+            times,
+        }
+    }
+
+    /// How many bytes pass in which direction.
+    fn draw(&self, random: &mut Random) -> (Option<usize>, Option<usize>) {
+        let is_up = random.between(0, 2) == 0;
+        let bytes = if is_up { &self.up } else { &self.down };
+        // Few bytes are as likely as many: the interesting places are in the first packets too.
+        let spread = 1 << random.between(1, bytes.len().ilog2() as usize + 1);
+        let left = Some(bytes.start + random.between(0, spread));
+        if is_up { (left, None) } else { (None, left) }
+    }
 }
 
 /// A proxy before one address; stopped when dropped.
@@ -145,19 +168,12 @@ impl Shared {
                 .wrapping_mul(1_000_003)
                 .wrapping_add(number as u64),
         );
-        let (mut up_left, mut down_left) = (None, None);
-        if let Fault::Cut { bytes, times } | Fault::HalfOpen { bytes, times } = &self.fault
-            && number < *times
-        {
-            // Few bytes are as likely as many: the interesting places are in the first packets too.
-            let spread = 1 << random.between(1, (bytes.end - bytes.start).ilog2() as usize + 1);
-            let left = Some(bytes.start + random.between(0, spread));
-            if random.between(0, 2) == 0 {
-                up_left = left
-            } else {
-                down_left = left
+        let (up_left, down_left) = match &self.fault {
+            Fault::Cut(breaks) | Fault::HalfOpen(breaks) if number < breaks.times => {
+                breaks.draw(&mut random)
             }
-        }
+            _ => (None, None),
+        };
         let silent = Arc::new(AtomicBool::new(false));
         let up = Link {
             from: client.try_clone()?,
@@ -177,8 +193,8 @@ impl Shared {
                 // An error is a side that has gone, which is what this proxy is for.
                 let _ = match fault {
                     Fault::None => forward_breaking(link, false),
-                    Fault::Cut { .. } => forward_breaking(link, false),
-                    Fault::HalfOpen { .. } => forward_breaking(link, true),
+                    Fault::Cut(_) => forward_breaking(link, false),
+                    Fault::HalfOpen(_) => forward_breaking(link, true),
                     Fault::Delay(delay) => forward_late(link, delay),
                     Fault::OneByte => forward_bytes(link),
                 };

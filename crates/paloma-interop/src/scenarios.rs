@@ -467,13 +467,15 @@ pub fn expired_messages_are_not_delivered(stage: &Stage) {
 /// An alias stands for its topic in both directions, and receivers never see the sender's. [MQTT-3.3.2-8]
 pub fn topic_aliases_stand_for_topics(stage: &Stage) {
     let mut subscriber = stage.far();
-    // paho does not resolve aliases, so it must not be sent any.
-    let inbound = (stage.far != Library::Paho).then_some(10);
+    // paho resolves no aliases, rumqttc only after it has reported the message, and MQTT.js loses them at QoS 2.
+    let resolves = stage.far == Library::MqttJs;
+    let inbound = resolves.then_some(10);
+    let granted = if resolves { 1 } else { 2 };
     subscriber.connect(&Connect {
         topic_alias_maximum: inbound,
         ..Connect::clean("subscriber")
     });
-    subscriber.subscribe("long/topic/#", 2);
+    subscriber.subscribe("long/topic/#", granted);
     let mut publisher = stage.publisher();
     let aliased = |topic: &str, alias, payload: &str, qos| {
         let properties = Properties {
@@ -490,7 +492,10 @@ pub fn topic_aliases_stand_for_topics(stage: &Stage) {
         for qos in 0..=2 {
             publisher.publish(&aliased("", alias, "used", qos));
             let message = subscriber.message();
-            assert_eq!((message.topic.as_str(), message.qos), (*topic, qos));
+            assert_eq!(
+                (message.topic.as_str(), message.qos),
+                (*topic, qos.min(granted))
+            );
         }
     }
     publisher.publish(&aliased("long/topic/new", 1, "defined again", 1));
@@ -571,56 +576,4 @@ pub fn overlapping_subscriptions_get_one_copy_with_every_identifier(stage: &Stag
     let mut ids = received[0].properties.subscription_ids.clone();
     ids.sort_unstable();
     assert_eq!(ids, [1, 7, 268_435_455]);
-}
-
-/// One test a scenario and version, with a library on both sides.
-///
-/// A macro because the test harness wants a function of its own for each.
-#[macro_export]
-macro_rules! scenario_tests {
-    ($library:expr) => {
-        $crate::scenario_tests!(
-            $library;
-            each_qos_arrives_at_the_lower_of_the_two,
-            payloads_arrive_unchanged,
-            a_burst_arrives_complete_and_in_order,
-            a_persistent_session_is_resumed_with_its_queue,
-            retained_messages_greet_new_subscribers,
-            a_will_is_published_when_the_connection_is_lost,
-            wildcards_match_as_the_standard_says,
-            unsubscribing_ends_delivery,
-            a_second_connection_takes_the_session_over;
-            retain_options_are_followed,
-            a_shared_subscription_gives_each_message_to_one_member,
-            properties_arrive_unchanged,
-            a_request_gets_its_response,
-            expired_messages_are_not_delivered,
-            topic_aliases_stand_for_topics,
-            no_local_spares_a_client_its_own_messages,
-            overlapping_subscriptions_get_one_copy_with_every_identifier
-        );
-    };
-    ($library:expr; $($both:ident),+; $($v5_only:ident),+) => {
-        mod v311 {
-            use super::*;
-            $(#[test]
-            fn $both() {
-                use $crate::{peer::Version, scenarios};
-                scenarios::play(scenarios::$both, $library, $library, Version::V311);
-            })+
-        }
-        mod v5 {
-            use super::*;
-            $(#[test]
-            fn $both() {
-                use $crate::{peer::Version, scenarios};
-                scenarios::play(scenarios::$both, $library, $library, Version::V5);
-            })+
-            $(#[test]
-            fn $v5_only() {
-                use $crate::{peer::Version, scenarios};
-                scenarios::play(scenarios::$v5_only, $library, $library, Version::V5);
-            })+
-        }
-    };
 }

@@ -179,6 +179,13 @@ pub const PUBREC: u8 = 0x50;
 pub const PUBREL: u8 = 0x62;
 /// First byte of PUBCOMP.
 pub const PUBCOMP: u8 = 0x70;
+/// The acknowledgements of a PUBLISH by name and first byte.
+pub const ACKS: [(&str, u8); 4] = [
+    ("PUBACK", PUBACK),
+    ("PUBREC", PUBREC),
+    ("PUBREL", PUBREL),
+    ("PUBCOMP", PUBCOMP),
+];
 /// PINGREQ.
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// DISCONNECT with success.

@@ -16,7 +16,7 @@ const PAIRS: [(Library, Library); 6] = [
 fn check(scenario: fn(&Stage), versions: &[Version]) {
     for (near, far) in PAIRS {
         for version in versions {
-            println!("{near:?} before {far:?} in {version:?}");
+            eprintln!("{near:?} before {far:?} in {version:?}");
             scenarios::play(scenario, near, far, *version);
         }
     }

@@ -39,7 +39,7 @@ fn check(cases: &[Case], deliveries: fn(&Case) -> Vec<Delivery>) {
         "{count} wrong answers:\n{}",
         wrong.join("\n")
     );
-    println!("{} cases", cases.len());
+    eprintln!("{} cases", cases.len());
     broker.stop();
 }
 
@@ -184,7 +184,7 @@ fn there_are_enough_cases() {
         malformed::strings().len(),
     ];
     let total: usize = counts.iter().sum();
-    println!("{total} malformed cases: {counts:?}");
+    eprintln!("{total} malformed cases: {counts:?}");
     assert!(total >= 2_500, "{total} of 2,500");
 }
 

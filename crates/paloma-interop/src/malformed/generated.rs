@@ -220,85 +220,72 @@ fn in_others(version: Version, bad: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 #[must_use]
 pub fn foreign_properties() -> Vec<Case> {
     const LAST: u8 = 0x2F;
-    let connect = |properties: Vec<u8>| wire::Connect {
-        properties,
-        ..wire::Connect::new(V5, "malformed")
-    };
-    let ack = |first: u8, block: &[u8]| wire::packet(first, &[&[0, 9, 0], block].concat());
     let mut cases = Vec::new();
     for id in 0..=LAST {
         // Enough bytes for any property's value.
         let block = wire::properties(&[&[id, 0, 0, 0, 0]]);
-        let mut foreign = |name: &str, allowed: &[u8], when: When, bytes: Vec<u8>| {
-            let name = format!("property {id:#04x} in {name}");
+        let packets = first_with(&block).into_iter().chain(connected_with(&block));
+        for (packet, allowed, when, bytes) in packets {
+            let name = format!("property {id:#04x} in {packet}");
             match when {
                 _ if allowed.contains(&id) => {}
                 When::First => cases.push(Case::first(name, V5, bytes, MALFORMED)),
                 When::Connected => cases.push(Case::connected(name, V5, bytes, MALFORMED)),
             }
-        };
-        let of_connect = [0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27];
-        foreign(
-            "CONNECT",
-            &of_connect,
-            When::First,
-            connect(block.clone()).encode(),
-        );
-        let mut will = connect(vec![0]).with_will("will", "", 0);
-        will.rest = [&block[..], &wire::string("will"), &wire::string("")].concat();
-        let of_will = [0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26];
-        foreign("a will", &of_will, When::First, will.encode());
-        let of_publish = [0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26];
-        let publish = wire::publish_with(&block, 0x30, 0, b"a", b"");
-        foreign("PUBLISH", &of_publish, When::Connected, publish);
-        let of_ack = [0x1F, 0x26];
-        foreign(
-            "PUBACK",
-            &of_ack,
-            When::Connected,
-            ack(wire::PUBACK, &block),
-        );
-        foreign(
-            "PUBREC",
-            &of_ack,
-            When::Connected,
-            ack(wire::PUBREC, &block),
-        );
-        foreign(
-            "PUBREL",
-            &of_ack,
-            When::Connected,
-            ack(wire::PUBREL, &block),
-        );
-        foreign(
-            "PUBCOMP",
-            &of_ack,
-            When::Connected,
-            ack(wire::PUBCOMP, &block),
-        );
-        let subscribe = [&[0, 1], &block[..], &wire::string("a"), &[0]].concat();
-        foreign(
+        }
+    }
+    cases
+}
+
+/// A packet's name, the properties it may have, when it is sent, and its bytes.
+type WithProperties = (&'static str, &'static [u8], When, Vec<u8>);
+
+/// CONNECT packets with a property block in one place or the other.
+fn first_with(block: &[u8]) -> [WithProperties; 2] {
+    const OF_CONNECT: &[u8] = &[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27];
+    const OF_WILL: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26];
+    let right = || wire::Connect::new(V5, "malformed");
+    let connect = wire::Connect {
+        properties: block.to_vec(),
+        ..right()
+    };
+    let mut will = right().with_will("will", "", 0);
+    will.rest = [block, &wire::string("will"), &wire::string("")].concat();
+    [
+        ("CONNECT", OF_CONNECT, When::First, connect.encode()),
+        ("a will", OF_WILL, When::First, will.encode()),
+    ]
+}
+
+/// Every other packet a client sends, with a property block.
+fn connected_with(block: &[u8]) -> Vec<WithProperties> {
+    const OF_PUBLISH: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0B, 0x23, 0x26];
+    const OF_DISCONNECT: &[u8] = &[0x11, 0x1C, 0x1F, 0x26];
+    let publish = wire::publish_with(block, 0x30, 0, b"a", b"");
+    let subscribe = [&[0, 1], block, &wire::string("a"), &[0]].concat();
+    let unsubscribe = [&[0, 1], block, &wire::string("a")].concat();
+    let disconnect = wire::packet(0xE0, &[&[0], block].concat());
+    let mut packets: Vec<WithProperties> = vec![
+        ("PUBLISH", OF_PUBLISH, When::Connected, publish),
+        (
             "SUBSCRIBE",
             &[0x0B, 0x26],
             When::Connected,
             wire::packet(0x82, &subscribe),
-        );
-        let unsubscribe = [&[0, 1], &block[..], &wire::string("a")].concat();
-        foreign(
+        ),
+        (
             "UNSUBSCRIBE",
             &[0x26],
             When::Connected,
             wire::packet(0xA2, &unsubscribe),
-        );
-        let disconnect = wire::packet(0xE0, &[&[0], &block[..]].concat());
-        foreign(
-            "DISCONNECT",
-            &[0x11, 0x1C, 0x1F, 0x26],
-            When::Connected,
-            disconnect,
-        );
+        ),
+        ("DISCONNECT", OF_DISCONNECT, When::Connected, disconnect),
+    ];
+    for (name, first) in wire::ACKS {
+        let bytes = wire::packet(first, &[&[0, 9, 0], block].concat());
+        packets.push((name, &[0x1F, 0x26], When::Connected, bytes));
     }
-    cases
+    packets
 }
 
 /// Each sample with some bytes after its end that the Remaining Length counts in.

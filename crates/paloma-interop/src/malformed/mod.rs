@@ -196,106 +196,115 @@ pub fn splits(bytes: &[u8]) -> Vec<usize> {
 #[must_use]
 pub fn samples(version: Version) -> Vec<(&'static str, When, Vec<u8>)> {
     let v5 = version == Version::V5;
-    let block = |properties: &[&[u8]]| {
-        if v5 {
-            wire::properties(properties)
-        } else {
-            Vec::new()
-        }
+    let user = wire::user_property("name", "value");
+    let filters = [
+        vec![0, 7],
+        block(version, &[&[0x0B, 0x80, 0x01], &user]),
+        wire::string("one/+"),
+        vec![1],
+        wire::string("two/#"),
+        vec![2],
+    ];
+    let names = [
+        vec![0, 8],
+        block(version, &[&user]),
+        wire::string("one/+"),
+        wire::string("two/#"),
+    ];
+    let disconnect = if v5 {
+        [vec![4], block(version, &[&user])].concat()
+    } else {
+        Vec::new()
     };
+    let mut samples = vec![
+        ("CONNECT", When::First, connect_sample(version)),
+        (
+            "PUBLISH",
+            When::Connected,
+            publish_sample(version, 0x30, b"text"),
+        ),
+        (
+            "PUBLISH 1",
+            When::Connected,
+            publish_sample(version, 0x32, b""),
+        ),
+        (
+            "PUBLISH 2",
+            When::Connected,
+            publish_sample(version, 0x34, b""),
+        ),
+        (
+            "SUBSCRIBE",
+            When::Connected,
+            wire::packet(0x82, &filters.concat()),
+        ),
+        (
+            "UNSUBSCRIBE",
+            When::Connected,
+            wire::packet(0xA2, &names.concat()),
+        ),
+        ("PINGREQ", When::Connected, wire::PINGREQ.to_vec()),
+        (
+            "DISCONNECT",
+            When::Connected,
+            wire::packet(0xE0, &disconnect),
+        ),
+    ];
+    for (name, first) in wire::ACKS {
+        let reason = if v5 { vec![0] } else { Vec::new() };
+        let body = [vec![0, 9], reason, block(version, &[&user])].concat();
+        samples.push((name, When::Connected, wire::packet(first, &body)));
+    }
+    samples
+}
+
+fn connect_sample(version: Version) -> Vec<u8> {
     let user = wire::user_property("name", "value");
     let mut connect = wire::Connect::new(version, "malformed");
     connect.flags = 0xC6 | 0x28;
-    connect.properties = block(&[
-        &[0x11, 0, 0, 0, 60],
-        &[0x21, 0, 9],
-        &[0x27, 0, 1, 0, 0],
-        &[0x22, 0, 5],
-        &user,
-    ]);
+    connect.properties = block(
+        version,
+        &[
+            &[0x11, 0, 0, 0, 60],
+            &[0x21, 0, 9],
+            &[0x27, 0, 1, 0, 0],
+            &[0x22, 0, 5],
+            &user,
+        ],
+    );
     connect.rest = [
-        block(&[&[0x18, 0, 0, 0, 1], &[0x01, 1], &[0x02, 0, 0, 0, 9], &user]),
+        block(
+            version,
+            &[&[0x18, 0, 0, 0, 1], &[0x01, 1], &[0x02, 0, 0, 0, 9], &user],
+        ),
         wire::string("will/topic"),
         wire::string("will payload"),
         wire::string("user"),
         wire::string("password"),
     ]
     .concat();
-    let publish_block = block(&[
-        &[0x01, 1],
-        &[0x02, 0, 0, 0, 60],
-        &[&[0x08], &wire::string("answer/here")[..]].concat(),
-        &[&[0x09], &wire::string([0, 1, 255])[..]].concat(),
-        &user,
-        &[&[0x03], &wire::string("text/plain")[..]].concat(),
-    ]);
-    let subscribe = [
-        vec![0, 7],
-        block(&[&[0x0B, 0x80, 0x01], &user]),
-        wire::string("one/+"),
-        vec![1],
-        wire::string("two/#"),
-        vec![2],
-    ];
-    let unsubscribe = [
-        vec![0, 8],
-        block(&[&user]),
-        wire::string("one/+"),
-        wire::string("two/#"),
-    ];
-    let mut samples = vec![
-        ("CONNECT", When::First, connect.encode()),
-        (
-            "PUBLISH",
-            When::Connected,
-            wire::publish_with(&publish_block, 0x30, 0, b"a/b", b"text"),
-        ),
-        (
-            "PUBLISH 1",
-            When::Connected,
-            wire::publish_with(&publish_block, 0x32, 9, b"a/b", b""),
-        ),
-        (
-            "PUBLISH 2",
-            When::Connected,
-            wire::publish_with(&publish_block, 0x34, 9, b"a/b", b""),
-        ),
-        (
-            "SUBSCRIBE",
-            When::Connected,
-            wire::packet(0x82, &subscribe.concat()),
-        ),
-        (
-            "UNSUBSCRIBE",
-            When::Connected,
-            wire::packet(0xA2, &unsubscribe.concat()),
-        ),
-        ("PINGREQ", When::Connected, wire::PINGREQ.to_vec()),
-    ];
-    let ack = |reason: u8| {
-        [
-            vec![0, 9],
-            if v5 { vec![reason] } else { vec![] },
-            block(&[&user]),
-        ]
-    };
-    for (name, first) in [
-        ("PUBACK", wire::PUBACK),
-        ("PUBREC", wire::PUBREC),
-        ("PUBREL", wire::PUBREL),
-        ("PUBCOMP", wire::PUBCOMP),
-    ] {
-        samples.push((name, When::Connected, wire::packet(first, &ack(0).concat())));
+    connect.encode()
+}
+
+fn publish_sample(version: Version, first: u8, payload: &[u8]) -> Vec<u8> {
+    let block = block(
+        version,
+        &[
+            &[0x01, 1],
+            &[0x02, 0, 0, 0, 60],
+            &[&[0x08], &wire::string("answer/here")[..]].concat(),
+            &[&[0x09], &wire::string([0, 1, 255])[..]].concat(),
+            &wire::user_property("name", "value"),
+            &[&[0x03], &wire::string("text/plain")[..]].concat(),
+        ],
+    );
+    wire::publish_with(&block, first, 9, b"a/b", payload)
+}
+
+/// A property block in 5.0, nothing in 3.1.1.
+fn block(version: Version, properties: &[&[u8]]) -> Vec<u8> {
+    match version {
+        Version::V311 => Vec::new(),
+        Version::V5 => wire::properties(properties),
     }
-    let disconnect = if v5 {
-        [vec![4], block(&[&user])].concat()
-    } else {
-        Vec::new()
-    };
-    samples.push((
-        "DISCONNECT",
-        When::Connected,
-        wire::packet(0xE0, &disconnect),
-    ));
-    samples
 }
