@@ -1,6 +1,7 @@
 //! What came of a packet, for the caller to act on.
 
 use alloc::boxed::Box;
+use core::num::NonZeroU32;
 
 use paloma_codec::{
     Auth, Disconnect, PacketId, PubAckReason, PubCompReason, PublishRef, Qos, SubAck, Subscribe,
@@ -43,6 +44,8 @@ pub enum Event<'a> {
         id: PacketId,
         /// [`Message::id`](paloma_codec::Message::id) of the message.
         message: u64,
+        /// [`Outbound::share`] of the delivery.
+        share: Option<NonZeroU32>,
         /// Whether the peer knew the exchange.
         reason: PubCompReason,
     },

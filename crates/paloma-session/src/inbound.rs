@@ -174,11 +174,12 @@ impl Connection {
     ) -> Result<Event<'static>, Violation> {
         match session.window.get(ack.id) {
             None => Ok(Event::None),
-            Some(&Flight::Released { message }) => {
+            Some(&Flight::Released { message, share }) => {
                 self.end_flight(session, ack.id);
                 Ok(Event::Completed {
                     id: ack.id,
                     message,
+                    share,
                     reason: ack.reason,
                 })
             }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
+use core::num::NonZeroU32;
 
 use paloma_codec::PacketId;
 
@@ -52,6 +53,8 @@ pub enum Flight {
     Released {
         /// [`Message::id`](paloma_codec::Message::id) of the message.
         message: u64,
+        /// [`Outbound::share`] of the delivery.
+        share: Option<NonZeroU32>,
     },
     /// A SUBSCRIBE that waits for SUBACK.
     Subscribe {
@@ -182,8 +185,8 @@ impl SendWindow {
         let Flight::Publish(outbound) = flight else {
             return None;
         };
-        let message = outbound.message().id();
-        match mem::replace(flight, Flight::Released { message }) {
+        let (message, share) = (outbound.message().id(), outbound.share());
+        match mem::replace(flight, Flight::Released { message, share }) {
             Flight::Publish(outbound) => Some(outbound),
             Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
         }
