@@ -22,11 +22,13 @@ pub enum DropCause {
     RefusedByClient,
     /// The socket or the client's write budget gave way before a QoS 0 message left.
     ConnectionLost,
+    /// The store had to keep it and has not got it.
+    StoreLost,
 }
 
 impl DropCause {
     /// Every cause, in the order of [`Accounting`]'s counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueFull,
         Self::Offline,
         Self::Expired,
@@ -36,6 +38,7 @@ impl DropCause {
         Self::NoGroupMember,
         Self::RefusedByClient,
         Self::ConnectionLost,
+        Self::StoreLost,
     ];
 
     /// The cause as a metric label.
@@ -51,6 +54,7 @@ impl DropCause {
             Self::NoGroupMember => "no_group_member",
             Self::RefusedByClient => "refused_by_client",
             Self::ConnectionLost => "connection_lost",
+            Self::StoreLost => "store_lost",
         }
     }
 }

@@ -107,6 +107,17 @@ pub(crate) struct ConnectionEntry {
     pub(crate) challenged: Option<Box<Pending>>,
     /// An [`Effect::Transmit`](crate::Effect::Transmit) of this turn already names it.
     pub(crate) is_transmit_due: bool,
-    /// `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
-    pub(crate) is_paused: bool,
+    /// Why `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
+    pub(crate) pause: Option<Pause>,
+}
+
+/// What has to happen before more packets of a connection may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// The authenticator has to answer.
+    Authenticator,
+    /// The store has to catch up.
+    Commit,
+    /// Answers have to leave.
+    Answers,
 }

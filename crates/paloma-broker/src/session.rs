@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytestring::ByteString;
 use paloma_codec::{Message, Qos};
-use paloma_session::{Monotonic, Session};
+use paloma_session::{Flight, Monotonic, Outbound, Session};
 
 use paloma_topic::FilterId;
 
@@ -34,8 +34,12 @@ pub(crate) struct Spill {
     pub(crate) bytes: u64,
     /// The last entry that was taken into memory; the store is asked for what follows.
     pub(crate) after: MessageId,
+    /// The newest entry.
+    pub(crate) last: MessageId,
     /// A load is under way.
     pub(crate) is_loading: bool,
+    /// An entry came among older ones while they were being loaded: they have to be loaded again.
+    pub(crate) is_stale: bool,
 }
 
 impl Spill {
@@ -44,7 +48,9 @@ impl Spill {
             count: 0,
             bytes: 0,
             after,
+            last: after,
             is_loading: false,
+            is_stale: false,
         }
     }
 }
@@ -72,6 +78,8 @@ pub(crate) struct SessionEntry {
     /// When the session ends unless a connection comes first.
     pub(crate) expires_at: Option<Monotonic>,
     pub(crate) spill: Option<Box<Spill>>,
+    /// The newest stored message that came into memory.
+    pub(crate) newest: MessageId,
     /// Retained messages still to be queued, a job for each subscription.
     pub(crate) replays: VecDeque<Replay>,
     /// The broker's list of sessions with replays names this one.
@@ -102,6 +110,7 @@ impl SessionEntry {
             will_at: None,
             expires_at: None,
             spill: None,
+            newest: MessageId(0),
             replays: VecDeque::new(),
             replay_listed: false,
             routed: (0, 0),
@@ -141,6 +150,27 @@ impl SessionEntry {
             .map_or((0, 0), |spill| (u64::from(spill.count), spill.bytes));
         let queue = self.protocol.queue();
         (queue.len() as u64 + count, queue.bytes() + bytes)
+    }
+
+    /// Whether a delivery of the message may be waiting or unacknowledged already. It is asked when a message is handed on,
+    /// and looks at every delivery that is in memory.
+    pub(crate) fn may_hold(&self, message: MessageId) -> bool {
+        let is_spilled = self
+            .spill
+            .as_ref()
+            .is_some_and(|spill| spill.after < message && message <= spill.last);
+        let is_it = |outbound: &Outbound| outbound.message().id() == message.0;
+        is_spilled
+            || self.protocol.queue().iter().any(is_it)
+            || self
+                .protocol
+                .window()
+                .iter()
+                .any(|(_, flight)| match flight {
+                    Flight::Publish(outbound) => is_it(outbound),
+                    Flight::Released { message: id, .. } => *id == message.0,
+                    Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => false,
+                })
     }
 
     /// Messages waiting or unacknowledged.

@@ -14,6 +14,9 @@ pub(crate) type GroupKey = Key<Group>;
 /// How many members are weighed against each other for one message; bounds the cost of a choice in a large group.
 const CANDIDATES: usize = 8;
 
+/// How many members are looked at for a ready one once a busy one is known.
+const LOOKED_AT_MAX: usize = 64;
+
 /// All who share one filter under one name.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -51,7 +54,10 @@ impl Group {
         let mut busy: Option<(u64, usize)> = None;
         let mut absent = None;
         let mut weighed = 0;
-        for position in (start..count).chain(0..start) {
+        for (looked, position) in (start..count).chain(0..start).enumerate() {
+            if looked >= LOOKED_AT_MAX && busy.is_some() {
+                break;
+            }
             let Some(member) = self.members.get(position) else {
                 break;
             };

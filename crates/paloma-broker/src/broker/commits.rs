@@ -113,7 +113,7 @@ impl Broker {
     /// Tells the driver to read on if it was told not to.
     pub(super) fn resume(&mut self, id: ConnectionId) {
         if let Some(entry) = self.connections.get_mut(id.key())
-            && std::mem::take(&mut entry.is_paused)
+            && entry.pause.take().is_some()
         {
             self.effects.push_back(Effect::Resume(id));
         }

@@ -23,6 +23,15 @@ use crate::store::{SessionId, StoreOp};
 /// Bytes of a refusal or a challenge; they hold one small packet.
 const HANDSHAKE_BYTES: usize = 4 * 1024;
 
+/// What a client's CONNECT found of an earlier session.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    /// It goes on.
+    is_present: bool,
+    /// The store knew it.
+    was_stored: bool,
+}
+
 impl Broker {
     pub(super) fn open_admitted(&mut self, now: Now, info: ConnectionInfo) -> ConnectionId {
         let wait = Duration::from_millis(self.limits.connect_timeout_ms.into());
@@ -35,7 +44,7 @@ impl Broker {
             timer_at: None,
             challenged: None,
             is_transmit_due: false,
-            is_paused: false,
+            pause: None,
         };
         let id = ConnectionId::from_key(self.connections.insert(entry));
         self.arm_connection(id, Some(connect_by));
@@ -275,6 +284,9 @@ impl Broker {
         if existing.is_none() && self.sessions.len() >= self.limits.sessions_max as usize {
             return self.refuse_client(id, pending.handshake, ConnAckReason::QuotaExceeded);
         }
+        let was_stored = existing
+            .and_then(|key| self.sessions.get(key))
+            .is_some_and(SessionEntry::is_durable);
         if let Some(key) = existing {
             self.take_over(now, key, pending.connect.clean_start);
         }
@@ -284,7 +296,11 @@ impl Broker {
             Some(key) => key,
             None => self.make_session(client_id.clone(), identity),
         };
-        self.open_session(now, id, key, pending, existing.is_some());
+        let earlier = Earlier {
+            is_present: existing.is_some(),
+            was_stored,
+        };
+        self.open_session(now, id, key, pending, earlier);
     }
 
     /// Ends what an earlier connection of the same client id still has. [MQTT-3.1.4-3]
@@ -320,7 +336,7 @@ impl Broker {
         id: ConnectionId,
         key: SessionKey,
         pending: Pending,
-        is_present: bool,
+        earlier: Earlier,
     ) {
         let Pending {
             handshake,
@@ -328,7 +344,7 @@ impl Broker {
             client_id,
             is_assigned,
         } = pending;
-        let conn_ack = self.conn_ack(&connect, &client_id, is_assigned, is_present);
+        let conn_ack = self.conn_ack(&connect, &client_id, is_assigned, earlier.is_present);
         let expiry_seconds = conn_ack
             .session_expiry_seconds
             .unwrap_or(connect.session_expiry_seconds);
@@ -350,13 +366,14 @@ impl Broker {
         session.is_stored |= expiry_seconds > 0;
         // A will that waited for its delay is not sent: the client is back. [MQTT-3.1.3-9]
         session.will = will;
-        let is_stored = session.is_durable();
+        // A CONNACK that says that there is no session waits until the store has forgotten it.
+        let is_stored = session.is_durable() || earlier.was_stored;
         let gate = if is_stored {
             self.commits.gate()
         } else {
             Gate::Open
         };
-        if is_stored {
+        if session.is_durable() {
             self.commits
                 .push(StoreOp::PutSession(session.id, session.record(None)));
         }

@@ -9,14 +9,14 @@ use paloma_session::{
 use super::Broker;
 use super::publish::{Outcome, Recipient, Routed};
 use crate::accounting::DropCause;
-use crate::connection::{ConnectionId, Phase};
+use crate::connection::{ConnectionId, Pause, Phase};
 use crate::effect::Effect;
 use crate::limits::{Limits, QueueWhenFull};
-use crate::session::{SessionKey, Spill};
+use crate::session::{SessionEntry, SessionKey, Spill};
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
 use crate::tag::Tag;
 
-/// More of a queue is asked of the store when fewer messages than this wait in memory.
+/// More of a queue is asked of the store when fewer messages than this wait in memory, or less than half of what may.
 const LOAD_BELOW: usize = 64;
 /// Bytes of messages in one load.
 const LOAD_BYTES: u32 = 1_048_576;
@@ -108,7 +108,7 @@ impl Broker {
         outcome: &mut Outcome,
     ) -> Copied {
         if !is_stored {
-            return self.push_copy(key, outbound, ids);
+            return self.push_unstored(key, outbound, ids);
         }
         let entry = QueueEntry {
             message: MessageId(outbound.message().id()),
@@ -132,8 +132,28 @@ impl Broker {
         copied
     }
 
-    /// Whether a stored message goes to the session's queue in the store only. One that is older than what was
-    /// loaded last (its fan-out took several turns) would not be found there any more and stays in memory.
+    /// A copy that is in memory only counts together with what the store holds.
+    fn push_unstored(
+        &mut self,
+        key: SessionKey,
+        outbound: Outbound,
+        ids: &[SubscriptionId],
+    ) -> Copied {
+        let limits = queue_limits(&self.limits);
+        let is_full = self.sessions.get(key).is_some_and(|session| {
+            let (count, bytes) = session.waiting();
+            let bytes = bytes + outbound.message().len() as u64;
+            session.spill.is_some()
+                && (count >= limits.count_max.into() || bytes > limits.bytes_max)
+        });
+        if is_full {
+            return Copied::Refused;
+        }
+        self.push_copy(key, outbound, ids)
+    }
+
+    /// Whether a stored message goes to the session's queue in the store only. One that is older than what came into
+    /// memory before it (its fan-out took several turns) would not be found there any more and stays in memory.
     fn is_spilling(&self, key: SessionKey, message: u64) -> bool {
         let Some(session) = self.sessions.get(key) else {
             return false;
@@ -141,7 +161,9 @@ impl Broker {
         match &session.spill {
             Some(spill) => message > spill.after.0,
             None => {
-                session.protocol.queue().len() >= self.limits.queue_memory_messages_max as usize
+                message > session.newest.0
+                    && session.protocol.queue().len()
+                        >= self.limits.queue_memory_messages_max as usize
             }
         }
     }
@@ -160,6 +182,8 @@ impl Broker {
                     .get_or_insert_with(|| Box::new(Spill::after(after)));
                 spill.count += 1;
                 spill.bytes += bytes;
+                spill.is_stale |= spill.is_loading && message < spill.last.0;
+                spill.last = spill.last.max(MessageId(message));
                 return Copied::InStore;
             }
             let mut oldest = None;
@@ -169,6 +193,10 @@ impl Broker {
                 session
                     .protocol
                     .take_queued(take, |outbound| oldest = Some(outbound));
+            }
+            // What is to give way next comes from the store.
+            if session.runs_low(&self.limits) && self.to_load.last() != Some(&key) {
+                self.to_load.push(key);
             }
             let Some(oldest) = oldest else {
                 return Copied::Refused;
@@ -181,10 +209,16 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return Copied::Refused;
         };
+        let message = MessageId(outbound.message().id());
+        let is_stored =
+            outbound.qos() != Qos::AtMostOnce && Tag::unpack(outbound.share()).is_stored;
         let mut shed = Vec::new();
         let pushed = session
             .protocol
             .enqueue(outbound, ids, |victim| shed.push(victim));
+        if is_stored {
+            session.newest = session.newest.max(message);
+        }
         for victim in shed {
             self.drop_copy(key, &victim, DropCause::QueueFull);
         }
@@ -238,9 +272,23 @@ impl Broker {
         let (sent_before, dropped_before) = (out.sent().qos0, out.dropped().len());
         let status = self.transmit_open(now, id, key, out);
         self.account_transmit(key, out, sent_before, dropped_before);
+        self.resume_answered(id);
         self.load_more(key);
         self.list_replays(key);
         status
+    }
+
+    /// Answers have left: if there were too many, more packets may come.
+    fn resume_answered(&mut self, id: ConnectionId) {
+        let Some(entry) = self.connections.get(id.key()) else {
+            return;
+        };
+        if entry.pause == Some(Pause::Answers)
+            && let Phase::Open(open) = &entry.phase
+            && open.protocol.may_read()
+        {
+            self.resume(id);
+        }
     }
 
     /// Counts what `out` has come to hold since it had sent so many QoS 0 messages and dropped so many in all.
@@ -289,9 +337,10 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if session.protocol.queue().len() >= LOAD_BELOW || session.connection.is_none() {
+        if !session.runs_low(&self.limits) {
             return;
         }
+        let held = session.protocol.queue().len();
         let Some(spill) = session.spill.as_mut().filter(|spill| !spill.is_loading) else {
             return;
         };
@@ -299,7 +348,9 @@ impl Broker {
         self.effects.push_back(Effect::Load(LoadRequest {
             session: session.id,
             after: spill.after,
-            count: self.limits.queue_memory_messages_max.max(1),
+            count: u32::try_from(memory_max(&self.limits).saturating_sub(held))
+                .unwrap_or(u32::MAX)
+                .max(1),
             bytes: LOAD_BYTES,
         }));
     }
@@ -315,9 +366,18 @@ impl Broker {
             return;
         };
         spill.is_loading = false;
+        let is_stale = std::mem::take(&mut spill.is_stale);
+        let entries = if is_stale { Vec::new() } else { loaded.entries };
+        if entries.is_empty() && !is_stale {
+            debug_assert_eq!(spill.count, 0, "the store has what was spilled");
+            for _ in 0..std::mem::take(&mut spill.count) {
+                self.accounting.count_drop(DropCause::StoreLost);
+            }
+        }
         let mut refused = Vec::new();
-        for (entry, message) in loaded.entries {
+        for (entry, message) in entries {
             spill.after = entry.message;
+            session.newest = session.newest.max(entry.message);
             spill.count = spill.count.saturating_sub(1);
             spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
             let outbound = Outbound::new(message, entry.qos)
@@ -348,5 +408,17 @@ impl Broker {
         if let Some(connection) = connection {
             self.mark_transmit(connection);
         }
+    }
+}
+
+/// Messages of one session's queue that are kept in memory while there are more.
+fn memory_max(limits: &Limits) -> usize {
+    limits.queue_memory_messages_max.max(1) as usize
+}
+
+impl SessionEntry {
+    /// Whether so few of its messages wait in memory that more should be loaded.
+    fn runs_low(&self, limits: &Limits) -> bool {
+        self.protocol.queue().len() < LOAD_BELOW.min(memory_max(limits).div_ceil(2))
     }
 }

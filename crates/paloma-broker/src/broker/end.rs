@@ -12,7 +12,7 @@ use crate::connection::{ConnectionId, Open, Phase};
 use crate::effect::{CloseCause, Effect};
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::shared::{GroupKey, Left};
-use crate::store::StoreOp;
+use crate::store::{MessageId, StoreOp};
 use crate::tag::Tag;
 use crate::timers::Timer;
 use paloma_topic::FilterId;
@@ -232,16 +232,16 @@ impl Broker {
         if self.limits.queue_qos0 {
             return;
         }
-        let Self {
-            sessions,
-            accounting,
-            ..
-        } = self;
-        if let Some(session) = sessions.get_mut(key) {
-            session.protocol.take_queued(
-                |outbound| outbound.qos() == Qos::AtMostOnce,
-                |_| accounting.count_drop(DropCause::ConnectionLost),
-            );
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let mut taken = Vec::new();
+        session.protocol.take_queued(
+            |outbound| outbound.qos() == Qos::AtMostOnce,
+            |outbound| taken.push(outbound),
+        );
+        for outbound in taken {
+            self.hand_on_or_drop(&outbound, true, DropCause::ConnectionLost);
         }
     }
 
@@ -357,12 +357,16 @@ impl Broker {
         for leftover in leftovers {
             let outbound = leftover.outbound;
             let may_go_on = leftover.sent_as.is_none() || outbound.qos() != Qos::ExactlyOnce;
-            let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
-            let topic = outbound.message().topic();
-            match group.and_then(|number| self.groups.find_by_number(number, topic)) {
-                Some(group) => self.hand_on(group, &outbound),
-                None => self.accounting.count_drop(DropCause::SessionEnded),
-            }
+            self.hand_on_or_drop(&outbound, may_go_on, DropCause::SessionEnded);
+        }
+    }
+
+    fn hand_on_or_drop(&mut self, outbound: &Outbound, may_go_on: bool, cause: DropCause) {
+        let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
+        let topic = outbound.message().topic();
+        match group.and_then(|number| self.groups.find_by_number(number, topic)) {
+            Some(group) => self.hand_on(group, outbound),
+            None => self.accounting.count_drop(cause),
         }
     }
 
@@ -372,9 +376,15 @@ impl Broker {
         self.accounting.copies -= 1;
         self.recipients.clear();
         self.choose_group_member(group, outbound.message().topic());
-        let Some(recipient) = self.recipients.list.pop() else {
+        let Some(mut recipient) = self.recipients.list.pop() else {
             return;
         };
+        // It may have got it as a subscriber of its own, or as a member of another group.
+        let message = MessageId(outbound.message().id());
+        recipient.is_second_copy = self
+            .sessions
+            .get(recipient.session)
+            .is_some_and(|session| session.may_hold(message));
         let routed = Routed {
             message: outbound.message().clone(),
             qos: outbound.qos(),

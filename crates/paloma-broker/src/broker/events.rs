@@ -69,9 +69,11 @@ impl Broker {
                     });
                 }
             }
-            Event::Completed { message, .. } => {
+            Event::Completed { message, share, .. } => {
                 self.accounting.delivered += 1;
-                self.push_for(key, |session| StoreOp::Dequeue(session, MessageId(message)));
+                if Tag::unpack(share).is_stored {
+                    self.push_for(key, |session| StoreOp::Dequeue(session, MessageId(message)));
+                }
                 self.mark_transmit(id);
             }
             Event::Subscribe(subscribe) => self.handle_subscribe(id, key, &subscribe),

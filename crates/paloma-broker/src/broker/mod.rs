@@ -23,7 +23,7 @@ use paloma_topic::{HashSeed, TopicLimits};
 use crate::accounting::Accounting;
 use crate::auth::{AllowAll, Authorizer};
 use crate::client_id::ClientIds;
-use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Phase};
+use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Pause, Phase};
 use crate::effect::{CloseCause, Effect, Refusal, Reply};
 use crate::limits::Limits;
 use crate::rate::ConnectionRate;
@@ -116,6 +116,8 @@ pub struct Broker {
     effects: VecDeque<Effect>,
     /// Connections that are not read until the store has caught up.
     paused: Vec<ConnectionId>,
+    /// Absent sessions whose queue in memory runs low.
+    to_load: Vec<SessionKey>,
     recipients: Recipients,
     scratch: Vec<u8>,
     last_message: u64,
@@ -155,6 +157,7 @@ impl Broker {
             departures: VecDeque::new(),
             effects: VecDeque::new(),
             paused: Vec::new(),
+            to_load: Vec::new(),
             recipients: Recipients::default(),
             scratch: Vec::new(),
             last_message: 0,
@@ -272,6 +275,10 @@ impl Broker {
         if let Some(batch) = self.commits.seal() {
             self.effects.push_back(Effect::Persist(batch));
         }
+        // Behind the batch, since what is to be loaded may be in it.
+        for key in std::mem::take(&mut self.to_load) {
+            self.load_more(key);
+        }
     }
 
     /// Stops the broker: every client is sent DISCONNECT 0x8B and every connection closed; wills are sent by the rules
@@ -325,19 +332,19 @@ impl Broker {
         match &entry.phase {
             Phase::Handshake(_) => true,
             Phase::Authenticating(_) => {
-                entry.is_paused = true;
+                entry.pause = Some(Pause::Authenticator);
                 false
             }
             Phase::Closing(_) => false,
             Phase::Open(_) if is_full => {
-                if !entry.is_paused {
-                    entry.is_paused = true;
+                if entry.pause != Some(Pause::Commit) {
+                    entry.pause = Some(Pause::Commit);
                     self.paused.push(id);
                 }
                 false
             }
             Phase::Open(open) if !open.protocol.may_read() => {
-                entry.is_paused = true;
+                entry.pause = Some(Pause::Answers);
                 false
             }
             Phase::Open(_) => true,

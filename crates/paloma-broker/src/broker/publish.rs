@@ -95,6 +95,8 @@ impl Broker {
         } = inbound;
         let topic = topic.name();
         let qos = publish.delivery.qos();
+        // A 3.1.1 client cannot be told that nothing is retained.
+        let retain = publish.retain && self.limits.retain_available;
         let stored_id = self.note_received(origin, receipt.as_ref());
         let answer = receipt.map(|receipt| Answer {
             connection,
@@ -104,7 +106,7 @@ impl Broker {
             return self.refuse(answer, stored_id, PubAckReason::NotAuthorized);
         }
         self.collect_recipients(topic, Some(origin));
-        let is_wanted = publish.retain || !self.recipients.list.is_empty();
+        let is_wanted = retain || !self.recipients.list.is_empty();
         let mut outcome = Outcome {
             is_stored: stored_id.is_some(),
             ..Outcome::default()
@@ -113,13 +115,13 @@ impl Broker {
             let id = self.next_message_id();
             let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
-            if publish.retain && self.retain(now, &message, qos, &mut outcome).is_err() {
+            if retain && self.retain(now, &message, qos, &mut outcome).is_err() {
                 return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
             }
             let routed = Routed {
                 message,
                 qos,
-                retain: publish.retain,
+                retain,
                 more_ids: Vec::new(),
             };
             self.dispatch(routed, outcome, answer);
@@ -278,9 +280,11 @@ impl Broker {
             accounting.count_drop(DropCause::NoGroupMember);
             return;
         };
-        let is_second_copy = sessions
-            .get(member.session)
-            .is_some_and(|session| session.routed.0 == recipients.routing);
+        let Some(session) = sessions.get_mut(member.session) else {
+            return;
+        };
+        let is_second_copy = session.routed.0 == recipients.routing;
+        session.routed = (recipients.routing, u32::MAX);
         recipients.list.push(Recipient {
             session: member.session,
             qos: member.qos(),

@@ -73,11 +73,15 @@ impl Broker {
             };
             let budget = REPLAY_STEPS.min(*steps);
             *steps -= budget;
-            let is_through = self.run_replay(now, key, &mut replay, budget, room);
-            if !is_through && let Some(session) = self.sessions.get_mut(key) {
+            let progress = self.run_replay(now, key, &mut replay, budget, room);
+            if progress != Progress::Through
+                && let Some(session) = self.sessions.get_mut(key)
+            {
                 session.replays.push_front(replay);
             }
-            self.list_replays(key);
+            if progress != Progress::NoRoom {
+                self.list_replays(key);
+            }
         }
     }
 
@@ -88,7 +92,7 @@ impl Broker {
         replay: &mut Replay,
         budget: usize,
         mut room: usize,
-    ) -> bool {
+    ) -> Progress {
         let Self {
             retained,
             sessions,
@@ -97,7 +101,7 @@ impl Broker {
             ..
         } = self;
         let Some(session) = sessions.get_mut(key) else {
-            return true;
+            return Progress::Through;
         };
         let tag = Tag {
             group: None,
@@ -105,6 +109,7 @@ impl Broker {
         };
         let mut victims = Vec::new();
         let filter = replay.filter.borrowed();
+        let mut progress = Progress::Budget;
         let is_through = retained.walk(filter, &mut replay.cursor, budget, |found| {
             let topic = found.message.topic();
             let is_allowed = replay.grant == Grant::AllAllowed
@@ -112,15 +117,18 @@ impl Broker {
             if !is_allowed || is_expired(&found.message, now.wall) {
                 return ControlFlow::Continue(());
             }
-            if room == 0 {
-                return ControlFlow::Break(());
-            }
-            room -= 1;
-            accounting.copies += 1;
             let qos: Qos = found.qos.min(replay.qos);
             let outbound = Outbound::new(found.message.clone(), qos)
                 .with_retain(true) // [MQTT-3.3.1-8]
                 .with_share(tag.pack());
+            // One that does not fit an empty queue never will.
+            let fits = session.protocol.has_room_for(&outbound);
+            if room == 0 || (!fits && !session.protocol.queue().is_empty()) {
+                progress = Progress::NoRoom;
+                return ControlFlow::Break(());
+            }
+            room -= 1;
+            accounting.copies += 1;
             let pushed = session
                 .protocol
                 .enqueue(outbound, replay.id.as_slice(), |victim| {
@@ -138,6 +146,20 @@ impl Broker {
         if let Some(connection) = connection {
             self.mark_transmit(connection);
         }
-        is_through
+        if is_through {
+            Progress::Through
+        } else {
+            progress
+        }
     }
+}
+
+/// How far a replay came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Through,
+    /// Its steps are used up.
+    Budget,
+    /// It goes on when the queue has drained.
+    NoRoom,
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use paloma_broker::store::LoadRequest;
+use paloma_broker::store::{LoadRequest, Loaded};
 use paloma_broker::{
     Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
     CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
@@ -38,6 +38,9 @@ pub(crate) struct World {
     pub(crate) uncommitted: VecDeque<paloma_broker::StoreBatch>,
     /// Loads that wait for the batches before them.
     loads: VecDeque<LoadRequest>,
+    /// Whether what was loaded reaches the broker at once; otherwise it waits in `loaded`.
+    pub(crate) loads_at_once: bool,
+    loaded: VecDeque<Loaded>,
     /// Whether the authenticator answers at once, as `AllowAll` or with the user's name; otherwise requests wait in `asked`.
     pub(crate) authenticates: bool,
     pub(crate) asked: VecDeque<(ConnectionId, AuthRequest)>,
@@ -82,6 +85,8 @@ impl World {
             commits: true,
             uncommitted: VecDeque::new(),
             loads: VecDeque::new(),
+            loads_at_once: true,
+            loaded: VecDeque::new(),
             authenticates: true,
             asked: VecDeque::new(),
             trace: 0xCBF2_9CE4_8422_2325,
@@ -267,7 +272,7 @@ impl World {
         options: SubscribeOptions,
         change: impl FnOnce(&mut Subscribe),
     ) -> Vec<SubAckReason> {
-        let target = Target::parse(filter.to_owned()).unwrap();
+        let target = target(filter);
         let mut subscribe = Subscribe::new(id(9_999), vec![SubscribeFilter { target, options }]);
         change(&mut subscribe);
         self.send(client, Packet::Subscribe(subscribe));
@@ -310,7 +315,7 @@ impl World {
     }
 
     pub(crate) fn unsubscribe(&mut self, client: Handle, filter: &str) -> UnsubAckReason {
-        let target = Target::parse(filter.to_owned()).unwrap();
+        let target = target(filter);
         let unsubscribe = Unsubscribe::new(id(9_998), vec![target]);
         self.send(client, Packet::Unsubscribe(unsubscribe));
         let inbox = &mut self.clients[client.0].inbox;
@@ -471,9 +476,21 @@ impl World {
 
     fn load(&mut self) {
         while let Some(request) = self.loads.pop_front() {
-            let loaded = self.store.read_queue(&request).unwrap();
+            self.loaded
+                .push_back(self.store.read_queue(&request).unwrap());
+        }
+        while self.loads_at_once
+            && let Some(loaded) = self.loaded.pop_front()
+        {
             self.broker.handle_reply(self.now, Reply::Loaded(loaded));
         }
+    }
+
+    /// Hands over what was loaded, and does so at once from here on.
+    pub(crate) fn finish_loads(&mut self) {
+        self.loads_at_once = true;
+        self.load();
+        self.settle();
     }
 
     fn client_of(&self, connection: ConnectionId) -> Option<Handle> {
@@ -637,4 +654,8 @@ impl Authorizer for Rules {
     fn epoch(&self) -> u16 {
         self.epoch.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+pub(crate) fn target(filter: &str) -> Target {
+    Target::parse(filter.to_owned()).unwrap()
 }
