@@ -10,7 +10,7 @@ pub(crate) const COMMAND: Command = Command {
     about: "build the programs below examples/, which use a crate of ours as a stranger would",
     details: "\
 Each is a workspace of its own, built in release into target/examples; the size of what comes out is printed, of a program
-or of a static library that is named as its directory.",
+or of a library that is named as its directory.",
     run: |_| check(),
 };
 
@@ -37,8 +37,10 @@ fn size(directory: &Path, manifest: &str) -> String {
         .and_then(Path::file_name)
         .unwrap_or_default()
         .to_string_lossy();
-    let library = format!("lib{}.a", name.replace('-', "_"));
-    let found = [name.as_ref(), &library]
+    // Linked, a library holds what is used of it alone; an archive holds everything.
+    let library = format!("lib{}", name.replace('-', "_"));
+    let (linked, archive) = (format!("{library}.so"), format!("{library}.a"));
+    let found = [name.as_ref(), &linked, &archive]
         .into_iter()
         .find_map(|file| fs::metadata(directory.join(file)).ok());
     found.map_or_else(String::new, |file| format!(": {} KiB", file.len() / 1024))
