@@ -10,6 +10,7 @@ pub mod codec_decode_v5;
 pub mod codec_message;
 pub mod codec_round_trip;
 pub mod codec_split;
+pub mod adapter_duplex;
 pub mod session_ops;
 pub mod session_packets;
 pub mod topic_map;
@@ -33,4 +34,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("codec_round_trip", codec_round_trip::run),
     ("session_ops", session_ops::run),
     ("session_packets", session_packets::run),
+    ("adapter_duplex", adapter_duplex::run),
 ];
