@@ -18,7 +18,7 @@ use paloma_broker::Limits;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::address::Address;
-use self::keys::{Source, find, nearest};
+use self::keys::{Source, nearest};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::problem::Problems;
 use self::problem::{Fault, Place};
@@ -168,7 +168,7 @@ fn apply_text(path: &Path, text: &str, config: &mut Config, problems: &mut Probl
             continue;
         };
         match value.get_ref().as_table() {
-            Some(table) => source.read_table(name, table, keys, config, problems),
+            Some(table) => keys.read_table(&source, name, table, config, problems),
             None => problems.push(place, name, not_a_table(value.get_ref(), "a table")),
         }
     }
@@ -248,7 +248,7 @@ fn apply_variable(key: &str, text: &str, config: &mut Config) -> Result<(), Faul
         .ok_or_else(|| Fault::UnknownKey {
             nearest: nearest_section(section),
         })?;
-    (find(keys, name)?.set)(config, &Value::Text(text))
+    keys.set(name, &Value::Text(text), config)
 }
 
 fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {

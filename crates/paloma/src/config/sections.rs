@@ -1,21 +1,72 @@
 //! The keys of all tables but `[limits]` and `[[listener]]`.
 
-use super::keys::{Key, only, put};
+use paloma_broker::Limits;
+use toml::de::DeTable;
+
+use super::keys::{Key, Source, find, only, put};
 use super::limits::LIMITS;
-use super::problem::Fault;
+use super::problem::{Fault, Problems};
+use super::value::Value;
 use super::{Config, LogFormat, LogLevel};
 
 /// The tables of the file that occur once.
-pub(super) const SECTIONS: &[(&str, &[Key<Config>])] = &[
-    ("node", NODE),
-    ("store", STORE),
-    ("auth", AUTH),
-    ("limits", LIMITS),
-    ("behaviour", BEHAVIOUR),
-    ("sys", SYS),
-    ("admin", ADMIN),
-    ("log", LOG),
+pub(super) const SECTIONS: &[(&str, Keys)] = &[
+    ("node", Keys::Config(NODE)),
+    ("store", Keys::Config(STORE)),
+    ("auth", Keys::Config(AUTH)),
+    ("limits", Keys::Limits(LIMITS)),
+    ("behaviour", Keys::Config(BEHAVIOUR)),
+    ("sys", Keys::Config(SYS)),
+    ("admin", Keys::Config(ADMIN)),
+    ("log", Keys::Config(LOG)),
 ];
+
+/// The keys of one table, by what they set.
+#[derive(Clone, Copy)]
+pub(super) enum Keys {
+    Config(&'static [Key<Config>]),
+    Limits(&'static [Key<Limits>]),
+}
+
+impl Keys {
+    /// Reads every entry of a table of the file.
+    pub(super) fn read_table<'a>(
+        self,
+        source: &Source<'_>,
+        section: &str,
+        table: &'a DeTable<'a>,
+        config: &mut Config,
+        problems: &mut Problems,
+    ) {
+        match self {
+            Self::Config(keys) => source.read_table(section, table, keys, config, problems),
+            Self::Limits(keys) => {
+                source.read_table(section, table, keys, &mut config.limits, problems);
+            }
+        }
+    }
+
+    /// Sets one key from elsewhere.
+    pub(super) fn set(
+        self,
+        name: &str,
+        value: &Value<'_>,
+        config: &mut Config,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Config(keys) => (find(keys, name)?.set)(config, value),
+            Self::Limits(keys) => (find(keys, name)?.set)(&mut config.limits, value),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(self) -> Vec<&'static str> {
+        match self {
+            Self::Config(keys) => keys.iter().map(|key| key.name).collect(),
+            Self::Limits(keys) => keys.iter().map(|key| key.name).collect(),
+        }
+    }
+}
 
 pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
     ("off", LogLevel::Off),

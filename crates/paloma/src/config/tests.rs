@@ -66,14 +66,14 @@ fn the_example_has_every_key_that_is_supported() {
     let (example, errors) = DeTable::parse_recoverable(include_str!("../../paloma.toml"));
     assert!(errors.is_empty());
     for (section, keys) in SECTIONS {
-        for key in *keys {
+        for key in keys.names() {
             let table = example
                 .get_ref()
                 .get(*section)
                 .and_then(|table| table.get_ref().as_table());
-            let is_there = table.is_some_and(|table| table.contains_key(key.name));
-            let is_refused = accepts_nothing(key.name, section);
-            assert!(is_there || is_refused, "{section}.{}", key.name);
+            let is_there = table.is_some_and(|table| table.contains_key(key));
+            let is_refused = accepts_nothing(key, section);
+            assert!(is_there || is_refused, "{section}.{key}");
         }
     }
 }
@@ -204,6 +204,26 @@ fn numbers_have_ranges_and_no_other_types() {
             "{wrong}"
         );
     }
+}
+
+#[test]
+fn every_limit_of_the_broker_has_its_key_and_no_key_has_no_limit() {
+    let limits = format!("{:#?}", Limits::default());
+    let fields = limits
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "));
+    let mut fields: Vec<&str> = fields.map(|(field, _)| field).collect();
+    assert!(fields.len() > 30);
+    // Their limits come with logins, the store and the watch over memory.
+    fields.extend([
+        "failed_logins_per_minute_max",
+        "memory_percent_max",
+        "store_bytes_max",
+    ]);
+    fields.sort_unstable();
+    let mut keys: Vec<&str> = limits::LIMITS.iter().map(|key| key.name).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, fields);
 }
 
 #[test]
@@ -467,7 +487,8 @@ proptest! {
         value in "[\\PC\n]{0,40}",
     ) {
         let (section, keys) = SECTIONS[section];
-        let name = keys[key % keys.len()].name;
+        let names = keys.names();
+        let name = names[key % names.len()];
         let _ = problems(&format!("{section}.{name} = {value}"), &[], &Flags::default());
         let variable = format!("PALOMA__{section}__{name}").to_uppercase();
         let found = problems("", &[(&variable, &value)], &Flags::default());
