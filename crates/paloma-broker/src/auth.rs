@@ -1,12 +1,14 @@
 //! Who a client is and what it may do: the two ports.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use paloma_codec::{ConnAckReason, ProtocolVersion, Secret};
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 
-use crate::connection::ConnectionInfo;
+use crate::connection::{ConnectionId, ConnectionInfo};
 
 /// An authenticated identity. A session belongs to the identity that made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,7 +23,10 @@ impl Identity {
 }
 
 /// What is known about a client that wants to connect.
+#[derive(Clone)]
 pub struct AuthRequest {
+    /// The connection that the answer is for; an authentication of several steps keeps its state under it.
+    pub connection: ConnectionId,
     /// Where the connection comes from.
     pub info: ConnectionInfo,
     /// The version the client speaks.
@@ -48,11 +53,41 @@ impl fmt::Debug for AuthRequest {
     }
 }
 
+/// The terms on which an authenticator lets a client in.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Who the client is.
+    pub identity: Identity,
+    /// What this client may do; `None` leaves that to the broker's authorizer.
+    pub rules: Option<Arc<dyn Authorizer>>,
+    /// How long this word holds. Then the authenticator is asked the same again: a new admission takes the place of
+    /// this one, and a refusal, or no answer within [`Admission::RENEWAL_WAIT`], ends the connection with 0x87.
+    pub valid_for: Option<Duration>,
+    /// What the method of an enhanced authentication says last; it goes out with CONNACK or AUTH.
+    pub data: Option<Secret>,
+}
+
+impl Admission {
+    /// How long an authenticator may take to renew an admission.
+    pub const RENEWAL_WAIT: Duration = Duration::from_secs(10);
+
+    /// Lets somebody in for as long as they stay, under the rules of everybody.
+    #[must_use]
+    pub const fn of(identity: Identity) -> Self {
+        Self {
+            identity,
+            rules: None,
+            valid_for: None,
+            data: None,
+        }
+    }
+}
+
 /// The authenticator's word.
 #[derive(Debug)]
 pub enum AuthOutcome {
     /// The client is who it says.
-    Allow(Identity),
+    Allow(Box<Admission>),
     /// The client is refused, with this code. An authenticator that fails or runs out of time says this too.
     Deny(ConnAckReason),
     /// The method wants another step: send this data in AUTH and wait for the client's. [MQTT-4.12.0-2]
@@ -120,7 +155,7 @@ impl Authenticator for AllowAll {
             // No method is known here. [MQTT-4.12.0-1]
             return AuthOutcome::Deny(ConnAckReason::BadAuthenticationMethod);
         }
-        AuthOutcome::Allow(Identity::ANONYMOUS)
+        AuthOutcome::Allow(Box::new(Admission::of(Identity::ANONYMOUS)))
     }
 
     fn is_blocking(&self) -> bool {

@@ -8,6 +8,7 @@ use paloma_codec::Connect;
 use paloma_session::server::Handshake;
 use paloma_session::{Connection, Monotonic};
 
+use crate::auth::AuthRequest;
 use crate::session::SessionKey;
 use crate::slab::Key;
 
@@ -87,12 +88,36 @@ pub(crate) struct Pending {
     pub(crate) connect: Connect,
     pub(crate) client_id: ByteString,
     pub(crate) is_assigned: bool,
+    /// What the authenticator was asked last.
+    pub(crate) request: Option<Box<AuthRequest>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) protocol: Connection,
     pub(crate) session: SessionKey,
+    /// For an admission that does not hold for ever.
+    pub(crate) renewal: Option<Box<Renewal>>,
+    /// What the authenticator was asked and has not answered.
+    pub(crate) asked: Asked,
+    /// A step of a re-authentication that waits until another question is answered.
+    pub(crate) waiting: Option<Box<AuthRequest>>,
+}
+
+/// A question to the authenticator about an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    Renewal,
+    Reauthentication,
+}
+
+/// When an admission runs out, and what to ask before that.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) ask_at: Monotonic,
+    pub(crate) until: Monotonic,
+    pub(crate) request: Box<AuthRequest>,
 }
 
 #[derive(Debug)]

@@ -18,6 +18,7 @@ mod client_id;
 mod connection;
 mod effect;
 mod limits;
+mod principal;
 mod rate;
 mod retained;
 mod session;
@@ -30,7 +31,8 @@ mod timers;
 
 pub use accounting::{Accounting, DropCause};
 pub use auth::{
-    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Grant, Identity,
+    Action, Admission, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Grant,
+    Identity,
 };
 pub use broker::{Behaviour, Broker, BrokerConfig, Tables};
 pub use connection::{ConnectionId, ConnectionInfo, Transport};

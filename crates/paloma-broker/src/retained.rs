@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::{Monotonic, Wall};
@@ -9,12 +10,15 @@ use paloma_topic::{Cursor, HashSeed, TopicFilter, TopicFilterRef, TopicMap, Topi
 
 use crate::auth::Grant;
 use crate::limits::Limits;
+use crate::principal::Principal;
 
 /// The retained message of one topic.
 #[derive(Clone, Debug)]
 pub(crate) struct Retained {
     pub(crate) message: Message,
     pub(crate) qos: Qos,
+    /// Who published it; `None` for the broker's own.
+    pub(crate) author: Option<Arc<Principal>>,
     /// For when its expiry's timer is armed, if it has one.
     pub(crate) timer_at: Option<Monotonic>,
 }
@@ -31,7 +35,8 @@ pub(crate) struct Replay {
     pub(crate) cursor: Cursor,
     pub(crate) qos: Qos,
     pub(crate) id: Option<SubscriptionId>,
-    pub(crate) grant: Grant,
+    /// What the rules said of the subscription, and in which epoch.
+    pub(crate) granted: (Grant, u16),
 }
 
 pub(crate) struct RetainedMessages {
@@ -68,30 +73,24 @@ impl RetainedMessages {
         self.topics.get(topic)
     }
 
-    /// Takes `message` as its topic's retained message, in place of an earlier one, which is given back. [MQTT-3.3.1-5]
+    /// Takes a message as its topic's retained one, in place of an earlier one, which is given back. [MQTT-3.3.1-5]
     pub(crate) fn put(
         &mut self,
-        message: Message,
-        qos: Qos,
+        retained: Retained,
         limits: &Limits,
     ) -> Result<Option<Retained>, RetainedFull> {
+        let message = retained.message.clone();
         let previous = self
             .topics
             .get(message.topic())
-            .map(|retained| retained.message.len() as u64);
-        let bytes = self.bytes - previous.unwrap_or(0) + message.len() as u64;
+            .map(|previous| previous.message.len());
+        let bytes = self.bytes - previous.unwrap_or(0) as u64 + message.len() as u64;
         let is_over = previous.is_none() && self.len() >= limits.retained_messages_max as usize;
         if is_over || bytes > limits.retained_bytes_max {
             return Err(RetainedFull);
         }
         self.bytes = bytes;
-        let topic = message.clone();
-        let retained = Retained {
-            message,
-            qos,
-            timer_at: None,
-        };
-        Ok(self.topics.insert(topic.topic(), retained))
+        Ok(self.topics.insert(message.topic(), retained))
     }
 
     /// Forgets the topic's retained message and gives it back. [MQTT-3.3.1-6]

@@ -1,15 +1,15 @@
 //! What the broker keeps of one session beside its protocol state.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use bytestring::ByteString;
 use paloma_codec::{Message, Qos};
 use paloma_session::{Flight, Monotonic, Outbound, Session};
 
 use paloma_topic::FilterId;
 
-use crate::auth::Identity;
 use crate::connection::ConnectionId;
+use crate::principal::Principal;
 use crate::retained::Replay;
 use crate::shared::GroupKey;
 use crate::slab::Key;
@@ -58,8 +58,9 @@ impl Spill {
 #[derive(Debug)]
 pub(crate) struct SessionEntry {
     pub(crate) id: SessionId,
-    pub(crate) client_id: ByteString,
-    pub(crate) owner: Identity,
+    pub(crate) principal: Arc<Principal>,
+    /// The epoch of the rules by which what is queued was last looked through.
+    pub(crate) checked_epoch: u16,
     pub(crate) protocol: Session,
     pub(crate) connection: Option<ConnectionId>,
     /// Messages that the connected client takes unacknowledged.
@@ -89,16 +90,11 @@ pub(crate) struct SessionEntry {
 }
 
 impl SessionEntry {
-    pub(crate) fn new(
-        id: SessionId,
-        client_id: ByteString,
-        owner: Identity,
-        protocol: Session,
-    ) -> Self {
+    pub(crate) fn new(id: SessionId, principal: Arc<Principal>, protocol: Session) -> Self {
         Self {
             id,
-            client_id,
-            owner,
+            principal,
+            checked_epoch: 0,
             protocol,
             connection: None,
             window_maximum: 0,
@@ -120,8 +116,8 @@ impl SessionEntry {
     /// What is stored of it; `disconnected_at` is in wall-clock milliseconds.
     pub(crate) fn record(&self, disconnected_at: Option<u64>) -> SessionRecord {
         SessionRecord {
-            client_id: self.client_id.clone(),
-            user: self.owner.user.clone(),
+            client_id: self.principal.client_id.clone(),
+            user: self.principal.identity.user.clone(),
             expiry_seconds: Some(self.expiry_seconds),
             disconnected_at,
         }

@@ -234,8 +234,7 @@ mod tests {
             SessionKey::from_parts(n, 0),
             &options,
             None,
-            Grant::AllAllowed,
-            0,
+            (Grant::AllAllowed, 0),
         )
     }
 

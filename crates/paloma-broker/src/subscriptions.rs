@@ -19,7 +19,7 @@ pub(crate) struct Subscription {
     pub(crate) session: SessionKey,
     pub(crate) id: Option<SubscriptionId>,
     /// The rules' epoch in which `grant` was given.
-    pub(crate) epoch: u16,
+    epoch: u16,
     flags: u8,
 }
 
@@ -33,8 +33,7 @@ impl Subscription {
         session: SessionKey,
         options: &SubscribeOptions,
         id: Option<SubscriptionId>,
-        grant: Grant,
-        epoch: u16,
+        granted: (Grant, u16),
     ) -> Self {
         let mut flags = options.qos as u8;
         if options.no_local {
@@ -46,10 +45,10 @@ impl Subscription {
         let mut subscription = Self {
             session,
             id,
-            epoch,
+            epoch: 0,
             flags,
         };
-        subscription.set_grant(grant, epoch);
+        subscription.set_granted(granted);
         subscription
     }
 
@@ -69,17 +68,19 @@ impl Subscription {
         self.flags & RETAIN_AS_PUBLISHED != 0
     }
 
-    pub(crate) fn grant(&self) -> Grant {
-        if self.flags & DENIED != 0 {
+    /// What the rules said of the filter, and in which epoch.
+    pub(crate) fn granted(&self) -> (Grant, u16) {
+        let grant = if self.flags & DENIED != 0 {
             Grant::Denied
         } else if self.flags & CHECK_EACH != 0 {
             Grant::CheckEach
         } else {
             Grant::AllAllowed
-        }
+        };
+        (grant, self.epoch)
     }
 
-    pub(crate) fn set_grant(&mut self, grant: Grant, epoch: u16) {
+    pub(crate) fn set_granted(&mut self, (grant, epoch): (Grant, u16)) {
         self.epoch = epoch;
         self.flags &= !(CHECK_EACH | DENIED);
         match grant {
@@ -216,6 +217,21 @@ impl Subscriptions {
         true
     }
 
+    /// Writes the filter's text at the end of `out`; false if there is no such filter.
+    pub(crate) fn write_filter(&self, id: FilterId, out: &mut String) -> bool {
+        self.filters.write_filter(id, out)
+    }
+
+    pub(crate) fn get_mut(
+        &mut self,
+        id: FilterId,
+        session: SessionKey,
+    ) -> Option<&mut Subscription> {
+        let subscribers = self.filters.get_mut_by_id(id)?;
+        let position = subscribers.position(session)?;
+        subscribers.plain.get_mut(position)
+    }
+
     pub(crate) fn add_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
         self.filters
             .insert_with(filter, Subscribers::default)
@@ -258,8 +274,7 @@ mod tests {
             SessionKey::from_parts(n, 0),
             &options,
             None,
-            Grant::AllAllowed,
-            0,
+            (Grant::AllAllowed, 0),
         )
     }
 

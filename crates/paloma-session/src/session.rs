@@ -152,6 +152,30 @@ impl Session {
         self.established = false;
     }
 
+    /// Takes back what `take` says yes to among PUBLISHes in flight, oldest first, and frees their ids. Only between two
+    /// connections: the receiver is not told.
+    pub fn take_flights(
+        &mut self,
+        mut take: impl FnMut(&Outbound) -> bool,
+        mut sink: impl FnMut(Outbound),
+    ) {
+        let mut next = self.window.first();
+        while let Some(id) = next {
+            next = self.window.after(id);
+            let is_taken = match self.window.get(id) {
+                Some(Flight::Publish(outbound)) => take(outbound),
+                Some(
+                    Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. },
+                )
+                | None => false,
+            };
+            if is_taken && let Some(Flight::Publish(outbound)) = self.window.end(id) {
+                let outbound = self.finish(outbound);
+                sink(outbound);
+            }
+        }
+    }
+
     /// The session ends: hands over all its deliveries, those in flight first, each in its order, and is as new after.
     pub fn end(&mut self, mut sink: impl FnMut(Leftover)) {
         self.restart(&mut sink);

@@ -1,6 +1,7 @@
 //! From a new socket to a session: CONNECT, authentication, takeover, resume.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -10,13 +11,15 @@ use paloma_codec::{
 };
 use paloma_session::server::{Handshake, HandshakeEvent};
 use paloma_session::{Gate, Now, Options, Session, Transmit};
-use paloma_topic::TopicNameRef;
 
 use super::Broker;
 use super::deliver::queue_limits;
-use crate::auth::{Action, AuthOutcome, AuthRequest, Identity};
-use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase};
+use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
+use crate::connection::{
+    Asked, ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase, Renewal,
+};
 use crate::effect::{CloseCause, Effect};
+use crate::principal::Principal;
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::store::{SessionId, StoreOp};
 
@@ -135,6 +138,7 @@ impl Broker {
             connect,
             client_id,
             is_assigned,
+            request: None,
         };
         self.ask_authenticator(id, pending, method);
     }
@@ -142,23 +146,25 @@ impl Broker {
     fn ask_authenticator(
         &mut self,
         id: ConnectionId,
-        pending: Pending,
+        mut pending: Pending,
         method: Option<(ByteString, Secret)>,
     ) {
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
-        let request = AuthRequest {
+        let request = Box::new(AuthRequest {
+            connection: id,
             info: entry.info.clone(),
             version: pending.connect.version,
             client_id: pending.client_id.clone(),
             username: pending.connect.username.clone(),
             password: pending.connect.password.clone(),
             method,
-        };
+        });
+        // Kept in case the answer holds for a while only.
+        pending.request = Some(request.clone());
         entry.phase = Phase::Authenticating(Box::new(pending));
-        self.effects
-            .push_back(Effect::Authenticate(id, Box::new(request)));
+        self.effects.push_back(Effect::Authenticate(id, request));
     }
 
     /// What of CONNECT is refused whoever sent it.
@@ -216,7 +222,7 @@ impl Broker {
             return; // Gone meanwhile.
         };
         if let Phase::Open(_) = entry.phase {
-            return self.finish_reauthentication(now, id, outcome);
+            return self.handle_renewed(now, id, outcome);
         }
         let closed = Phase::Closing(Vec::new());
         let pending = match std::mem::replace(&mut entry.phase, closed) {
@@ -227,7 +233,7 @@ impl Broker {
             }
         };
         match outcome {
-            AuthOutcome::Allow(identity) => self.admit(now, id, pending, identity),
+            AuthOutcome::Allow(admission) => self.admit(now, id, pending, *admission),
             AuthOutcome::Deny(reason) => self.refuse_client(id, pending.handshake, reason),
             AuthOutcome::Continue(data) => self.challenge(id, pending, data),
         }
@@ -266,17 +272,22 @@ impl Broker {
 
     /// The client is who it says: it gets its session, unless that belongs to somebody else. Nothing has changed
     /// before this point.
-    fn admit(&mut self, now: Now, id: ConnectionId, pending: Pending, identity: Identity) {
+    fn admit(&mut self, now: Now, id: ConnectionId, pending: Pending, admission: Admission) {
         let client_id = &pending.client_id;
+        let principal = Arc::new(Principal {
+            client_id: client_id.clone(),
+            identity: admission.identity.clone(),
+            rules: admission.rules.clone(),
+        });
         if let Some(will) = &pending.connect.will
-            && !self.may_write_topic(&identity, client_id, will.topic.borrowed())
+            && !principal.may(&*self.authorizer, Action::Write, will.topic.borrowed())
         {
             return self.refuse_client(id, pending.handshake, ConnAckReason::NotAuthorized);
         }
         let existing = self.by_client_id.get(client_id).copied();
         let is_foreign = existing
             .and_then(|key| self.sessions.get(key))
-            .is_some_and(|session| session.owner != identity);
+            .is_some_and(|session| session.principal.identity != principal.identity);
         if is_foreign {
             let reason = ConnAckReason::ClientIdentifierNotValid;
             return self.refuse_client(id, pending.handshake, reason);
@@ -294,13 +305,15 @@ impl Broker {
         let existing = self.by_client_id.get(client_id).copied();
         let key = match existing {
             Some(key) => key,
-            None => self.make_session(client_id.clone(), identity),
+            None => self.make_session(Arc::clone(&principal)),
         };
+        self.change_principal(key, principal);
+        self.purge_if_stale(key);
         let earlier = Earlier {
             is_present: existing.is_some(),
             was_stored,
         };
-        self.open_session(now, id, key, pending, earlier);
+        self.open_session(now, id, key, pending, admission, earlier);
     }
 
     /// Ends what an earlier connection of the same client id still has. [MQTT-3.1.4-3]
@@ -318,13 +331,14 @@ impl Broker {
         }
     }
 
-    fn make_session(&mut self, client_id: ByteString, owner: Identity) -> SessionKey {
+    fn make_session(&mut self, principal: Arc<Principal>) -> SessionKey {
         self.last_session += 1;
         let id = SessionId(self.last_session);
         let protocol = Session::new(queue_limits(&self.limits));
+        let client_id = principal.client_id.clone();
         let key = self
             .sessions
-            .insert(SessionEntry::new(id, client_id.clone(), owner, protocol));
+            .insert(SessionEntry::new(id, principal, protocol));
         self.by_client_id.insert(client_id, key);
         self.by_session_id.insert(id, key);
         key
@@ -336,15 +350,21 @@ impl Broker {
         id: ConnectionId,
         key: SessionKey,
         pending: Pending,
+        admission: Admission,
         earlier: Earlier,
     ) {
+        let mut conn_ack = self.conn_ack(&pending, earlier.is_present);
         let Pending {
             handshake,
             connect,
-            client_id,
-            is_assigned,
+            request,
+            ..
         } = pending;
-        let conn_ack = self.conn_ack(&connect, &client_id, is_assigned, earlier.is_present);
+        let renewal = request.and_then(|request| Renewal::of(now, &admission, || request));
+        conn_ack.authentication = connect.authentication.as_ref().map(|named| Authentication {
+            method: named.method.clone(),
+            data: admission.data,
+        });
         let expiry_seconds = conn_ack
             .session_expiry_seconds
             .unwrap_or(connect.session_expiry_seconds);
@@ -385,19 +405,22 @@ impl Broker {
         entry.phase = Phase::Open(Box::new(Open {
             protocol,
             session: key,
+            renewal,
+            asked: Asked::Nothing,
+            waiting: None,
         }));
         self.answered(id, is_stored);
-        self.arm_keep_alive(id);
+        self.arm_open(id);
     }
 
     /// The terms on which the client is let in: everything that differs from the standard's defaults is said.
-    fn conn_ack(
-        &self,
-        connect: &Connect,
-        client_id: &ByteString,
-        is_assigned: bool,
-        is_present: bool,
-    ) -> ConnAck {
+    fn conn_ack(&self, pending: &Pending, is_present: bool) -> ConnAck {
+        let Pending {
+            connect,
+            client_id,
+            is_assigned,
+            ..
+        } = pending;
         let limits = &self.limits;
         let keep_alive = connect.keep_alive_seconds;
         let is_too_long = keep_alive == 0 || keep_alive > limits.keep_alive_seconds_max;
@@ -432,18 +455,5 @@ impl Broker {
             qos,
             retain,
         }))
-    }
-
-    /// Whether a client may write to a topic. The broker's own topics are nobody's to write.
-    pub(super) fn may_write_topic(
-        &self,
-        identity: &Identity,
-        client_id: &str,
-        topic: TopicNameRef<'_>,
-    ) -> bool {
-        !topic.is_reserved()
-            && self
-                .authorizer
-                .is_allowed(identity, client_id, Action::Write, topic)
     }
 }

@@ -269,6 +269,7 @@ impl Broker {
             }
             Phase::Open(open) => open.session,
         };
+        self.purge_if_stale(key);
         let (sent_before, dropped_before) = (out.sent().qos0, out.dropped().len());
         let status = self.transmit_open(now, id, key, out);
         self.account_transmit(key, out, sent_before, dropped_before);

@@ -7,7 +7,9 @@ use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, WillFa
 
 use super::Broker;
 use super::publish::{Outcome, Routed};
+use super::renewal::earlier;
 use crate::accounting::DropCause;
+use crate::auth::Action;
 use crate::connection::{ConnectionId, Open, Phase};
 use crate::effect::{CloseCause, Effect};
 use crate::session::{SessionEntry, SessionKey, Will};
@@ -146,18 +148,29 @@ impl Broker {
                     let reason = Some(DisconnectReason::KeepAliveTimeout);
                     self.end_open(now, id, CloseCause::KeepAliveTimeout, reason);
                 }
-                Timeout::Early | Timeout::Ping => self.arm_keep_alive(id),
+                Timeout::Early | Timeout::Ping => {
+                    if self.renew_admission(now, id) {
+                        self.arm_open(id);
+                    }
+                }
             },
             Phase::Closing(_) => {}
         }
     }
 
-    pub(super) fn arm_keep_alive(&mut self, id: ConnectionId) {
+    /// Sets the timer of an open connection: its keep alive, or the end of its admission.
+    pub(super) fn arm_open(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.get(id.key()) else {
             return;
         };
         let at = match &entry.phase {
-            Phase::Open(open) => open.protocol.poll_timeout().map(|(at, _)| at),
+            Phase::Open(open) => {
+                let keep_alive = open.protocol.poll_timeout().map(|(at, _)| at);
+                earlier(
+                    keep_alive,
+                    open.renewal.as_ref().map(|renewal| renewal.ask_at),
+                )
+            }
             Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => None,
         };
         self.arm_connection(id, at);
@@ -261,8 +274,9 @@ impl Broker {
             qos,
             retain,
         } = *will;
-        let (owner, client_id) = (session.owner.clone(), session.client_id.clone());
-        let is_allowed = self.may_write_topic(&owner, &client_id, message.topic());
+        let is_allowed = session
+            .principal
+            .may(&*self.authorizer, Action::Write, message.topic());
         if is_allowed {
             // Its lifetime begins where it is published. [MQTT-3.3.2-5]
             let message = message.restamped(self.next_message_id().0, now.wall.as_millis());
@@ -304,8 +318,8 @@ impl Broker {
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
-        if self.by_client_id.get(&session.client_id) == Some(&key) {
-            self.by_client_id.remove(&session.client_id);
+        if self.by_client_id.get(&session.principal.client_id) == Some(&key) {
+            self.by_client_id.remove(&session.principal.client_id);
         }
         self.by_session_id.remove(&session.id);
         if session.is_durable() {

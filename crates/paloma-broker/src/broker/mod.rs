@@ -7,8 +7,10 @@ mod end;
 mod events;
 mod fan_out;
 mod publish;
-mod reauthenticate;
+mod renewal;
 mod replay;
+mod retain;
+mod rules;
 mod subscribe;
 
 use std::collections::VecDeque;
@@ -47,11 +49,22 @@ const JOB_STEPS_PER_TURN: usize = 2_048;
 const TIMERS_PER_CALL: usize = 256;
 
 /// Choices where the standards leave room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Behaviour {
     /// Deliver at the subscription's QoS even if the message was published with a lower one.
     pub upgrade_outgoing_qos: bool,
+    /// Send a retained message to new subscribers only while its author may still write the topic. On by default.
+    pub check_retain_source: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            upgrade_outgoing_qos: false,
+            check_retain_source: true,
+        }
+    }
 }
 
 /// Everything a [`Broker`] is made with.
@@ -113,6 +126,8 @@ pub struct Broker {
     replaying: VecDeque<SessionKey>,
     /// Sessions that have ended and are to be taken off their filters.
     departures: VecDeque<Departure>,
+    /// Sessions whose subscriptions are to be granted anew.
+    regranting: VecDeque<SessionKey>,
     effects: VecDeque<Effect>,
     /// Connections that are not read until the store has caught up.
     paused: Vec<ConnectionId>,
@@ -155,6 +170,7 @@ impl Broker {
             fan_outs: FanOuts::default(),
             replaying: VecDeque::new(),
             departures: VecDeque::new(),
+            regranting: VecDeque::new(),
             effects: VecDeque::new(),
             paused: Vec::new(),
             to_load: Vec::new(),
@@ -181,6 +197,7 @@ impl Broker {
             user_properties_bytes_max: limits.user_properties_bytes_max,
             filters_per_subscribe_max: limits.filters_per_subscribe_max.into(),
             client_id_bytes_max: limits.client_id_bytes_max,
+            will_payload_bytes_max: u16::try_from(limits.will_bytes_max).unwrap_or(u16::MAX),
             ..DecodeLimits::default()
         }
     }
@@ -271,6 +288,7 @@ impl Broker {
         let mut steps = JOB_STEPS_PER_TURN;
         self.run_fan_outs(&mut steps);
         self.run_replays(now, &mut steps);
+        self.run_regrants(&mut steps);
         self.run_departures(&mut steps);
         if let Some(batch) = self.commits.seal() {
             self.effects.push_back(Effect::Persist(batch));

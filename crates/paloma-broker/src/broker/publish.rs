@@ -2,23 +2,18 @@
 
 use std::num::NonZeroU32;
 
-use bytestring::ByteString;
 use paloma_codec::{Message, PubAckReason, Qos, SubscriptionId};
-use paloma_session::{Gate, Inbound, LogSeq, Monotonic, Now, Receipt};
+use paloma_session::{Gate, Inbound, LogSeq, Now, Receipt};
 use paloma_topic::TopicNameRef;
-
-use std::time::Duration;
 
 use super::Broker;
 use super::fan_out::FanOut;
 use crate::accounting::DropCause;
-use crate::auth::{Action, Grant};
+use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
-use crate::retained::{self, Retained, RetainedFull};
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness, group_number};
 use crate::store::{MessageId, SessionId, StoreOp};
-use crate::timers::Timer;
 
 /// Recipients above which a message is fanned out over several turns.
 const RECIPIENTS_PER_TURN: usize = 2_048;
@@ -115,7 +110,11 @@ impl Broker {
             let id = self.next_message_id();
             let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
-            if retain && self.retain(now, &message, qos, &mut outcome).is_err() {
+            if retain
+                && self
+                    .retain(now, &message, qos, Some(origin), &mut outcome)
+                    .is_err()
+            {
                 return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
             }
             let routed = Routed {
@@ -143,7 +142,7 @@ impl Broker {
         let mut outcome = Outcome::default();
         if retain {
             // A full table is counted there; the message still goes to those who are subscribed now.
-            let _ = self.retain(now, &message, qos, &mut outcome);
+            let _ = self.retain(now, &message, qos, origin, &mut outcome);
         }
         self.collect_recipients(message.topic(), origin);
         let routed = Routed {
@@ -162,8 +161,11 @@ impl Broker {
 
     fn may_publish(&self, origin: SessionKey, topic: TopicNameRef<'_>) -> bool {
         let session = self.sessions.get(origin);
-        session
-            .is_some_and(|session| self.may_write_topic(&session.owner, &session.client_id, topic))
+        session.is_some_and(|session| {
+            session
+                .principal
+                .may(&*self.authorizer, Action::Write, topic)
+        })
     }
 
     /// A QoS 2 id of a durable session is stored with what its message caused.
@@ -208,7 +210,6 @@ impl Broker {
             ..
         } = self;
         recipients.clear();
-        let epoch = authorizer.epoch();
         subscriptions.for_each_match(topic, |subscribers| {
             recipients.groups.extend_from_slice(&subscribers.groups);
             for subscription in subscribers.plain() {
@@ -218,14 +219,8 @@ impl Broker {
                 let Some(session) = sessions.get_mut(subscription.session) else {
                     continue;
                 };
-                let is_allowed =
-                    match subscription.grant() {
-                        Grant::AllAllowed if subscription.epoch == epoch => true,
-                        Grant::Denied if subscription.epoch == epoch => false,
-                        Grant::AllAllowed | Grant::CheckEach | Grant::Denied => authorizer
-                            .is_allowed(&session.owner, &session.client_id, Action::Read, topic),
-                    };
-                if is_allowed {
+                let granted = subscription.granted();
+                if session.principal.may_receive(&**authorizer, granted, topic) {
                     recipients.add(&mut session.routed, subscription);
                 }
             }
@@ -250,18 +245,14 @@ impl Broker {
         let Some(group) = groups.get_mut(key) else {
             return;
         };
-        let epoch = authorizer.epoch();
         let chosen = group.choose(|member| {
             let Some(session) = sessions.get(member.session) else {
                 return Readiness::Gone;
             };
-            let is_allowed = match member.grant() {
-                Grant::AllAllowed if member.epoch == epoch => true,
-                Grant::AllAllowed | Grant::CheckEach | Grant::Denied => {
-                    authorizer.is_allowed(&session.owner, &session.client_id, Action::Read, topic)
-                }
-            };
-            if !is_allowed {
+            if !session
+                .principal
+                .may_receive(&**authorizer, member.granted(), topic)
+            {
                 Readiness::Gone
             } else if session.connection.is_none() {
                 Readiness::Absent
@@ -375,59 +366,6 @@ impl Broker {
         self.mark_transmit(connection);
     }
 
-    /// Takes the message as retained, or forgets the topic's if it is empty. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
-    fn retain(
-        &mut self,
-        now: Now,
-        message: &Message,
-        qos: Qos,
-        outcome: &mut Outcome,
-    ) -> Result<(), RetainedFull> {
-        let topic = message.topic();
-        if message.payload().is_empty() {
-            if let Some(previous) = self.retained.remove(topic) {
-                self.disarm_retained(topic, &previous);
-                self.commits
-                    .push(StoreOp::DeleteRetained(ByteString::from(topic.as_str())));
-                outcome.is_stored = true;
-            }
-            return Ok(());
-        }
-        let previous = match self.retained.put(message.clone(), qos, &self.limits) {
-            Ok(previous) => previous,
-            Err(full) => {
-                self.accounting.retained_refused += 1;
-                return Err(full);
-            }
-        };
-        if let Some(previous) = previous {
-            self.disarm_retained(topic, &previous);
-        }
-        self.put_message(message, outcome);
-        self.commits
-            .push(StoreOp::PutRetained(MessageId(message.id()), qos));
-        if let Some(seconds) = message.expiry_seconds() {
-            let at = now
-                .monotonic
-                .saturating_add(Duration::from_secs(seconds.into()));
-            self.arm_retained(topic, at);
-        }
-        Ok(())
-    }
-
-    fn arm_retained(&mut self, topic: TopicNameRef<'_>, at: Monotonic) {
-        self.retained.set_timer(topic, Some(at));
-        self.timers
-            .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
-    }
-
-    fn disarm_retained(&mut self, topic: TopicNameRef<'_>, previous: &Retained) {
-        if let Some(at) = previous.timer_at {
-            self.timers
-                .disarm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
-        }
-    }
-
     /// Puts the message into the turn's batch, once.
     pub(super) fn put_message(&mut self, message: &Message, outcome: &mut Outcome) {
         outcome.is_stored = true;
@@ -435,23 +373,6 @@ impl Broker {
         if outcome.put_in != seq {
             outcome.put_in = seq;
             self.commits.push(StoreOp::PutMessage(message.clone()));
-        }
-    }
-
-    pub(super) fn handle_retained_timer(&mut self, now: Now, topic: &ByteString) {
-        let Ok(name) = TopicNameRef::new(topic) else {
-            return;
-        };
-        let Some(message) = self.retained.get(name).map(|retained| &retained.message) else {
-            return;
-        };
-        if retained::is_expired(message, now.wall) {
-            self.retained.remove(name);
-            self.commits.push(StoreOp::DeleteRetained(topic.clone()));
-        } else if let Some(at) = retained::expires_at(message) {
-            // The wall clock was set back.
-            let left = Duration::from_millis(at.millis_since(now.wall).max(1));
-            self.arm_retained(name, now.monotonic.saturating_add(left));
         }
     }
 }

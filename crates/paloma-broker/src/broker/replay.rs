@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use paloma_codec::Qos;
 use paloma_session::{Now, Outbound, Pushed};
 
-use super::Broker;
+use super::{Behaviour, Broker};
 use crate::accounting::DropCause;
-use crate::auth::{Action, Grant};
+use crate::auth::Action;
 use crate::retained::{Replay, is_expired};
 use crate::session::SessionKey;
 use crate::tag::Tag;
@@ -98,6 +98,11 @@ impl Broker {
             sessions,
             authorizer,
             accounting,
+            behaviour:
+                Behaviour {
+                    check_retain_source: checks_source,
+                    ..
+                },
             ..
         } = self;
         let Some(session) = sessions.get_mut(key) else {
@@ -112,9 +117,15 @@ impl Broker {
         let mut progress = Progress::Budget;
         let is_through = retained.walk(filter, &mut replay.cursor, budget, |found| {
             let topic = found.message.topic();
-            let is_allowed = replay.grant == Grant::AllAllowed
-                || authorizer.is_allowed(&session.owner, &session.client_id, Action::Read, topic);
-            if !is_allowed || is_expired(&found.message, now.wall) {
+            let is_allowed = session
+                .principal
+                .may_receive(&**authorizer, replay.granted, topic);
+            let may_author = !*checks_source
+                || found
+                    .author
+                    .as_ref()
+                    .is_none_or(|author| author.may(&**authorizer, Action::Write, topic));
+            if !is_allowed || !may_author || is_expired(&found.message, now.wall) {
                 return ControlFlow::Continue(());
             }
             let qos: Qos = found.qos.min(replay.qos);

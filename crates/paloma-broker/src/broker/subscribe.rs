@@ -2,11 +2,11 @@
 
 use bytestring::ByteString;
 use paloma_codec::{
-    Qos, SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscriptionId, UnsubAck,
-    UnsubAckReason, Unsubscribe,
+    Qos, SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, SubscriptionId,
+    UnsubAck, UnsubAckReason, Unsubscribe,
 };
 use paloma_session::Gate;
-use paloma_topic::{Cursor, Target};
+use paloma_topic::{Cursor, ShareName, Target, TopicFilter};
 
 use super::Broker;
 use crate::auth::Grant;
@@ -56,39 +56,31 @@ impl Broker {
         id: Option<SubscriptionId>,
         is_stored: &mut bool,
     ) -> SubAckReason {
-        let filter = wanted.target.filter();
         let Some(session) = self.sessions.get(key) else {
             return SubAckReason::UnspecifiedError;
         };
-        let grant = self
-            .authorizer
-            .grant(&session.owner, &session.client_id, filter.borrowed());
-        if grant == Grant::Denied {
+        let filter = wanted.target.filter();
+        let granted = session
+            .principal
+            .grant(&*self.authorizer, filter.borrowed());
+        if granted.0 == Grant::Denied {
             return SubAckReason::NotAuthorized;
         }
         let held = session.filters.len() + session.groups.len();
-        if held >= self.limits.subscriptions_per_client_max as usize
-            && !self.is_subscribed(key, &wanted.target)
-        {
+        let is_full = held >= self.limits.subscriptions_per_client_max as usize;
+        if is_full && !self.is_subscribed(key, &wanted.target) {
             return SubAckReason::QuotaExceeded;
         }
         let mut options = wanted.options;
         options.qos = options
             .qos
             .min(Qos::from_bits(self.limits.qos_max).unwrap_or_default());
-        let subscription = Subscription::new(key, &options, id, grant, self.authorizer.epoch());
+        let subscription = Subscription::new(key, &options, id, granted);
         match &wanted.target {
             Target::Plain(filter) => {
-                let (filter_id, replaced) =
-                    self.subscriptions.insert(filter.borrowed(), subscription);
-                if let Some(session) = self.sessions.get_mut(key)
-                    && !replaced
-                {
-                    session.filters.push(filter_id);
-                }
+                let replaced = self.add_subscription(filter, subscription);
                 if wants_retained(options.retain_handling, replaced) {
-                    let filter = filter.clone();
-                    let cursor = Cursor::default();
+                    let (filter, cursor) = (filter.clone(), Cursor::default());
                     self.begin_replay(
                         key,
                         Replay {
@@ -96,40 +88,65 @@ impl Broker {
                             cursor,
                             qos: options.qos,
                             id,
-                            grant,
+                            granted,
                         },
                     );
                 }
             }
-            Target::Shared { share, filter } => {
-                // No retained messages for shared subscriptions. [MQTT-3.8.4-4] speaks of plain ones.
-                let joined = self.groups.join(share, filter, subscription);
-                if joined.is_new_group {
-                    self.subscriptions.add_group(filter.borrowed(), joined.key);
-                }
-                if let Some(session) = self.sessions.get_mut(key)
-                    && !joined.replaced
-                {
-                    session.groups.push(joined.key);
-                }
-            }
+            // No retained messages for these: whoever gets them would get them in the others' stead.
+            Target::Shared { share, filter } => self.join_group(share, filter, subscription),
         }
-        if let Some(session) = self
+        *is_stored |= self.store_subscription(key, wanted, &options, id);
+        SubAckReason::granted(options.qos)
+    }
+
+    /// Says whether there was one before.
+    fn add_subscription(&mut self, filter: &TopicFilter, subscription: Subscription) -> bool {
+        let (id, replaced) = self.subscriptions.insert(filter.borrowed(), subscription);
+        if let Some(session) = self.sessions.get_mut(subscription.session)
+            && !replaced
+        {
+            session.filters.push(id);
+        }
+        replaced
+    }
+
+    fn join_group(&mut self, share: &ShareName, filter: &TopicFilter, member: Subscription) {
+        let joined = self.groups.join(share, filter, member);
+        if joined.is_new_group {
+            self.subscriptions.add_group(filter.borrowed(), joined.key);
+        }
+        if let Some(session) = self.sessions.get_mut(member.session)
+            && !joined.replaced
+        {
+            session.groups.push(joined.key);
+        }
+    }
+
+    /// Says whether the session is one whose subscriptions are stored.
+    fn store_subscription(
+        &mut self,
+        key: SessionKey,
+        wanted: &SubscribeFilter,
+        options: &SubscribeOptions,
+        id: Option<SubscriptionId>,
+    ) -> bool {
+        let Some(session) = self
             .sessions
             .get(key)
             .filter(|session| session.is_durable())
-        {
-            let filter = ByteString::from(wanted.target.to_string());
-            let record = SubscriptionRecord {
-                filter,
-                options: options.bits(),
-                id,
-            };
-            self.commits
-                .push(StoreOp::PutSubscription(session.id, record));
-            *is_stored = true;
-        }
-        SubAckReason::granted(options.qos)
+        else {
+            return false;
+        };
+        let filter = ByteString::from(wanted.target.to_string());
+        let record = SubscriptionRecord {
+            filter,
+            options: options.bits(),
+            id,
+        };
+        self.commits
+            .push(StoreOp::PutSubscription(session.id, record));
+        true
     }
 
     fn is_subscribed(&self, key: SessionKey, target: &Target) -> bool {

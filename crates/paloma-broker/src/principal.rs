@@ -1,0 +1,81 @@
+//! Who a session acts for, and the one place where the rules are asked.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use paloma_topic::{TopicFilterRef, TopicNameRef};
+
+use crate::auth::{Action, Authorizer, Grant, Identity};
+
+/// Who acts: shared by a session and by what it leaves behind.
+#[derive(Debug)]
+pub(crate) struct Principal {
+    pub(crate) client_id: ByteString,
+    pub(crate) identity: Identity,
+    /// Rules that the authenticator gave for this client alone; `None` for those of everybody.
+    pub(crate) rules: Option<Arc<dyn Authorizer>>,
+}
+
+impl Principal {
+    fn rules<'a>(&'a self, everybody: &'a dyn Authorizer) -> &'a dyn Authorizer {
+        self.rules.as_deref().unwrap_or(everybody)
+    }
+
+    /// Whether this client may do `action` with `topic`, by its own rules or those of everybody. Every path asks here:
+    /// publish, will, retained, live delivery, queue, replay, shared. The broker's own topics are nobody's to write.
+    pub(crate) fn may(
+        &self,
+        everybody: &dyn Authorizer,
+        action: Action,
+        topic: TopicNameRef<'_>,
+    ) -> bool {
+        if action == Action::Write && topic.is_reserved() {
+            return false;
+        }
+        self.rules(everybody)
+            .is_allowed(&self.identity, &self.client_id, action, topic)
+    }
+
+    /// Whether this client may get a message, given what its subscription was granted and in which epoch.
+    pub(crate) fn may_receive(
+        &self,
+        everybody: &dyn Authorizer,
+        granted: (Grant, u16),
+        topic: TopicNameRef<'_>,
+    ) -> bool {
+        let (grant, epoch) = granted;
+        match grant {
+            Grant::AllAllowed if epoch == self.epoch(everybody) => true,
+            Grant::Denied if epoch == self.epoch(everybody) => false,
+            // The rules have changed since, or tell topics of one filter apart.
+            Grant::AllAllowed | Grant::CheckEach | Grant::Denied => {
+                self.may(everybody, Action::Read, topic)
+            }
+        }
+    }
+
+    /// What this client may read of the topics that `filter` matches, and the epoch in which that holds.
+    pub(crate) fn grant(
+        &self,
+        everybody: &dyn Authorizer,
+        filter: TopicFilterRef<'_>,
+    ) -> (Grant, u16) {
+        let grant = self
+            .rules(everybody)
+            .grant(&self.identity, &self.client_id, filter);
+        (grant, self.epoch(everybody))
+    }
+
+    pub(crate) fn epoch(&self, everybody: &dyn Authorizer) -> u16 {
+        self.rules(everybody).epoch()
+    }
+
+    /// Whether both follow the same rules, so that what one was granted holds for the other.
+    pub(crate) fn has_rules_of(&self, other: &Self) -> bool {
+        match (&self.rules, &other.rules) {
+            (None, None) => true,
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
