@@ -213,7 +213,7 @@ impl Driver {
         match effect {
             Effect::Transmit(id) => self.transmit(id),
             Effect::Authenticate(id, _) => {
-                let outcome = AuthOutcome::Allow(Identity::ANONYMOUS);
+                let outcome = AuthOutcome::allow(Identity::ANONYMOUS);
                 self.broker
                     .handle_reply(NOW, Reply::Authenticated(id, outcome));
             }

@@ -94,6 +94,14 @@ pub enum AuthOutcome {
     Continue(Secret),
 }
 
+impl AuthOutcome {
+    /// The client is `identity`, for as long as it stays, under the rules of everybody.
+    #[must_use]
+    pub fn allow(identity: Identity) -> Self {
+        Self::Allow(Box::new(Admission::of(identity)))
+    }
+}
+
 /// Decides who a client is. May take its time: the driver calls it off the core and answers later.
 pub trait Authenticator: Send + Sync + fmt::Debug {
     /// Judges one request. Called on the driver's thread when `is_blocking` is false.
@@ -155,7 +163,7 @@ impl Authenticator for AllowAll {
             // No method is known here. [MQTT-4.12.0-1]
             return AuthOutcome::Deny(ConnAckReason::BadAuthenticationMethod);
         }
-        AuthOutcome::Allow(Box::new(Admission::of(Identity::ANONYMOUS)))
+        AuthOutcome::allow(Identity::ANONYMOUS)
     }
 
     fn is_blocking(&self) -> bool {

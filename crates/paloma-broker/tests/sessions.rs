@@ -146,8 +146,8 @@ fn two_connects_of_one_client_in_one_turn_leave_the_later_one() {
     for client in [first, second] {
         world.send(client, Packet::Connect(Box::new(durable("c", false, 60))));
     }
-    world.answer(AuthOutcome::Allow(Identity::ANONYMOUS));
-    world.answer(AuthOutcome::Allow(Identity::ANONYMOUS));
+    world.answer(AuthOutcome::allow(Identity::ANONYMOUS));
+    world.answer(AuthOutcome::allow(Identity::ANONYMOUS));
     assert_eq!(world.closed(first), Some(CloseCause::TakenOver));
     assert_eq!(world.closed(second), None);
     assert_eq!(world.broker.tables().connections, 1);
@@ -453,7 +453,7 @@ fn an_authenticators_late_answer_to_a_socket_that_is_gone_changes_nothing() {
     world.cut(gone);
     // Its place is another connection's when the answer comes.
     let next = world.open(ProtocolVersion::V5);
-    world.answer(AuthOutcome::Allow(Identity::ANONYMOUS));
+    world.answer(AuthOutcome::allow(Identity::ANONYMOUS));
     assert!(world.drain(next).is_empty());
     assert_eq!(world.broker.tables().sessions, 0);
 }
@@ -470,7 +470,7 @@ fn packets_that_follow_connect_at_once_wait_for_the_authenticator() {
     });
     world.send_all(client, vec![Packet::Connect(Box::new(v5("c"))), publish]);
     assert!(world.drain(client).is_empty());
-    world.answer(AuthOutcome::Allow(Identity::ANONYMOUS));
+    world.answer(AuthOutcome::allow(Identity::ANONYMOUS));
     let packets = world.drain(client);
     assert!(
         matches!(packets.as_slice(), [Packet::ConnAck(_), Packet::PubAck(_)]),
@@ -524,7 +524,7 @@ fn an_authentication_may_take_several_steps() {
         world.asked[0].1.method.as_ref().unwrap().1,
         Secret::new("3".into())
     );
-    world.answer(AuthOutcome::Allow(Identity::ANONYMOUS));
+    world.answer(AuthOutcome::allow(Identity::ANONYMOUS));
     let Some(Packet::ConnAck(ack)) = world.next(client) else {
         panic!()
     };

@@ -276,7 +276,7 @@ fn a_will_beyond_what_the_broker_offers_refuses_the_client() {
     check(|will| will.retain = true, ConnAckReason::RetainNotSupported);
     check(
         |will| will.payload = "12345".into(),
-        ConnAckReason::QuotaExceeded,
+        ConnAckReason::PacketTooLarge,
     );
 }
 

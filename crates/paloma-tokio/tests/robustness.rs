@@ -485,7 +485,7 @@ impl Authenticator for Slow {
         match &*request.client_id {
             "stranger" => AuthOutcome::Deny(paloma_codec::ConnAckReason::NotAuthorized),
             "bomb" => panic!("told to"),
-            _ => AuthOutcome::Allow(Identity::ANONYMOUS),
+            _ => AuthOutcome::allow(Identity::ANONYMOUS),
         }
     }
 }

@@ -175,9 +175,6 @@ impl Broker {
         let Some(will) = &connect.will else {
             return Ok(());
         };
-        if will.payload.len() > self.limits.will_bytes_max as usize {
-            return Err(ConnAckReason::QuotaExceeded);
-        }
         if will.qos.bits() > self.limits.qos_max {
             return Err(ConnAckReason::QosNotSupported); // [MQTT-3.2.2-12]
         }

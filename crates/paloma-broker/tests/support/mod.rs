@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use paloma_broker::store::{LoadRequest, Loaded};
 use paloma_broker::{
-    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
-    CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
-    Reply, Store,
+    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker,
+    BrokerConfig, CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity,
+    MemoryStore, Reply, Store,
 };
 use paloma_codec::{
     Ack, ConnAck, Connect, DecodeLimits, Decoder, Delivery, Disconnect, DisconnectReason, Packet,
@@ -438,7 +438,10 @@ impl World {
                     let (connection, request) = self.asked.pop_front().unwrap();
                     let outcome = match &request.username {
                         None => AllowAll.authenticate(&request),
-                        user => AuthOutcome::Allow(Identity { user: user.clone() }),
+                        user => {
+                            let identity = Identity { user: user.clone() };
+                            AuthOutcome::allow(identity)
+                        }
                     };
                     self.broker
                         .handle_reply(self.now, Reply::Authenticated(connection, outcome));
