@@ -1,6 +1,7 @@
 //! A choice, then bytes as the fields of packets of the program's own: what can be written decodes to the same.
 
 use arbitrary::{Arbitrary, Unstructured};
+use bytestring::ByteString;
 use paloma_codec::{
     Auth, AuthReason, Authentication, ConnAck, ConnAckReason, Connect, DecodeLimits, Decoder,
     Disconnect, DisconnectReason, Packet, PacketId, ProtocolVersion, PubAck, PubAckReason, PubRec,
@@ -83,43 +84,7 @@ fn packet(fields: &Fields<'_>) -> Option<Packet> {
             reason_string,
             user_properties,
         }),
-        6 => {
-            let filters = fields.entries.iter().map(|(text, options)| {
-                Some(SubscribeFilter {
-                    target: Target::parse(*text).ok()?,
-                    options: SubscribeOptions::from_bits(*options, ProtocolVersion::V5).ok()?,
-                })
-            });
-            let mut subscribe = Subscribe::new(id, filters.collect::<Option<_>>()?);
-            subscribe.subscription_id = fields.number.try_into().ok();
-            subscribe.user_properties = user_properties;
-            Packet::Subscribe(subscribe)
-        }
-        7 => {
-            let filters = fields
-                .entries
-                .iter()
-                .map(|(text, _)| Target::parse(*text).ok());
-            let filters = filters.collect::<Option<_>>()?;
-            Packet::Unsubscribe(Unsubscribe {
-                id,
-                filters,
-                user_properties,
-            })
-        }
-        8 => {
-            let codes = fields
-                .entries
-                .iter()
-                .map(|(_, code)| SubAckReason::from_code(*code));
-            let reasons = codes.collect::<Option<_>>()?;
-            Packet::SubAck(Box::new(SubAck {
-                id,
-                reasons,
-                reason_string,
-                user_properties,
-            }))
-        }
+        6..=8 => subscriptions(fields, id, reason_string, user_properties)?,
         9 => Packet::Disconnect(Box::new(Disconnect {
             reason: DisconnectReason::from_code(code)?,
             session_expiry_seconds: None,
@@ -133,6 +98,47 @@ fn packet(fields: &Fields<'_>) -> Option<Packet> {
             reason_string: fields.flag.then(|| fields.topic.into()),
             user_properties,
         })),
+    })
+}
+
+/// SUBSCRIBE, UNSUBSCRIBE or SUBACK.
+fn subscriptions(
+    fields: &Fields<'_>,
+    id: PacketId,
+    reason_string: Option<ByteString>,
+    user_properties: UserProperties,
+) -> Option<Packet> {
+    let entries = fields.entries.iter();
+    Some(match fields.kind % 11 {
+        6 => {
+            let filters = entries.map(|(text, options)| {
+                Some(SubscribeFilter {
+                    target: Target::parse(*text).ok()?,
+                    options: SubscribeOptions::from_bits(*options, ProtocolVersion::V5).ok()?,
+                })
+            });
+            let mut subscribe = Subscribe::new(id, filters.collect::<Option<_>>()?);
+            subscribe.subscription_id = fields.number.try_into().ok();
+            subscribe.user_properties = user_properties;
+            Packet::Subscribe(subscribe)
+        }
+        7 => {
+            let filters = entries.map(|(text, _)| Target::parse(*text).ok());
+            Packet::Unsubscribe(Unsubscribe {
+                id,
+                filters: filters.collect::<Option<_>>()?,
+                user_properties,
+            })
+        }
+        _ => {
+            let reasons = entries.map(|(_, code)| SubAckReason::from_code(*code));
+            Packet::SubAck(Box::new(SubAck {
+                id,
+                reasons: reasons.collect::<Option<_>>()?,
+                reason_string,
+                user_properties,
+            }))
+        }
     })
 }
 

@@ -4,13 +4,13 @@
 //! a module `src/x.rs` with `pub fn run(data: &[u8])`, its `pub mod` line and its line in [`TARGETS`] below,
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
+pub mod adapter_duplex;
 mod codec;
 pub mod codec_decode_v3;
 pub mod codec_decode_v5;
 pub mod codec_message;
 pub mod codec_round_trip;
 pub mod codec_split;
-pub mod adapter_duplex;
 pub mod session_ops;
 pub mod session_packets;
 pub mod topic_map;
