@@ -156,7 +156,7 @@ impl fmt::Debug for SubscriptionIds<'_> {
     }
 }
 
-/// The properties of a PUBLISH apart from the alias, which is part of [`PublishTopic`].
+/// The properties of a PUBLISH apart from the alias, which is part of [`PublishTopic`](crate::PublishTopic).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishProperties {
     /// What the payload holds. [MQTT-3.3.2-4]
