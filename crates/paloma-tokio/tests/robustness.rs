@@ -20,7 +20,7 @@ use paloma_session::LogSeq;
 use paloma_tokio::{Config, Failure, Listener, Running, serve};
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 use support::{
-    PATIENCE, Peer, Seeded, VERSIONS, config, connect, duplex, id, publish, start, subscribe, tcp,
+    PATIENCE, Peer, VERSIONS, config, connect, duplex, id, publish, start, subscribe, tcp,
     tcp_config,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
@@ -149,44 +149,6 @@ async fn reader_that_takes_nothing_for_long_is_cut() {
     canary.sings().await;
     drop((canary, stalled));
     stop(running).await;
-}
-
-#[tokio::test]
-async fn large_payloads_reach_a_reader_that_stops_and_goes() {
-    for seed in 0..10 {
-        let mut random = Seeded::new(seed);
-        let running = start(config()).await;
-        let mut reader = Peer::join(duplex(&running), V5, "reader").await;
-        reader.subscribe("t", Qos::AtMostOnce).await;
-        let mut publisher = Peer::join(duplex(&running), V5, "publisher").await;
-        let payloads: Vec<Vec<u8>> = (0..40_u8)
-            .map(|fill| {
-                (0..random.below(40_000))
-                    .map(|at| fill ^ at.to_le_bytes()[0])
-                    .collect()
-            })
-            .collect();
-        for payload in &payloads {
-            publisher
-                .send(&publish("t", payload.clone(), Delivery::AtMostOnce))
-                .await;
-            if random.below(5) == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        for payload in &payloads {
-            assert_eq!(
-                reader.message().await.expect("a message")[..],
-                *payload,
-                "seed {seed}"
-            );
-            if random.below(5) == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        drop((reader, publisher));
-        stop(running).await;
-    }
 }
 
 /// A connection that sends `bytes` and then nothing is closed.

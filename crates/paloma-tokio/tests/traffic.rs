@@ -12,9 +12,9 @@ use std::sync::mpsc;
 use std::thread;
 
 use paloma_codec::{Ack, Delivery, DisconnectReason, Packet, ProtocolVersion, PubRelReason, Qos};
-use paloma_tokio::{Config, Running, serve};
+use paloma_tokio::{Running, serve};
 use support::{
-    PATIENCE, Peer, Seeded, VERSIONS, config, duplex, id, publish, start, tcp, tcp_config,
+    PATIENCE, Peer, VERSIONS, config, duplex, id, publish, roomy, start, tcp, tcp_config,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -164,13 +164,6 @@ async fn check_order(running: &Running, publishers: u32, count: u32) {
     }
 }
 
-fn roomy(mut config: Config) -> Config {
-    // Loss at a full queue is another suite's subject.
-    config.broker.limits.queue_messages_max = 1_000_000;
-    config.broker.limits.queue_bytes_max = 1 << 30;
-    config
-}
-
 #[tokio::test]
 async fn order_is_kept_on_one_thread() {
     let running = start(roomy(tcp_config())).await;
@@ -191,7 +184,7 @@ async fn order_is_kept_on_a_multi_threaded_runtime_with_two_flushers() {
 fn order_is_kept_by_a_server_with_two_threads() {
     let mut config = roomy(tcp_config());
     config.threads = NonZeroUsize::new(2).expect("two");
-    let (ready, is_ready) = mpsc::channel();
+    let (ready, is_ready) = mpsc::sync_channel(1);
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let server = thread::spawn(move || {
         let on_ready = |running: &Running| {
@@ -236,61 +229,6 @@ fn order_is_kept_by_a_server_with_two_threads() {
     });
     shut_down.send(()).expect("the server waits");
     server.join().expect("no panic").expect("a clean end");
-}
-
-#[tokio::test]
-async fn any_split_of_the_bytes_gives_the_same_packets() {
-    for seed in 0..20 {
-        let mut random = Seeded::new(seed);
-        let running = start(roomy(config())).await;
-        let mut subscriber = Peer::join(duplex(&running), ProtocolVersion::V5, "s").await;
-        subscriber.subscribe("#", Qos::AtMostOnce).await;
-        let mut publisher = Peer::join(duplex(&running), ProtocolVersion::V5, "p").await;
-        let payloads: Vec<Vec<u8>> = (0..60_u8)
-            .map(|fill| {
-                vec![
-                    fill;
-                    if random.below(10) == 0 {
-                        70_000
-                    } else {
-                        random.below(200)
-                    }
-                ]
-            })
-            .collect();
-        let bytes: Vec<u8> = payloads
-            .iter()
-            .flat_map(|payload| {
-                publisher.encode(&publish("t", payload.clone(), Delivery::AtMostOnce))
-            })
-            .collect();
-        let sender = tokio::spawn(async move {
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let longest = if random.below(4) == 0 { 60_000 } else { 100 };
-                let (chunk, tail) = rest.split_at(rest.len().min(1 + random.below(longest)));
-                publisher
-                    .stream
-                    .write_all(chunk)
-                    .await
-                    .expect("the broker reads");
-                rest = tail;
-                if random.below(3) == 0 {
-                    tokio::task::yield_now().await;
-                }
-            }
-            publisher
-        });
-        for payload in payloads {
-            assert_eq!(
-                subscriber.message().await.expect("a message")[..],
-                payload,
-                "seed {seed}"
-            );
-        }
-        drop((sender.await.expect("it sent everything"), subscriber));
-        stop(running).await;
-    }
 }
 
 #[tokio::test]

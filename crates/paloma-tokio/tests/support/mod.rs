@@ -36,6 +36,13 @@ pub(crate) fn config() -> Config {
     config
 }
 
+pub(crate) fn roomy(mut config: Config) -> Config {
+    // Loss at a full queue is another suite's subject.
+    config.broker.limits.queue_messages_max = 1_000_000;
+    config.broker.limits.queue_bytes_max = 1 << 30;
+    config
+}
+
 pub(crate) fn tcp_config() -> Config {
     config().listen(([127, 0, 0, 1], 0).into())
 }
