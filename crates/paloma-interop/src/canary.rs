@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::eventually;
 use crate::peer::Version;
 use crate::raw::RawClient;
-use crate::wire;
 
 /// A publisher and a subscriber in a thread of their own; each message must arrive before the next is sent.
 #[derive(Debug)]
@@ -33,16 +32,7 @@ impl Canary {
             let mut number: u64 = 0;
             while !stopped.load(Ordering::SeqCst) {
                 let qos = (number % 3) as u8;
-                publisher.publish(qos, 1, "canary", &number.to_be_bytes());
-                match qos {
-                    0 => {}
-                    1 => publisher.skip_to(wire::PUBACK, 1),
-                    _ => {
-                        publisher.skip_to(wire::PUBREC, 1);
-                        publisher.send(&wire::ack(wire::PUBREL, 1));
-                        publisher.skip_to(wire::PUBCOMP, 1);
-                    }
-                }
+                publisher.publish_fully(qos, 1, "canary", &number.to_be_bytes());
                 let message = subscriber.message();
                 assert_eq!(message.payload, number.to_be_bytes(), "in order, once");
                 assert_eq!(message.qos, qos);

@@ -266,23 +266,45 @@ impl RawClient {
         std::iter::from_fn(|| self.frame_or_end()).collect()
     }
 
-    /// The next PUBLISH, its acknowledgement sent as its QoS asks; other packets are passed over.
+    /// The next PUBLISH, acknowledged as its QoS asks. A PUBREL on the way is answered; other packets are passed over.
     pub fn message(&mut self) -> Publish {
         loop {
             let frame = self.frame();
+            if frame.first == wire::PUBREL {
+                self.send(&wire::ack(wire::PUBCOMP, frame.id()));
+            }
             let Some(publish) = frame.publish(self.version) else {
                 continue;
             };
             match publish.qos {
                 0 => {}
                 1 => self.send(&wire::ack(wire::PUBACK, publish.id)),
-                _ => {
-                    self.send(&wire::ack(wire::PUBREC, publish.id));
-                    self.skip_to(wire::PUBREL, publish.id);
-                    self.send(&wire::ack(wire::PUBCOMP, publish.id));
-                }
+                _ => self.send(&wire::ack(wire::PUBREC, publish.id)),
             }
             return publish;
+        }
+    }
+
+    /// The next PUBLISH, not acknowledged. Other packets are passed over.
+    pub fn unacknowledged(&mut self) -> Publish {
+        loop {
+            if let Some(publish) = self.frame().publish(self.version) {
+                return publish;
+            }
+        }
+    }
+
+    /// Publishes, and waits until the exchange is complete. Other packets are passed over.
+    pub fn publish_fully(&mut self, qos: u8, id: u16, topic: &str, payload: &[u8]) {
+        self.publish(qos, id, topic, payload);
+        match qos {
+            0 => {}
+            1 => self.skip_to(wire::PUBACK, id),
+            _ => {
+                self.skip_to(wire::PUBREC, id);
+                self.send(&wire::ack(wire::PUBREL, id));
+                self.skip_to(wire::PUBCOMP, id);
+            }
         }
     }
 
