@@ -328,6 +328,12 @@ impl RawClient {
         while self.frame().first != 0xD0 {}
     }
 
+    /// Leaves without DISCONNECT, and waits until the broker has noticed.
+    pub fn leave(mut self) {
+        self.finish();
+        self.until_end();
+    }
+
     /// Sends no more, but still reads.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -57,6 +57,9 @@ fn persistent(broker: &Broker, version: Version, client_id: &str) -> RawClient {
 
 #[test]
 fn five_thousand_publishes_in_one_write_arrive_once() {
+    if skips_other_brokers("it delivers fewer than it acknowledges") {
+        return;
+    }
     const COUNT: u16 = 5_000;
     let roomy = [("queue_messages_max", 20_000)];
     let broker = Broker::with_limits(&roomy);
@@ -108,6 +111,9 @@ fn each_of_65_535_open_exchanges_gets_its_answer() {
 
 #[test]
 fn a_replayed_publish_is_answered_and_delivered_once() {
+    if skips_other_brokers("it closes the connection on a replay") {
+        return;
+    }
     check(&[], |broker, version| {
         let mut subscriber = subscriber(broker, version, "replay", 2);
         let mut publisher = persistent(broker, version, "publisher");
@@ -169,7 +175,7 @@ fn a_message_without_its_pubrec_is_sent_again_with_dup_and_the_same_identifier()
             publisher.publish_fully(qos, 1, "again", b"first");
             let first = sleeper.unacknowledged();
             assert!(!first.dup);
-            drop(sleeper);
+            sleeper.leave();
             publisher.publish_fully(qos, 2, "again", b"second");
             let mut sleeper = resume(broker, version, &name);
             let again = sleeper.unacknowledged();
@@ -290,6 +296,9 @@ fn an_unknown_pubrel_is_answered() {
 
 #[test]
 fn a_receiver_gets_no_more_than_its_receive_maximum() {
+    if skips_other_brokers("it may send one too many") {
+        return;
+    }
     let broker = Broker::start();
     let mut connect = Connect::new(V5, "narrow");
     connect.properties = wire::properties(&[&[0x21, 0, 3]]);
