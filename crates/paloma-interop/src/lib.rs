@@ -18,6 +18,7 @@ pub mod canary;
 pub mod commands;
 pub mod home;
 pub mod malformed;
+pub mod own;
 pub mod peer;
 pub mod process;
 pub mod proxy;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::tools::Tool;
-use crate::{PATIENCE, rumqttc, scripted};
+use crate::{PATIENCE, own, rumqttc, scripted};
 
 /// A version of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Library {
     MqttJs,
     /// Rust's rumqttc.
     Rumqttc,
+    /// paloma-client of this workspace.
+    Own,
 }
 
 impl Library {
@@ -50,7 +52,7 @@ impl Library {
         match self {
             Self::Paho => Tool::Paho.find().is_some(),
             Self::MqttJs => Tool::MqttJs.find().is_some(),
-            Self::Rumqttc => true,
+            Self::Rumqttc | Self::Own => true,
         }
     }
 
@@ -63,6 +65,7 @@ impl Library {
         let (driver, events) = match self {
             Self::Paho | Self::MqttJs => scripted::start(self, address, version),
             Self::Rumqttc => rumqttc::start(address, version),
+            Self::Own => own::start(address, version),
         };
         Peer {
             name: format!("{self:?} {version:?}"),

@@ -37,7 +37,7 @@ pub fn start(address: SocketAddr, version: Version) -> (Box<dyn Driver>, Receive
 }
 
 /// Runs an event loop in a thread of its own until it is stopped, which drops the loop and closes its socket.
-fn run(steps: impl Future<Output = ()> + Send + 'static) -> oneshot::Sender<()> {
+pub(crate) fn run(steps: impl Future<Output = ()> + Send + 'static) -> oneshot::Sender<()> {
     let (stop, stopped) = oneshot::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()

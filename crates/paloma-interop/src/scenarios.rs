@@ -468,9 +468,11 @@ pub fn expired_messages_are_not_delivered(stage: &Stage) {
 pub fn topic_aliases_stand_for_topics(stage: &Stage) {
     let mut subscriber = stage.far();
     // paho resolves no aliases, rumqttc only after it has reported the message, and MQTT.js loses them at QoS 2.
-    let resolves = stage.far == Library::MqttJs;
-    let inbound = resolves.then_some(10);
-    let granted = if resolves { 1 } else { 2 };
+    let (inbound, granted) = match stage.far {
+        Library::Paho | Library::Rumqttc => (None, 2),
+        Library::MqttJs => (Some(10), 1),
+        Library::Own => (Some(10), 2),
+    };
     subscriber.connect(&Connect {
         topic_alias_maximum: inbound,
         ..Connect::clean("subscriber")

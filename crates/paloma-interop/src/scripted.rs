@@ -37,7 +37,7 @@ pub fn start(
             command.arg(scripts.join("node/agent.mjs"));
             command
         }
-        Library::Rumqttc => panic!("{library:?} is driven in this process"),
+        Library::Rumqttc | Library::Own => panic!("{library:?} is driven in this process"),
     };
     command
         .arg(address.port().to_string())

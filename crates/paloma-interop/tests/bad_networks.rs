@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use paloma_interop::broker::{Broker, skips_other_brokers};
-use paloma_interop::peer::Library::{self, MqttJs, Paho};
+use paloma_interop::peer::Library::{self, MqttJs, Own, Paho};
 use paloma_interop::peer::{Connect, Event, Outgoing, Peer, Version};
 use paloma_interop::proxy::{Breaks, Fault, Proxy};
 use paloma_interop::random::Random;
@@ -154,7 +154,7 @@ fn breaking(library: Library, times: usize, fault: fn(Breaks) -> Fault) -> Netwo
             down: 256..512,
             times,
         },
-        MqttJs | Library::Rumqttc => anywhere.clone(),
+        MqttJs | Own | Library::Rumqttc => anywhere.clone(),
     };
     Network {
         near: fault(near),
@@ -230,3 +230,5 @@ faults!(paho_v311, Paho, Version::V311);
 faults!(paho_v5, Paho, Version::V5);
 faults!(mqttjs_v311, MqttJs, Version::V311);
 faults!(mqttjs_v5, MqttJs, Version::V5);
+faults!(own_v311, Own, Version::V311);
+faults!(own_v5, Own, Version::V5);

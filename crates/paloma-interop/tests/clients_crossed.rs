@@ -1,10 +1,14 @@
 //! One library publishes, another receives: what one encodes, the broker forwards and the other decodes.
 
-use paloma_interop::peer::Library::{self, MqttJs, Paho, Rumqttc};
+use paloma_interop::peer::Library::{self, MqttJs, Own, Paho, Rumqttc};
 use paloma_interop::peer::Version;
 use paloma_interop::scenarios::{self, Stage};
 
-const PAIRS: [(Library, Library); 6] = [
+const PAIRS: [(Library, Library); 10] = [
+    (Own, Paho),
+    (Paho, Own),
+    (Own, MqttJs),
+    (MqttJs, Own),
     (Paho, MqttJs),
     (Paho, Rumqttc),
     (MqttJs, Paho),

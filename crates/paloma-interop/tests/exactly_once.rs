@@ -36,9 +36,8 @@ fn payloads(publisher: &mut RawClient, subscriber: &mut RawClient) -> Vec<Vec<u8
 }
 
 fn duplicate(version: Version, qos: u8, id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = wire::publish(version, qos, id, topic, payload);
-    bytes[0] |= 0x08;
-    bytes
+    let block = wire::empty_properties(version);
+    wire::publish_with(&block, 0x38 | qos << 1, id, topic.as_bytes(), payload)
 }
 
 fn resume(broker: &Broker, version: Version, client_id: &str) -> RawClient {
@@ -250,7 +249,7 @@ fn identifiers_in_flight_are_never_used_again_after_a_resume() {
         let mut sleeper = persistent(broker, version, "sleeper");
         sleeper.subscribe(&[("ids", 2)]);
         for number in 0..200_u16 {
-            let qos = 1 + (number % 2) as u8;
+            let qos = if number % 2 == 0 { 1 } else { 2 };
             publisher.publish_fully(qos, 1 + number, "ids", &number.to_be_bytes());
         }
         let mut received = BTreeSet::new();
@@ -305,8 +304,8 @@ fn a_receiver_gets_no_more_than_its_receive_maximum() {
     let (mut narrow, _) = RawClient::connect_as(broker.address(), V5, &connect);
     narrow.subscribe(&[("window", 2)]);
     let mut publisher = RawClient::connect(broker.address(), V311, "publisher");
-    for id in 1..=9 {
-        publisher.publish_fully(1 + (id % 2) as u8, id, "window", &[id as u8]);
+    for number in 1..=9_u8 {
+        publisher.publish_fully(1 + number % 2, number.into(), "window", &[number]);
     }
     // Each PINGRESP says that nothing more came before it.
     let mut numbers = Vec::new();
@@ -384,8 +383,8 @@ fn what_a_leaving_member_has_not_acknowledged_goes_to_another_once() {
     let mut leaving = RawClient::connect(broker.address(), V5, "leaving");
     leaving.subscribe(&filter);
     let mut publisher = RawClient::connect(broker.address(), V5, "publisher");
-    for id in 1..=5 {
-        publisher.publish_fully(1, id, "work", &[id as u8]);
+    for number in 1..=5_u8 {
+        publisher.publish_fully(1, number.into(), "work", &[number]);
         leaving.unacknowledged();
     }
     let mut staying = RawClient::connect(broker.address(), V5, "staying");
