@@ -11,7 +11,7 @@ use paloma_codec::{
 };
 use support::{
     Handle, World, acknowledgement, id, message, pub_ack, pub_comp, pub_rec, pub_rel,
-    publish_packet, qos1, qos2, v3, v5,
+    publish_packet, qos1, qos2, texts, v3, v5,
 };
 
 /// A durable client that subscribed to `t` at QoS 2 and is gone, and a publisher.
@@ -22,13 +22,6 @@ fn absent(change: impl FnOnce(&mut BrokerConfig)) -> (World, Handle) {
     world.cut(client);
     let publisher = world.client("p");
     (world, publisher)
-}
-
-fn texts(publishes: &[Publish]) -> Vec<String> {
-    publishes
-        .iter()
-        .map(|publish| String::from_utf8(publish.payload.to_vec()).unwrap())
-        .collect()
 }
 
 fn numbers(range: impl IntoIterator<Item = u32>) -> Vec<String> {
@@ -164,7 +157,7 @@ fn check_spill(messages: u32, more: u32) {
     let mut next = messages + 1..=messages + more;
     while let Some(packet) = world.next(client) {
         if let Packet::Publish(publish) = packet {
-            taken.push(String::from_utf8(publish.payload.to_vec()).unwrap());
+            taken.extend(texts(&[*publish.clone()]));
             if let Some(n) = next.next() {
                 publish_numbers(&mut world, publisher, [n]);
             }

@@ -115,6 +115,7 @@ impl Broker {
         let mut victims = Vec::new();
         let filter = replay.filter.borrowed();
         let mut progress = Progress::Budget;
+        let room_before = room;
         let is_through = retained.walk(filter, &mut replay.cursor, budget, |found| {
             let topic = found.message.topic();
             let is_allowed = session
@@ -150,7 +151,8 @@ impl Broker {
             }
             ControlFlow::Continue(())
         });
-        let connection = session.connection;
+        // Without anything new, the next transmit would only ask for more again.
+        let connection = session.connection.filter(|_| room < room_before);
         for victim in victims {
             self.drop_copy(key, &victim, DropCause::QueueFull);
         }

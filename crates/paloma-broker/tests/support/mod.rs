@@ -232,10 +232,7 @@ impl World {
 
     /// The payloads that have come, as text.
     pub(crate) fn payloads(&mut self, client: Handle) -> Vec<String> {
-        let publishes = self.publishes(client).into_iter();
-        publishes
-            .map(|publish| String::from_utf8(publish.payload.to_vec()).unwrap())
-            .collect()
+        texts(&self.publishes(client))
     }
 
     pub(crate) fn closed(&self, client: Handle) -> Option<CloseCause> {
@@ -384,7 +381,9 @@ impl World {
 
     /// Runs turns until the broker has nothing more to do now.
     pub(crate) fn settle(&mut self) {
-        loop {
+        // More turns than any test has work for: a broker that never rests.
+        for turn in 0.. {
+            assert!(turn < 1_000_000, "the broker never comes to rest");
             self.broker.finish_turn(self.now);
             let mut did_something = false;
             while let Some(effect) = self.broker.poll_effect() {
@@ -661,4 +660,12 @@ impl Authorizer for Rules {
 
 pub(crate) fn target(filter: &str) -> Target {
     Target::parse(filter.to_owned()).unwrap()
+}
+
+/// The payloads, as text.
+pub(crate) fn texts(publishes: &[Publish]) -> Vec<String> {
+    publishes
+        .iter()
+        .map(|publish| String::from_utf8(publish.payload.to_vec()).unwrap())
+        .collect()
 }

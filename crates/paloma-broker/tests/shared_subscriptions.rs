@@ -1,0 +1,261 @@
+//! Shared subscriptions: one message to one member.
+
+mod support;
+
+use std::sync::Arc;
+
+use paloma_broker::{Action, BrokerConfig, DropCause};
+use paloma_codec::{
+    Connect, DisconnectReason, Packet, Qos, ReceiveMaximum, SubAckReason, SubscribeOptions,
+    UnsubAckReason,
+};
+use support::{
+    Handle, Rules, World, acknowledgement, message, publish_packet, qos1, qos2, texts, v5,
+};
+
+const SHARED: &str = "$share/g/t";
+
+/// A publisher and members of one group, whose sessions last an hour.
+fn group(members: usize, change: impl FnOnce(&mut BrokerConfig)) -> (World, Handle, Vec<Handle>) {
+    let mut world = World::with(change);
+    let publisher = world.client("p");
+    let members = (0..members)
+        .map(|n| {
+            let (client, _) = world.durable(&format!("m{n}"));
+            world.subscribe(client, SHARED, Qos::ExactlyOnce);
+            client
+        })
+        .collect();
+    (world, publisher, members)
+}
+
+/// The member ends its session as it leaves.
+fn leave_for_good(world: &mut World, client: Handle) {
+    let disconnect = paloma_codec::Disconnect {
+        session_expiry_seconds: Some(0),
+        ..paloma_codec::Disconnect::new(DisconnectReason::NormalDisconnection)
+    };
+    world.send(client, Packet::Disconnect(Box::new(disconnect)));
+}
+
+#[test]
+fn each_message_goes_to_one_member_and_all_get_their_part() {
+    // [MQTT-4.8.2-1] [MQTT-4.8.2-3]
+    let (mut world, publisher, members) = group(4, |_| {});
+    for n in 0..100 {
+        world.publish(publisher, "t", &n.to_string());
+    }
+    let parts: Vec<_> = members
+        .iter()
+        .map(|member| world.payloads(*member))
+        .collect();
+    assert!(parts.iter().all(|part| part.len() == 25), "{parts:?}");
+    let mut all: Vec<_> = parts.concat();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 100);
+}
+
+#[test]
+fn groups_and_plain_subscriptions_each_get_their_own() {
+    // [MQTT-4.8.2-2]
+    let (mut world, publisher, members) = group(1, |_| {});
+    world.subscribe(members[0], "$share/other/t", Qos::ExactlyOnce);
+    world.subscribe(members[0], "t", Qos::ExactlyOnce);
+    for make in [qos1, qos2] {
+        world.publish_qos(publisher, "t", "x", make(1));
+        assert_eq!(world.take_all(members[0]).len(), 3);
+        world.drain(publisher);
+        world.send(publisher, support::pub_rel(support::id(1)));
+    }
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+}
+
+#[test]
+fn a_member_with_a_full_window_is_passed_over() {
+    let (mut world, publisher, members) = group(2, |config| config.limits.inflight_max = 3);
+    for n in 1..=6 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+    }
+    // The first acknowledges all it gets, the second nothing.
+    let mut taken = world.take_all(members[0]).len();
+    for n in 7..=26 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+        taken += world.take_all(members[0]).len();
+    }
+    assert_eq!(world.publishes(members[1]).len(), 3);
+    assert_eq!(taken, 23);
+}
+
+#[test]
+fn a_member_that_takes_more_at_a_time_gets_more() {
+    let mut world = World::new();
+    let publisher = world.client("p");
+    let members = [4, 16].map(|maximum| {
+        let (client, _) = world.connect(Connect {
+            receive_maximum: ReceiveMaximum::new(maximum).unwrap(),
+            ..v5(&format!("m{maximum}"))
+        });
+        world.subscribe(client, SHARED, Qos::AtLeastOnce);
+        client
+    });
+    for n in 1..=20 {
+        world.publish_qos(publisher, "t", "x", qos1(n));
+    }
+    let parts = members.map(|member| world.publishes(member).len());
+    assert_eq!(parts, [4, 16]);
+}
+
+#[test]
+fn what_a_member_did_not_acknowledge_goes_to_another_when_its_session_ends() {
+    // [MQTT-4.8.2-5] G8
+    let (mut world, publisher, members) = group(2, |config| config.limits.inflight_max = 4);
+    world.cut(members[1]);
+    for n in 1..=8 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+    }
+    let sent = world.publishes(members[0]);
+    assert_eq!(sent.len(), 4, "the rest is queued");
+    let (second, _) = world.durable("m1");
+    leave_for_good(&mut world, members[0]);
+    let mut taken = texts(&world.take_all(second));
+    taken.sort();
+    assert_eq!(taken, (1..=8).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(world.broker.accounting().dropped_total(), 0);
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+}
+
+#[test]
+fn a_qos_2_message_under_way_stays_with_its_member() {
+    // [MQTT-4.8.2-4] G8
+    let (mut world, publisher, members) = group(1, |config| config.limits.inflight_max = 1);
+    world.publish_qos(publisher, "t", "sent", qos2(1));
+    world.publish_qos(publisher, "t", "queued", qos2(2));
+    assert_eq!(world.payloads(members[0]), ["sent"]);
+    let (second, _) = world.durable("second");
+    world.subscribe(second, SHARED, Qos::ExactlyOnce);
+    world.cut(members[0]);
+    assert!(world.publishes(second).is_empty(), "the session goes on");
+    world.advance(3_600);
+    assert_eq!(texts(&world.take_all(second)), ["queued"]);
+    assert_eq!(world.dropped(DropCause::SessionEnded), 1);
+}
+
+#[test]
+fn a_message_handed_on_may_meet_a_copy_of_itself() {
+    let (mut world, publisher, members) = group(1, |_| {});
+    let (second, _) = world.durable("second");
+    world.subscribe(second, "t", Qos::AtLeastOnce);
+    world.publish_qos(publisher, "t", "x", qos1(1));
+    world.subscribe(second, SHARED, Qos::AtLeastOnce);
+    leave_for_good(&mut world, members[0]);
+    let copies = world.publishes(second);
+    assert_eq!(texts(&copies), ["x", "x"]);
+    let acks = copies.iter().filter_map(acknowledgement).collect();
+    world.send_all(second, acks);
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+}
+
+#[test]
+fn an_absent_member_is_used_when_nobody_else_is_there() {
+    let (mut world, publisher, members) = group(2, |_| {});
+    world.cut(members[0]);
+    for n in 1..=4 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+    }
+    assert_eq!(world.take_all(members[1]).len(), 4);
+    world.cut(members[1]);
+    for n in 5..=8 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+    }
+    let mut taken = Vec::new();
+    for n in 0..2 {
+        let (client, _) = world.durable(&format!("m{n}"));
+        taken.extend(texts(&world.take_all(client)));
+    }
+    taken.sort();
+    assert_eq!(taken, ["5", "6", "7", "8"]);
+}
+
+#[test]
+fn qos_0_that_did_not_leave_goes_to_another_member() {
+    let (mut world, publisher, members) = group(2, |_| {});
+    world.set_reading(members[0], false);
+    for n in 0..10 {
+        world.publish(publisher, "t", &n.to_string());
+    }
+    world.cut(members[0]);
+    assert_eq!(world.payloads(members[1]).len(), 10);
+}
+
+#[test]
+fn a_shared_and_a_plain_subscription_end_each_alone() {
+    // [MQTT-3.10.4-1] G8
+    let (mut world, publisher, members) = group(1, |_| {});
+    let client = members[0];
+    world.subscribe(client, "t", Qos::AtMostOnce);
+    assert_eq!(world.unsubscribe(client, SHARED), UnsubAckReason::Success);
+    world.publish(publisher, "t", "x");
+    assert_eq!(world.payloads(client).len(), 1);
+    world.subscribe(client, SHARED, Qos::AtMostOnce);
+    assert_eq!(world.unsubscribe(client, "t"), UnsubAckReason::Success);
+    world.publish(publisher, "t", "x");
+    assert_eq!(world.payloads(client).len(), 1);
+    for (filter, expected) in [
+        ("$share/other/t", UnsubAckReason::NoSubscriptionExisted),
+        (SHARED, UnsubAckReason::Success),
+        (SHARED, UnsubAckReason::NoSubscriptionExisted),
+    ] {
+        assert_eq!(world.unsubscribe(client, filter), expected);
+    }
+    assert_eq!(world.broker.tables().subscriptions, 0);
+}
+
+#[test]
+fn a_shared_subscription_gets_no_retained_messages() {
+    let mut world = World::new();
+    let client = world.client("c");
+    world.retain(client, "t", "x");
+    world.subscribe(client, SHARED, Qos::AtMostOnce);
+    assert!(world.publishes(client).is_empty());
+}
+
+#[test]
+fn a_member_that_may_not_read_is_passed_over() {
+    // D4 I4
+    let rules = Arc::new(Rules::default());
+    let authorizer = Arc::clone(&rules);
+    let (mut world, publisher, members) = group(2, |config| config.authorizer = authorizer);
+    rules.deny("m0", Action::Read, "t");
+    for n in 0..10 {
+        world.publish(publisher, "t", &n.to_string());
+    }
+    assert!(world.payloads(members[0]).is_empty());
+    assert_eq!(world.payloads(members[1]).len(), 10);
+    // Not even the inner filter may be subscribed to.
+    let options = SubscribeOptions::new(Qos::AtMostOnce);
+    let reasons = world.subscribe_with(members[0], "$share/other/t", options, |_| {});
+    assert_eq!(reasons, [SubAckReason::NotAuthorized]);
+    rules.deny("m1", Action::Read, "t");
+    world.publish(publisher, "t", "x");
+    assert_eq!(world.dropped(DropCause::NoGroupMember), 1);
+}
+
+#[test]
+fn a_large_group_of_busy_members_still_takes_everything() {
+    let (mut world, publisher, members) = group(200, |config| config.limits.inflight_max = 1);
+    let packets = (0..600_u16).map(|n| {
+        publish_packet(paloma_codec::Publish {
+            delivery: qos1(n + 1),
+            ..message("t", &n.to_string())
+        })
+    });
+    let (bulk, _) = world.connect(support::v3("bulk", true));
+    world.send_all(bulk, packets.collect());
+    let mut taken = 0;
+    for member in members {
+        taken += world.take_all(member).len();
+    }
+    assert_eq!(taken, 600);
+    let _ = publisher;
+}
