@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use paloma_codec::TopicAlias;
+use paloma_codec::{TopicAlias, TopicForm};
 use paloma_topic::{TopicName, TopicNameRef};
 
 /// Hashes of topics seen lately that the outbound table keeps, a power of two.
@@ -66,6 +66,17 @@ pub(crate) enum Choice {
     Define(TopicAlias),
     /// The alias alone.
     Alias(TopicAlias),
+}
+
+impl Choice {
+    /// The form that the codec writes.
+    pub(crate) const fn form(self) -> TopicForm {
+        match self {
+            Self::Name => TopicForm::Name,
+            Self::Define(alias) => TopicForm::Define(alias),
+            Self::Alias(alias) => TopicForm::Alias(alias),
+        }
+    }
 }
 
 /// Which topics have aliases towards the peer.

@@ -96,7 +96,7 @@ impl Outbound {
         lifetime.is_some_and(|seconds| self.waited_millis(now) >= u64::from(seconds) * 1_000)
     }
 
-    /// The lifetime that is left to the receiver, in seconds, rounded up. [MQTT-3.3.2-6]
+    /// The lifetime that is left to the receiver, in seconds, rounded up; 0 once it is over. [MQTT-3.3.2-6]
     pub(crate) fn remaining_seconds(&self, now: Wall) -> Option<u32> {
         let seconds = self.message.expiry_seconds()?;
         let waited = u32::try_from(self.waited_millis(now) / 1_000).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
 //! What a connection writes, and in which order.
 
 use paloma_codec::{
-    AckKind, Delivery, Head, PacketId, ProtocolVersion, PubRelReason, Qos, SubscriptionId,
+    AckKind, Delivery, Head, Message, PacketId, ProtocolVersion, PubRelReason, Qos, SubscriptionId,
     TopicForm, encode_ack,
 };
 
@@ -18,6 +18,13 @@ use crate::window::Flight;
 
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const PINGRESP: [u8; 2] = [0xD0, 0];
+
+/// What a PUBLISH is longer than its message at most, subscription identifiers apart: fixed header, topic length, packet
+/// id, length of the properties, alias, expiry.
+const HEAD_BYTES_MAX: usize = 5 + 2 + 2 + 4 + 3 + 5;
+
+/// What a subscription identifier takes at most.
+const ID_BYTES_MAX: usize = 5;
 
 impl Connection {
     /// Writes what may leave, until the budget of `out` is used up.
@@ -69,9 +76,7 @@ impl Connection {
         }
         self.write_pings(out);
         self.write_replay(now, session, out);
-        if self.replay.is_none() {
-            self.write_queue(now, session, out);
-        }
+        self.write_queue(now, session, out);
         if out.is_full() {
             TransmitStatus::Full
         } else {
@@ -145,9 +150,9 @@ impl Connection {
                 if self.unacknowledged >= self.send_quota() {
                     return false;
                 }
-                let ids = session.subscription_ids(outbound);
                 let delivery = delivery_of(outbound.qos(), id, true);
-                if let Err(cause) = self.put_publish(now, outbound, ids.as_slice(), delivery, out) {
+                let expiry = outbound.remaining_seconds(now.wall);
+                if let Err(cause) = self.put_publish(session, outbound, delivery, expiry, out) {
                     if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {
                         out.drop_delivery(session.finish(outbound), cause);
                     }
@@ -183,26 +188,29 @@ impl Connection {
             let Some(outbound) = session.pop() else {
                 return;
             };
-            if outbound.has_expired(now.wall) {
+            let expiry = outbound.remaining_seconds(now.wall);
+            if expiry == Some(0) {
                 out.drop_delivery(session.finish(outbound), DropCause::Expired);
                 continue;
             }
             match outbound.qos() {
-                Qos::AtMostOnce => self.send_once(now, session, outbound, out),
-                Qos::AtLeastOnce | Qos::ExactlyOnce => self.send_first(now, session, outbound, out),
+                Qos::AtMostOnce => self.send_once(session, outbound, expiry, out),
+                Qos::AtLeastOnce | Qos::ExactlyOnce => {
+                    self.send_first(session, outbound, expiry, out);
+                }
             }
         }
     }
 
     fn send_once(
         &mut self,
-        now: Now,
         session: &mut Session,
         outbound: Outbound,
+        expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) {
-        let ids = session.subscription_ids(&outbound);
-        let result = self.put_publish(now, &outbound, ids.as_slice(), Delivery::AtMostOnce, out);
+        let delivery = Delivery::AtMostOnce;
+        let result = self.put_publish(session, &outbound, delivery, expiry_seconds, out);
         let outbound = session.finish(outbound);
         match result {
             Ok(()) => out.count(Qos::AtMostOnce, false),
@@ -212,9 +220,9 @@ impl Connection {
 
     fn send_first(
         &mut self,
-        now: Now,
         session: &mut Session,
         outbound: Outbound,
+        expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) {
         let qos = outbound.qos();
@@ -225,8 +233,7 @@ impl Connection {
         let delivery = delivery_of(qos, id, false);
         let result = match session.window.get(id) {
             Some(Flight::Publish(outbound)) => {
-                let ids = session.subscription_ids(outbound);
-                self.put_publish(now, outbound, ids.as_slice(), delivery, out)
+                self.put_publish(session, outbound, delivery, expiry_seconds, out)
             }
             Some(_) | None => return,
         };
@@ -246,10 +253,10 @@ impl Connection {
     /// Writes a PUBLISH if the peer takes it. An alias is registered only if it is written.
     fn put_publish(
         &mut self,
-        now: Now,
+        session: &Session,
         outbound: &Outbound,
-        ids: &[SubscriptionId],
         delivery: Delivery,
+        expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) -> Result<(), DropCause> {
         let theirs = &self.theirs;
@@ -257,47 +264,54 @@ impl Connection {
             return Err(DropCause::NotSupported);
         }
         let message = outbound.message();
+        let ids = session.subscription_ids(outbound);
+        // A client must not send them. [MQTT-3.3.4-6]
+        let subscription_ids: &[SubscriptionId] = match self.role {
+            Role::Client => &[],
+            Role::Server => ids.as_slice(),
+        };
         let head = Head {
             delivery,
             retain: outbound.retain(),
             topic: TopicForm::Name,
-            expiry_seconds: outbound.remaining_seconds(now.wall),
-            // A client must not send them. [MQTT-3.3.4-6]
-            subscription_ids: match self.role {
-                Role::Client => &[],
-                Role::Server => ids,
-            },
+            expiry_seconds,
+            subscription_ids,
         };
         let (packet_bytes_max, version) = (theirs.packet_bytes_max as usize, self.version);
-        let topic = message.topic_bytes();
-        for choice in [self.choose_alias(topic), Choice::Name] {
-            let topic_form = match choice {
-                Choice::Name => TopicForm::Name,
-                Choice::Define(alias) => TopicForm::Define(alias),
-                Choice::Alias(alias) => TopicForm::Alias(alias),
-            };
-            let head = Head {
-                topic: topic_form,
-                ..head
-            };
-            if message.packet_len(version, &head) <= packet_bytes_max {
-                message.encode_head(version, &head, out.out());
-                out.put_payload(message);
-                if choice != Choice::Name {
-                    self.rare_mut().outbound.sent(choice, topic);
-                }
-                return Ok(());
-            }
+        let fits_for_certain =
+            message.len() + HEAD_BYTES_MAX + ID_BYTES_MAX * subscription_ids.len()
+                <= packet_bytes_max;
+        let fits = |head: &Head<'_>| {
+            fits_for_certain || message.packet_len(version, head) <= packet_bytes_max
+        };
+        let choice = self.choose_alias(message, |topic| fits(&Head { topic, ..head }));
+        let topic = choice.form();
+        if choice == Choice::Name && !fits(&head) {
+            return Err(DropCause::TooLarge);
         }
-        Err(DropCause::TooLarge)
+        message.encode_head(version, &Head { topic, ..head }, out.out());
+        out.put_payload(message);
+        if choice != Choice::Name {
+            self.rare_mut().outbound.sent(choice, message.topic_bytes());
+        }
+        Ok(())
     }
 
-    fn choose_alias(&mut self, topic: &[u8]) -> Choice {
+    /// How to name the topic; by name if the peer takes no alias, or no packet as large as one that defines it.
+    fn choose_alias(&mut self, message: &Message, fits: impl Fn(TopicForm) -> bool) -> Choice {
         let maximum = self.theirs.alias_maximum.min(self.options.aliases_max);
         if maximum == 0 {
             return Choice::Name;
         }
-        self.rare_mut().outbound.choose(topic, maximum)
+        let choice = self
+            .rare_mut()
+            .outbound
+            .choose(message.topic_bytes(), maximum);
+        if fits(choice.form()) {
+            choice
+        } else {
+            Choice::Name
+        }
     }
 }
 

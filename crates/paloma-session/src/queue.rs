@@ -156,7 +156,9 @@ impl Queue {
         let outbound = self.places.pop_front()??;
         self.qos0_from = self.qos0_from.saturating_sub(1);
         self.forget(&outbound);
-        self.settle();
+        if self.places.len() != self.count as usize || self.is_empty() {
+            self.settle();
+        }
         Some(outbound)
     }
 

@@ -128,7 +128,7 @@ fn aliased_topics_are_bounded_by_bytes() {
         rig.receive(&define(&long, number)).unwrap();
     }
     assert_eq!(
-        rig.receive(&define(&long, 17)),
+        rig.receive(&define("t", 17)),
         Err(Violation::AliasBytesExceeded)
     );
 }
