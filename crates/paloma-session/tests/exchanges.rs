@@ -206,7 +206,10 @@ fn exchanges_left_open_by_an_earlier_connection_are_no_part_of_the_receive_maxim
     accept(&mut rig, &qos2(9));
     rig.receive(&pub_rel(1)).unwrap();
     rig.sent();
-    assert_eq!(rig.receive(&qos1(8)), Err(Violation::ReceiveMaximumExceeded));
+    assert_eq!(
+        rig.receive(&qos1(8)),
+        Err(Violation::ReceiveMaximumExceeded)
+    );
     rig.receive(&pub_rel(9)).unwrap();
     rig.sent();
     // A repeat takes one.
