@@ -43,6 +43,8 @@ enum Piece {
     },
     /// A letter of `strftime`.
     Time(char),
+    /// The payload, or `(null)` if it is empty.
+    PayloadOrNull,
 }
 
 /// How wide a field is.
@@ -100,7 +102,11 @@ impl Format {
     /// Topic, blank, payload: `-v`.
     pub(crate) fn verbose() -> Self {
         Self {
-            pieces: vec![field('t'), Piece::Literal(b" ".to_vec()), field('p')],
+            pieces: vec![
+                field('t'),
+                Piece::Literal(b" ".to_vec()),
+                Piece::PayloadOrNull,
+            ],
         }
     }
 
@@ -165,6 +171,10 @@ impl Format {
             match piece {
                 Piece::Literal(bytes) => out.extend_from_slice(bytes),
                 Piece::Time(letter) => now.write_letter(*letter, out),
+                Piece::PayloadOrNull if message.payload.is_empty() => {
+                    out.extend_from_slice(b"(null)");
+                }
+                Piece::PayloadOrNull => out.extend_from_slice(message.payload),
                 Piece::Field { letter: 'j', .. } => json::write(message, &now, false, out)?,
                 Piece::Field { letter: 'J', .. } => json::write(message, &now, true, out)?,
                 Piece::Field {
@@ -378,6 +388,24 @@ mod tests {
         check("@Y-@m-@d @@ @s.@N", "2016-08-10 @ 1470818943.386368637");
         check("a\\n\\t\\\\\\e[0m\\0b", "a\n\t\\\u{1b}[0m\0b");
         assert_eq!(print("%D", &message()), Ok(vec![0, 255]));
+    }
+
+    #[test]
+    fn an_empty_payload_is_named_beside_its_topic() {
+        for (payload, expected) in [
+            (&b"full"[..], &b"home/k\xC3\xBCche full"[..]),
+            (b"", b"home/k\xC3\xBCche (null)"),
+        ] {
+            let mut out = Vec::new();
+            let message = Printed {
+                payload,
+                ..message()
+            };
+            Format::verbose()
+                .write(&message, UNIX_EPOCH, &mut out)
+                .unwrap();
+            assert_eq!(out, expected);
+        }
     }
 
     #[test]

@@ -233,6 +233,12 @@ impl<'a> Job<'a> {
     }
 
     fn print(&self, message: &Received) -> io::Result<()> {
+        let arguments = &self.arguments;
+        // As mosquitto_sub does: an empty payload is nothing, unless a line says whose it is.
+        let shows_empty = arguments.format.is_some() || arguments.verbose && !arguments.no_newline;
+        if message.payload.is_empty() && !shows_empty {
+            return Ok(());
+        }
         let mut out = Vec::new();
         let written = self
             .format
