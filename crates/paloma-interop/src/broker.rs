@@ -184,7 +184,7 @@ fn start_mosquitto(directory: &Path, limits: &[(&str, u64)]) -> (Process, Socket
 ///
 /// # Panics
 /// If it does not build.
-pub fn paloma() -> &'static PathBuf {
+pub fn paloma() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(named) = env::var_os("PALOMA_BIN") {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::broker::paloma;
 use crate::process::{Process, Stream};
 use crate::tools::Tool;
 
@@ -14,6 +15,8 @@ use crate::tools::Tool;
 pub enum Family {
     /// `mosquitto_pub` and `mosquitto_sub`.
     Mosquitto,
+    /// `paloma pub` and `paloma sub`.
+    Paloma,
 }
 
 /// A family's two commands with the broker's address filled in.
@@ -32,6 +35,10 @@ impl Commands {
             Family::Mosquitto => (
                 vec![Tool::MosquittoPub.find()?],
                 vec![Tool::MosquittoSub.find()?],
+            ),
+            Family::Paloma => (
+                vec![paloma().into(), "pub".into()],
+                vec![paloma().into(), "sub".into()],
             ),
         };
         Some(Self {

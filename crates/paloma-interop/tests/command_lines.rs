@@ -61,6 +61,15 @@ fn lines_and_whole_files_are_published(family: Family) {
     });
 }
 
+fn an_empty_payload_is_an_empty_line_to_nobody(family: Family) {
+    check(family, |commands| {
+        let mut subscriber = commands.subscribe(&["-t", "empty", "-q", "1", "-C", "3"]);
+        commands.publish(&["-t", "empty", "-n", "-q", "1"]);
+        commands.publish(&["-t", "empty", "-m", "full", "-q", "1"]);
+        assert_eq!(subscriber.rest_of(Stream::Out), ["full"]);
+    });
+}
+
 fn a_persistent_subscriber_gets_what_it_missed(family: Family) {
     check(family, |commands| {
         for version in ["mqttv311", "mqttv5"] {
@@ -189,7 +198,21 @@ fn a_closed_port_is_a_failure(family: Family) {
 
 /// One test a behaviour for a family; a macro because the test harness wants a function of its own for each.
 macro_rules! tests_of {
-    ($module:ident, $family:expr; $($behaviour:ident),+ $(,)?) => {
+    ($module:ident, $family:expr) => {
+        tests_of!(
+            $module, $family;
+            messages_arrive_at_each_qos_in_each_version,
+            a_retained_message_waits_for_its_subscriber,
+            lines_and_whole_files_are_published,
+            an_empty_payload_is_an_empty_line_to_nobody,
+            a_persistent_subscriber_gets_what_it_missed,
+            a_killed_subscriber_leaves_its_will,
+            properties_are_sent_and_shown,
+            a_shared_subscription_is_shared,
+            a_closed_port_is_a_failure
+        );
+    };
+    ($module:ident, $family:expr; $($behaviour:ident),+) => {
         mod $module {
             use super::Family;
             $(#[test]
@@ -200,14 +223,5 @@ macro_rules! tests_of {
     };
 }
 
-tests_of!(
-    mosquitto, Family::Mosquitto;
-    messages_arrive_at_each_qos_in_each_version,
-    a_retained_message_waits_for_its_subscriber,
-    lines_and_whole_files_are_published,
-    a_persistent_subscriber_gets_what_it_missed,
-    a_killed_subscriber_leaves_its_will,
-    properties_are_sent_and_shown,
-    a_shared_subscription_is_shared,
-    a_closed_port_is_a_failure,
-);
+tests_of!(mosquitto, Family::Mosquitto);
+tests_of!(paloma, Family::Paloma);
