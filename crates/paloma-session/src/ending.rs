@@ -1,5 +1,6 @@
 //! How a connection ends, and what that means for will and session.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 
 use paloma_codec::{DecodeError, Disconnect, DisconnectReason};
@@ -59,6 +60,9 @@ impl Connection {
     /// Ends the connection from this side: answers that may leave are written, then this packet where the version
     /// and role have one, then [`TransmitStatus::Close`](crate::TransmitStatus::Close) is returned. Before its CONNACK a
     /// server sends none [MQTT-3.14.0-1]. Nothing more is taken in.
+    ///
+    /// A client's may change when the session ends, unless CONNECT said at once; a server's may not [MQTT-3.14.2-2], and such a
+    /// change is left out.
     pub fn disconnect(&mut self, disconnect: &Disconnect) {
         self.phase = match self.phase {
             Phase::Opening => Phase::ClosingUnopened,
@@ -72,9 +76,25 @@ impl Connection {
         };
         if may_tell {
             let form = (self.version, self.theirs.packet_bytes_max);
+            let packet = self.with_legal_expiry(disconnect);
             // One that does not fit is not sent; closing says enough. [MQTT-3.14.2-3]
-            self.answers.set_farewell(disconnect, form).ok();
+            self.answers.set_farewell(&*packet, form).ok();
         }
+    }
+
+    /// The packet with its session expiry if it may have one: not a server's [MQTT-3.14.2-2], and not from zero.
+    fn with_legal_expiry<'d>(&mut self, disconnect: &'d Disconnect) -> Cow<'d, Disconnect> {
+        let Some(seconds) = disconnect.session_expiry_seconds else {
+            return Cow::Borrowed(disconnect);
+        };
+        if self.role == Role::Client && (self.session_expiry_asked || seconds == 0) {
+            self.session_expiry_seconds = seconds;
+            return Cow::Borrowed(disconnect);
+        }
+        Cow::Owned(Disconnect {
+            session_expiry_seconds: None,
+            ..disconnect.clone()
+        })
     }
 
     /// Ends the connection because the peer broke a rule or went silent, with `reason` where the peer can be told.

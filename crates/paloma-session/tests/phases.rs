@@ -525,6 +525,41 @@ fn disconnect_may_change_the_session_expiry_but_not_from_zero() {
     assert_eq!(violation, Violation::SessionExpiryFromZero);
 }
 
+/// [MQTT-3.14.2-2]
+#[test]
+fn a_disconnect_of_ours_changes_the_session_expiry_where_that_is_allowed() {
+    let disconnect = Disconnect {
+        session_expiry_seconds: Some(7),
+        ..Disconnect::default()
+    };
+    let ends = |mut rig: Rig| {
+        rig.connection.disconnect(&disconnect);
+        match rig.sent().as_slice() {
+            [Packet::Disconnect(sent)] => (
+                sent.session_expiry_seconds,
+                rig.connection.session_expiry_seconds(),
+            ),
+            other => panic!("a DISCONNECT, not {other:?}"),
+        }
+    };
+    let expiring = |session_expiry_seconds| Connect {
+        session_expiry_seconds,
+        ..connect(V5)
+    };
+    assert_eq!(
+        ends(Rig::client_with(&expiring(9), &ConnAck::default())),
+        (Some(7), 7)
+    );
+    assert_eq!(
+        ends(Rig::client_with(&expiring(0), &ConnAck::default())),
+        (None, 0)
+    );
+    assert_eq!(
+        ends(Rig::server_with(&expiring(9), &ConnAck::default())),
+        (None, 9)
+    );
+}
+
 #[test]
 fn the_servers_session_expiry_is_the_one_that_holds() {
     let conn_ack = ConnAck {
