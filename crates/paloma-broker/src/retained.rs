@@ -8,7 +8,7 @@ use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::{Monotonic, Wall};
 use paloma_topic::{Cursor, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicNameRef, Walk};
 
-use crate::auth::Grant;
+use crate::auth::{Action, Authorizer, Grant};
 use crate::limits::Limits;
 use crate::principal::Principal;
 
@@ -21,6 +21,15 @@ pub(crate) struct Retained {
     pub(crate) author: Option<Arc<Principal>>,
     /// For when its expiry's timer is armed, if it has one.
     pub(crate) timer_at: Option<Monotonic>,
+}
+
+impl Retained {
+    /// Whether its author may still write its topic.
+    pub(crate) fn may_author(&self, everybody: &dyn Authorizer) -> bool {
+        let topic = self.message.topic();
+        let author = self.author.as_ref();
+        author.is_none_or(|author| author.may(everybody, Action::Write, topic))
+    }
 }
 
 /// A limit keeps a new retained message out.

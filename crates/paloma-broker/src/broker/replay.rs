@@ -7,8 +7,7 @@ use paloma_session::{Now, Outbound, Pushed};
 
 use super::{Behaviour, Broker};
 use crate::accounting::DropCause;
-use crate::auth::Action;
-use crate::retained::{Replay, is_expired};
+use crate::retained::{Replay, Retained, is_expired};
 use crate::session::SessionKey;
 use crate::tag::Tag;
 
@@ -108,31 +107,26 @@ impl Broker {
         let Some(session) = sessions.get_mut(key) else {
             return Progress::Through;
         };
-        let tag = Tag {
-            group: None,
-            is_stored: false,
-        };
         let mut victims = Vec::new();
-        let filter = replay.filter.borrowed();
+        let Replay {
+            filter,
+            cursor,
+            qos,
+            id,
+            granted,
+        } = replay;
+        let (qos, granted) = (*qos, *granted);
         let mut progress = Progress::Budget;
         let room_before = room;
-        let is_through = retained.walk(filter, &mut replay.cursor, budget, |found| {
-            let topic = found.message.topic();
-            let is_allowed = session
-                .principal
-                .may_receive(&**authorizer, replay.granted, topic);
-            let may_author = !*checks_source
-                || found
-                    .author
-                    .as_ref()
-                    .is_none_or(|author| author.may(&**authorizer, Action::Write, topic));
-            if !is_allowed || !may_author || is_expired(&found.message, now.wall) {
+        let is_through = retained.walk(filter.borrowed(), cursor, budget, |found| {
+            let principal = &session.principal;
+            if !principal.may_receive(&**authorizer, granted, found.message.topic())
+                || (*checks_source && !found.may_author(&**authorizer))
+                || is_expired(&found.message, now.wall)
+            {
                 return ControlFlow::Continue(());
             }
-            let qos: Qos = found.qos.min(replay.qos);
-            let outbound = Outbound::new(found.message.clone(), qos)
-                .with_retain(true) // [MQTT-3.3.1-8]
-                .with_share(tag.pack());
+            let outbound = outbound_of(found, qos);
             // One that does not fit an empty queue never will.
             let fits = session.protocol.has_room_for(&outbound);
             if room == 0 || (!fits && !session.protocol.queue().is_empty()) {
@@ -141,11 +135,9 @@ impl Broker {
             }
             room -= 1;
             accounting.copies += 1;
-            let pushed = session
-                .protocol
-                .enqueue(outbound, replay.id.as_slice(), |victim| {
-                    victims.push(victim);
-                });
+            let pushed = session.protocol.enqueue(outbound, id.as_slice(), |victim| {
+                victims.push(victim);
+            });
             if let Pushed::Full(_) = pushed {
                 accounting.count_drop(DropCause::QueueFull);
             }
@@ -165,6 +157,17 @@ impl Broker {
             progress
         }
     }
+}
+
+/// A retained message on its way to a subscription of this QoS. The store knows it as retained, not as queued.
+fn outbound_of(found: &Retained, qos: Qos) -> Outbound {
+    let tag = Tag {
+        group: None,
+        is_stored: false,
+    };
+    Outbound::new(found.message.clone(), found.qos.min(qos))
+        .with_retain(true) // [MQTT-3.3.1-8]
+        .with_share(tag.pack())
 }
 
 /// How far a replay came.

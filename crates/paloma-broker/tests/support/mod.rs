@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use paloma_broker::store::{LoadRequest, Loaded};
 use paloma_broker::{
-    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker,
-    BrokerConfig, CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity,
-    MemoryStore, Reply, Store,
+    Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
+    CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
+    Reply, Store,
 };
 use paloma_codec::{
     Ack, ConnAck, Connect, DecodeLimits, Decoder, Delivery, Disconnect, DisconnectReason, Packet,
