@@ -108,41 +108,41 @@ impl Broker {
             return Progress::Through;
         };
         let mut victims = Vec::new();
-        let Replay {
-            filter,
-            cursor,
-            qos,
-            id,
-            granted,
-        } = replay;
-        let (qos, granted) = (*qos, *granted);
+        let (qos, granted) = (replay.qos, replay.granted);
         let mut progress = Progress::Budget;
         let room_before = room;
-        let is_through = retained.walk(filter.borrowed(), cursor, budget, |found| {
-            let principal = &session.principal;
-            if !principal.may_receive(&**authorizer, granted, found.message.topic())
-                || (*checks_source && !found.may_author(&**authorizer))
-                || is_expired(&found.message, now.wall)
-            {
-                return ControlFlow::Continue(());
-            }
-            let outbound = outbound_of(found, qos);
-            // One that does not fit an empty queue never will.
-            let fits = session.protocol.has_room_for(&outbound);
-            if room == 0 || (!fits && !session.protocol.queue().is_empty()) {
-                progress = Progress::NoRoom;
-                return ControlFlow::Break(());
-            }
-            room -= 1;
-            accounting.copies += 1;
-            let pushed = session.protocol.enqueue(outbound, id.as_slice(), |victim| {
-                victims.push(victim);
-            });
-            if let Pushed::Full(_) = pushed {
-                accounting.count_drop(DropCause::QueueFull);
-            }
-            ControlFlow::Continue(())
-        });
+        let is_through = retained.walk(
+            replay.filter.borrowed(),
+            &mut replay.cursor,
+            budget,
+            |found| {
+                let principal = &session.principal;
+                if !principal.may_receive(&**authorizer, granted, found.message.topic())
+                    || (*checks_source && !found.may_author(&**authorizer))
+                    || is_expired(&found.message, now.wall)
+                {
+                    return ControlFlow::Continue(());
+                }
+                let outbound = outbound_of(found, qos);
+                // One that does not fit an empty queue never will.
+                let fits = session.protocol.has_room_for(&outbound);
+                if room == 0 || (!fits && !session.protocol.queue().is_empty()) {
+                    progress = Progress::NoRoom;
+                    return ControlFlow::Break(());
+                }
+                room -= 1;
+                accounting.copies += 1;
+                let pushed = session
+                    .protocol
+                    .enqueue(outbound, replay.id.as_slice(), |victim| {
+                        victims.push(victim);
+                    });
+                if let Pushed::Full(_) = pushed {
+                    accounting.count_drop(DropCause::QueueFull);
+                }
+                ControlFlow::Continue(())
+            },
+        );
         // Without anything new, the next transmit would only ask for more again.
         let connection = session.connection.filter(|_| room < room_before);
         for victim in victims {
