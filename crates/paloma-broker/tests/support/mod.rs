@@ -98,10 +98,11 @@ impl World {
 
     /// Opens a connection on which nothing was sent yet.
     pub(crate) fn open(&mut self, version: ProtocolVersion) -> Handle {
-        let connection = self
-            .broker
-            .open(self.now, ConnectionInfo::default())
-            .unwrap();
+        self.try_open(version).unwrap()
+    }
+
+    pub(crate) fn try_open(&mut self, version: ProtocolVersion) -> Option<Handle> {
+        let connection = self.broker.open(self.now, ConnectionInfo::default()).ok()?;
         let limits = DecodeLimits {
             packet_bytes_max: u32::MAX,
             ..DecodeLimits::default()
@@ -117,7 +118,7 @@ impl World {
             reads: true,
             held: Vec::new(),
         });
-        Handle(self.clients.len() - 1)
+        Some(Handle(self.clients.len() - 1))
     }
 
     /// Connects and gives the CONNACK.
@@ -186,6 +187,9 @@ impl World {
 
     /// The socket breaks.
     pub(crate) fn cut(&mut self, client: Handle) {
+        if self.closed(client).is_some() {
+            return;
+        }
         let connection = self.clients[client.0].connection;
         self.broker
             .handle_closed(self.now, connection, CloseCause::SocketClosed);
