@@ -379,6 +379,8 @@ pub fn connects() -> Vec<Case> {
 /// CONNECT packets of protocols that are not ours.
 fn protocols(version: Version) -> Vec<(&'static str, Connect, &'static [u8])> {
     const REFUSED: &[u8] = &[0x84, 0x81, 0x82];
+    // A level before 5 is answered in the words of 3.1.1.
+    const OLD: &[u8] = &[0x01];
     let right = || Connect::new(version, "malformed");
     let named = |name: &[u8]| Connect {
         name: name.to_vec(),
@@ -390,9 +392,9 @@ fn protocols(version: Version) -> Vec<(&'static str, Connect, &'static [u8])> {
         ("name mqtt", named(b"mqtt"), REFUSED),
         ("no name", named(b""), REFUSED),
         ("the name of 3.1", named(b"MQIsdp"), REFUSED),
-        ("level 0", level(0), REFUSED),
+        ("level 0", level(0), OLD),
         ("level 6", level(6), REFUSED),
-        ("level 3 under the name MQTT", level(3), REFUSED),
+        ("level 3 under the name MQTT", level(3), OLD),
         ("level 255", level(255), REFUSED),
     ]
 }
