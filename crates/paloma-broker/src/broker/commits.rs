@@ -62,6 +62,11 @@ impl Commits {
         }
     }
 
+    /// Whether the turn has changes that were not handed over yet.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.batch.ops.is_empty()
+    }
+
     /// Closes the batch, if it holds anything or anybody waits for it.
     pub(crate) fn seal(&mut self) -> Option<StoreBatch> {
         if self.batch.ops.is_empty() && !self.is_awaited {

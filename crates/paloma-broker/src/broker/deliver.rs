@@ -345,6 +345,11 @@ impl Broker {
         let Some(spill) = session.spill.as_mut().filter(|spill| !spill.is_loading) else {
             return;
         };
+        if self.commits.is_open() {
+            // What is to be loaded may be in the batch: `finish_turn` asks for it behind that.
+            self.to_load.push(key);
+            return;
+        }
         spill.is_loading = true;
         self.effects.push_back(Effect::Load(LoadRequest {
             session: session.id,

@@ -131,7 +131,7 @@ pub struct Broker {
     effects: VecDeque<Effect>,
     /// Connections that are not read until the store has caught up.
     paused: Vec<ConnectionId>,
-    /// Absent sessions whose queue in memory runs low.
+    /// Sessions whose queue in memory runs low, to be loaded behind the turn's batch.
     to_load: Vec<SessionKey>,
     recipients: Recipients,
     scratch: Vec<u8>,
@@ -324,10 +324,16 @@ impl Broker {
     /// if nothing happens before; now, while a paced job has more to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        if self.replaying.is_empty() && self.fan_outs.is_empty() && self.departures.is_empty() {
-            self.timers.next()
-        } else {
+        let has_work = !self.replaying.is_empty()
+            || !self.fan_outs.is_empty()
+            || !self.departures.is_empty()
+            // Writing dropped what had expired, or found a queue to be short.
+            || self.commits.is_open()
+            || !self.to_load.is_empty();
+        if has_work {
             Some(Monotonic::default())
+        } else {
+            self.timers.next()
         }
     }
 
