@@ -94,6 +94,13 @@ impl Accounting {
         self.dropped.iter().sum()
     }
 
+    /// Copies that wait in sessions or are unacknowledged.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        let ended = self.delivered.saturating_add(self.dropped_total());
+        self.copies.saturating_sub(ended)
+    }
+
     pub(crate) fn count_drop(&mut self, cause: DropCause) {
         if let Some(counter) = self.dropped.get_mut(cause as usize) {
             *counter += 1;

@@ -147,6 +147,12 @@ pub trait Authorizer: Send + Sync + fmt::Debug {
     /// What `identity` may read of the topics that `filter` matches.
     fn grant(&self, identity: &Identity, client_id: &str, filter: TopicFilterRef<'_>) -> Grant;
 
+    /// Whether what it says of topics that begin with `$` is somebody's decision. Where it is not, anonymous clients of
+    /// other machines read none of them.
+    fn covers_reserved(&self) -> bool {
+        true
+    }
+
     /// Counts up whenever the rules change; cached grants of another epoch are asked for again.
     fn epoch(&self) -> u16 {
         0
@@ -178,5 +184,9 @@ impl Authorizer for AllowAll {
 
     fn grant(&self, _: &Identity, _: &str, _: TopicFilterRef<'_>) -> Grant {
         Grant::AllAllowed
+    }
+
+    fn covers_reserved(&self) -> bool {
+        false
     }
 }

@@ -11,6 +11,7 @@ use paloma_session::{Connection, Monotonic};
 use crate::auth::AuthRequest;
 use crate::session::SessionKey;
 use crate::slab::Key;
+use crate::statistics::Sample;
 
 /// Names one connection for as long as the driver holds it; never names another one after that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +67,15 @@ pub struct ConnectionInfo {
     pub listener: u16,
     /// What carries the bytes.
     pub transport: Transport,
+}
+
+impl ConnectionInfo {
+    /// Whether the peer is on this machine: on loopback, or without an address of its own.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.address
+            .is_none_or(|address| address.to_canonical().is_loopback())
+    }
 }
 
 /// How far a connection has come. States own what belongs to them.
@@ -134,6 +144,8 @@ pub(crate) struct ConnectionEntry {
     pub(crate) is_transmit_due: bool,
     /// Why `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
     pub(crate) pause: Option<Pause>,
+    /// A message on its way to this connection that is being timed.
+    pub(crate) sample: Option<Sample>,
 }
 
 /// What has to happen before more packets of a connection may come.

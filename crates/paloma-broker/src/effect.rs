@@ -69,6 +69,43 @@ pub enum CloseCause {
     Internal,
 }
 
+impl CloseCause {
+    /// Every cause, in the order of declaration.
+    pub const ALL: [Self; 12] = [
+        Self::Disconnected,
+        Self::SocketClosed,
+        Self::Malformed,
+        Self::Violation,
+        Self::KeepAliveTimeout,
+        Self::ConnectTimeout,
+        Self::TakenOver,
+        Self::Refused,
+        Self::Stalled,
+        Self::ShuttingDown,
+        Self::Administrative,
+        Self::Internal,
+    ];
+
+    /// The cause as a metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::SocketClosed => "socket_closed",
+            Self::Malformed => "malformed",
+            Self::Violation => "violation",
+            Self::KeepAliveTimeout => "keep_alive_timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TakenOver => "taken_over",
+            Self::Refused => "refused",
+            Self::Stalled => "stalled",
+            Self::ShuttingDown => "shutting_down",
+            Self::Administrative => "administrative",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 impl fmt::Display for CloseCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -100,6 +137,27 @@ pub enum Refusal {
     AddressRateExceeded,
     /// The broker is stopping.
     ShuttingDown,
+}
+
+impl Refusal {
+    /// Every refusal, in the order of declaration.
+    pub const ALL: [Self; 4] = [
+        Self::TooManyConnections,
+        Self::RateExceeded,
+        Self::AddressRateExceeded,
+        Self::ShuttingDown,
+    ];
+
+    /// The refusal as a metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::TooManyConnections => "too_many_connections",
+            Self::RateExceeded => "rate_exceeded",
+            Self::AddressRateExceeded => "address_rate_exceeded",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

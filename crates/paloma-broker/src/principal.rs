@@ -14,6 +14,8 @@ pub(crate) struct Principal {
     pub(crate) identity: Identity,
     /// Rules that the authenticator gave for this client alone; `None` for those of everybody.
     pub(crate) rules: Option<Arc<dyn Authorizer>>,
+    /// It came from this machine, over loopback, a Unix socket or within the process.
+    pub(crate) is_local: bool,
 }
 
 impl Principal {
@@ -32,8 +34,17 @@ impl Principal {
         if action == Action::Write && topic.is_reserved() {
             return false;
         }
+        if topic.is_reserved() && !self.may_read_reserved(everybody) {
+            return false;
+        }
         self.rules(everybody)
             .is_allowed(&self.identity, &self.client_id, action, topic)
+    }
+
+    /// Whether the rules are asked about the broker's own topics at all. What the rules do not decide about belongs to
+    /// those who have proved to be somebody, and to this machine.
+    fn may_read_reserved(&self, everybody: &dyn Authorizer) -> bool {
+        self.is_local || self.identity.user.is_some() || self.rules(everybody).covers_reserved()
     }
 
     /// Whether this client may get a message, given what its subscription was granted and in which epoch.
@@ -60,6 +71,9 @@ impl Principal {
         everybody: &dyn Authorizer,
         filter: TopicFilterRef<'_>,
     ) -> (Grant, u16) {
+        if filter.as_str().starts_with('$') && !self.may_read_reserved(everybody) {
+            return (Grant::Denied, self.epoch(everybody));
+        }
         let grant = self
             .rules(everybody)
             .grant(&self.identity, &self.client_id, filter);
@@ -72,6 +86,9 @@ impl Principal {
 
     /// Whether both follow the same rules, so that what one was granted holds for the other.
     pub(crate) fn has_rules_of(&self, other: &Self) -> bool {
+        if self.is_local != other.is_local {
+            return false;
+        }
         match (&self.rules, &other.rules) {
             (None, None) => true,
             (Some(own), Some(others)) => Arc::ptr_eq(own, others),

@@ -17,6 +17,7 @@ pub(crate) enum Timer {
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     RetainedExpiry(ByteString),
+    Sys,
 }
 
 /// Timers by deadline; those of one moment in a fixed order.

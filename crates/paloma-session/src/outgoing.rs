@@ -65,7 +65,11 @@ impl Connection {
             Phase::Opening => return TransmitStatus::Drained,
             Phase::Closing if out.is_full() => return TransmitStatus::Full,
             Phase::Closing => {
+                let before = out.len();
                 self.answers.finish(out.out());
+                if out.len() > before {
+                    out.count_other();
+                }
                 self.phase = Phase::Closed;
                 return TransmitStatus::Close;
             }
@@ -91,8 +95,9 @@ impl Connection {
             self.answers.pop(out.out());
             match body {
                 Body::Ack(ack) => self.write_ack(ack, out),
-                Body::Packet(_) => {}
+                Body::Packet(_) => out.count_other(),
                 Body::ConnAck(_) => {
+                    out.count_other();
                     let closes = self.phase == Phase::ClosingUnopened;
                     self.phase = if closes { Phase::Closing } else { Phase::Open };
                 }
@@ -104,6 +109,7 @@ impl Connection {
         // A peer that takes no packet this small gets none. [MQTT-3.1.2-25]
         if self.theirs.packet_bytes_max >= ack_len(ack.kind, self.version) {
             encode_ack(ack.kind, ack.id, self.version, out.out());
+            out.count_other();
         }
         if ack.frees {
             self.open_inbound = self.open_inbound.saturating_sub(1);
@@ -119,6 +125,7 @@ impl Connection {
             self.pings -= 1;
             if self.theirs.packet_bytes_max >= 2 {
                 out.out().extend_from_slice(&ping);
+                out.count_other();
             }
         }
     }

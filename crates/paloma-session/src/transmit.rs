@@ -57,6 +57,14 @@ pub struct Sent {
     pub repeated: u32,
 }
 
+impl Sent {
+    /// All PUBLISHes, repeats included.
+    #[must_use]
+    pub const fn publishes(self) -> u32 {
+        self.qos0 + self.qos1 + self.qos2 + self.repeated
+    }
+}
+
 /// A buffer that `poll_transmit` fills and the caller writes to the socket.
 ///
 /// Reuse one for all connections of a thread: [`Transmit::clear`] keeps its memory.
@@ -67,6 +75,9 @@ pub struct Transmit {
     large_bytes: usize,
     dropped: Vec<Dropped>,
     sent: Sent,
+    /// Packets other than PUBLISH.
+    others: u32,
+    payload_bytes: usize,
     budget_bytes: usize,
     large_bytes_min: usize,
 }
@@ -93,6 +104,8 @@ impl Transmit {
                 qos2: 0,
                 repeated: 0,
             },
+            others: 0,
+            payload_bytes: 0,
             budget_bytes,
             large_bytes_min,
         }
@@ -156,6 +169,18 @@ impl Transmit {
         self.sent
     }
 
+    /// Packets of all kinds written since the last [`Transmit::clear`], those of [`Transmit::put`] left out.
+    #[must_use]
+    pub const fn packets(&self) -> u32 {
+        self.sent.publishes() + self.others
+    }
+
+    /// Payload bytes of the PUBLISHes written since the last [`Transmit::clear`].
+    #[must_use]
+    pub const fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
     /// Empties the buffer and the accounts; the memory stays.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -163,6 +188,8 @@ impl Transmit {
         self.large_bytes = 0;
         self.dropped.clear();
         self.sent = Sent::default();
+        self.others = 0;
+        self.payload_bytes = 0;
     }
 
     /// Appends bytes of the caller's own: whole packets that it encoded itself.
@@ -186,6 +213,7 @@ impl Transmit {
 
     pub(crate) fn put_payload(&mut self, message: &Message) {
         let payload = message.payload();
+        self.payload_bytes += payload.len();
         if payload.len() < self.large_bytes_min {
             self.bytes.extend_from_slice(payload);
         } else {
@@ -202,6 +230,11 @@ impl Transmit {
             Qos::ExactlyOnce => &mut self.sent.qos2,
         };
         *counter += 1;
+    }
+
+    /// Counts a packet that is no PUBLISH.
+    pub(crate) const fn count_other(&mut self) {
+        self.others += 1;
     }
 
     pub(crate) fn drop_delivery(&mut self, outbound: Outbound, cause: DropCause) {

@@ -250,6 +250,7 @@ fn hand_over(
             core.broker.handle_invalid(now, id, error, version);
             flow = Flow::Pause;
         }
+        core.broker.count_received_bytes(end - from);
         // The effects of this turn are handed out after it: the next count sees them.
         let must_flush = core.links.count_packets(link.shard, count, flush_after);
         (end, flow, must_flush)

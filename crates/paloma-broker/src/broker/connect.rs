@@ -37,6 +37,7 @@ struct Earlier {
 
 impl Broker {
     pub(super) fn open_admitted(&mut self, now: Now, info: ConnectionInfo) -> ConnectionId {
+        self.traffic.connections_opened += 1;
         let wait = Duration::from_millis(self.limits.connect_timeout_ms.into());
         let connect_by = now.monotonic.saturating_add(wait);
         let phase = Phase::Handshake(Box::new(Handshake::new()));
@@ -48,6 +49,7 @@ impl Broker {
             challenged: None,
             is_transmit_due: false,
             pause: None,
+            sample: None,
         };
         let id = ConnectionId::from_key(self.connections.insert(entry));
         self.arm_connection(id, Some(connect_by));
@@ -98,10 +100,12 @@ impl Broker {
         {
             let _ = handshake.poll_transmit(&mut farewell);
         }
+        self.traffic.count_early(farewell.len());
         self.close_early(id, farewell.take_bytes(), cause);
     }
 
     fn refuse_client(&mut self, id: ConnectionId, mut handshake: Handshake, reason: ConnAckReason) {
+        self.traffic.count_connect_refused(reason);
         handshake.refuse(&ConnAck::refused(reason));
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Handshake(Box::new(handshake));
@@ -271,10 +275,15 @@ impl Broker {
     /// before this point.
     fn admit(&mut self, now: Now, id: ConnectionId, pending: Pending, admission: Admission) {
         let client_id = &pending.client_id;
+        let is_local = self
+            .connections
+            .get(id.key())
+            .is_some_and(|entry| entry.info.is_local());
         let principal = Arc::new(Principal {
             client_id: client_id.clone(),
             identity: admission.identity.clone(),
             rules: admission.rules.clone(),
+            is_local,
         });
         if let Some(will) = &pending.connect.will
             && !principal.may(&*self.authorizer, Action::Write, will.topic.borrowed())
@@ -377,6 +386,9 @@ impl Broker {
             return;
         };
         session.connection = Some(id);
+        self.connected += 1;
+        self.traffic.clients_accepted += 1;
+        self.traffic.clients_maximum = self.traffic.clients_maximum.max(self.connected as u64);
         session.window_maximum = receive_maximum.get().min(self.limits.inflight_max);
         session.expiry_seconds = expiry_seconds;
         // A store that knows the session holds a part of its queue, so that it stays there until its end.

@@ -13,6 +13,7 @@ use crate::connection::{ConnectionId, Pause, Phase};
 use crate::effect::Effect;
 use crate::limits::{Limits, QueueWhenFull};
 use crate::session::{SessionEntry, SessionKey, Spill};
+use crate::statistics::Sample;
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
 use crate::tag::Tag;
 
@@ -38,6 +39,31 @@ enum Copied {
     InMemory,
     InStore,
     Refused,
+}
+
+/// What a [`Transmit`] holds: the difference of two of these is what one connection got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    qos0: u32,
+    publishes: u32,
+    packets: u32,
+    bytes: usize,
+    payload_bytes: usize,
+    dropped: usize,
+}
+
+impl Written {
+    fn of(out: &Transmit) -> Self {
+        let sent = out.sent();
+        Self {
+            qos0: sent.qos0,
+            publishes: sent.publishes(),
+            packets: out.packets(),
+            bytes: out.len(),
+            payload_bytes: out.payload_bytes(),
+            dropped: out.dropped().len(),
+        }
+    }
 }
 
 impl Broker {
@@ -93,7 +119,12 @@ impl Broker {
         };
         match (copied, connection) {
             (Copied::Refused, _) => self.accounting.count_drop(DropCause::QueueFull),
-            (Copied::InMemory, Some(connection)) => self.mark_transmit(connection),
+            (Copied::InMemory, Some(connection)) => {
+                if Sample::takes(routed.message.id()) {
+                    self.take_sample(connection, routed.message.id());
+                }
+                self.mark_transmit(connection);
+            }
             (Copied::InMemory, None) | (Copied::InStore, _) => {}
         }
         copied != Copied::Refused
@@ -261,7 +292,12 @@ impl Broker {
         };
         entry.is_transmit_due = false;
         let key = match &mut entry.phase {
-            Phase::Handshake(handshake) => return handshake.poll_transmit(out),
+            Phase::Handshake(handshake) => {
+                let before = out.len();
+                let status = handshake.poll_transmit(out);
+                self.traffic.count_early(out.len() - before);
+                return status;
+            }
             Phase::Authenticating(_) => return TransmitStatus::Drained,
             Phase::Closing(farewell) => {
                 out.put(&std::mem::take(farewell));
@@ -270,9 +306,10 @@ impl Broker {
             Phase::Open(open) => open.session,
         };
         self.purge_if_stale(key);
-        let (sent_before, dropped_before) = (out.sent().qos0, out.dropped().len());
+        let before = Written::of(out);
         let status = self.transmit_open(now, id, key, out);
-        self.account_transmit(key, out, sent_before, dropped_before);
+        self.account_transmit(key, out, before);
+        self.end_sample(now, id, key);
         self.resume_answered(id);
         self.load_more(key);
         self.list_replays(key);
@@ -292,16 +329,42 @@ impl Broker {
         }
     }
 
-    /// Counts what `out` has come to hold since it had sent so many QoS 0 messages and dropped so many in all.
-    pub(super) fn account_transmit(
-        &mut self,
-        key: SessionKey,
-        out: &Transmit,
-        sent_before: u32,
-        dropped_before: usize,
-    ) {
-        self.accounting.delivered += u64::from(out.sent().qos0 - sent_before);
-        for dropped in out.dropped().get(dropped_before..).unwrap_or_default() {
+    /// Begins to time the message's way to one receiver, unless one is being timed already.
+    fn take_sample(&mut self, id: ConnectionId, message: u64) {
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            let at = self.sampled_at;
+            entry.sample.get_or_insert(Sample::new(message, at));
+        }
+    }
+
+    /// Notes the time of a message that is no longer waiting for its receiver.
+    fn end_sample(&mut self, now: Now, id: ConnectionId, key: SessionKey) {
+        let Some(entry) = self.connections.get_mut(id.key()) else {
+            return;
+        };
+        let Some(sample) = entry.sample else {
+            return;
+        };
+        let next = self
+            .sessions
+            .get(key)
+            .and_then(|session| session.protocol.queue().front());
+        if next.is_none_or(|next| sample.is_before(next.message().id())) {
+            entry.sample = None;
+            self.latency.note(sample.elapsed_ns(now.monotonic));
+        }
+    }
+
+    /// Counts what `out` has come to hold since `before`.
+    pub(super) fn account_transmit(&mut self, key: SessionKey, out: &Transmit, before: Written) {
+        let after = Written::of(out);
+        self.accounting.delivered += u64::from(after.qos0 - before.qos0);
+        let traffic = &mut self.traffic;
+        traffic.publish_sent += u64::from(after.publishes - before.publishes);
+        traffic.packets_sent += u64::from(after.packets - before.packets);
+        traffic.bytes_sent += (after.bytes - before.bytes) as u64;
+        traffic.publish_bytes_sent += (after.payload_bytes - before.payload_bytes) as u64;
+        for dropped in out.dropped().get(before.dropped..).unwrap_or_default() {
             let cause = match dropped.cause {
                 UnsentCause::Expired => DropCause::Expired,
                 UnsentCause::TooLarge | UnsentCause::NotSupported => DropCause::PacketTooLarge,

@@ -6,6 +6,7 @@ use paloma_codec::{Disconnect, DisconnectReason, Qos};
 use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, WillFate};
 
 use super::Broker;
+use super::deliver::Written;
 use super::publish::{Outcome, Routed};
 use super::renewal::earlier;
 use crate::accounting::DropCause;
@@ -70,7 +71,7 @@ impl Broker {
                 open.protocol
                     .poll_transmit(now, committed, &mut session.protocol, &mut farewell);
         }
-        self.account_transmit(open.session, &farewell, 0, 0);
+        self.account_transmit(open.session, &farewell, Written::default());
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
@@ -202,6 +203,7 @@ impl Broker {
             return;
         };
         session.connection = None;
+        self.connected = self.connected.saturating_sub(1);
         let closed = open.protocol.handle_closed(&mut session.protocol);
         let expiry_seconds = closed
             .session_expiry_seconds
@@ -305,6 +307,7 @@ impl Broker {
         };
         match session.expires_at {
             Some(at) if at <= now.monotonic && session.connection.is_none() => {
+                self.traffic.sessions_expired += 1;
                 self.end_session(now, key);
             }
             Some(_) | None => {}

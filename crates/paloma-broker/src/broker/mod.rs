@@ -12,9 +12,11 @@ mod replay;
 mod retain;
 mod rules;
 mod subscribe;
+mod sys;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
@@ -33,6 +35,7 @@ use crate::retained::RetainedMessages;
 use crate::session::{SessionEntry, SessionKey};
 use crate::shared::Groups;
 use crate::slab::Slab;
+use crate::statistics::{Histogram, Statistics, Traffic};
 use crate::store::SessionId;
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
@@ -41,6 +44,7 @@ use commits::Commits;
 use end::Departure;
 use fan_out::FanOuts;
 use publish::Recipients;
+use sys::Sys;
 
 /// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
 const JOB_STEPS_PER_TURN: usize = 2_048;
@@ -81,6 +85,8 @@ pub struct BrokerConfig {
     pub client_id_prefix: String,
     /// Whether a client may leave its client id to the broker.
     pub allow_empty_client_id: bool,
+    /// How often `$SYS` topics are published, in seconds; 0 publishes none, and is the default of a library.
+    pub sys_interval_seconds: u32,
     /// Seeds the hash tables and the assigned client ids. A broker that strangers reach takes it from a
     /// cryptographic source, since client ids must not be guessable; a simulation takes it from its own seed.
     pub seed: [u8; 32],
@@ -96,6 +102,7 @@ impl BrokerConfig {
             authorizer: Arc::new(AllowAll),
             client_id_prefix: String::new(),
             allow_empty_client_id: true,
+            sys_interval_seconds: 0,
             seed,
         }
     }
@@ -118,8 +125,15 @@ pub struct Broker {
     groups: Groups,
     retained: RetainedMessages,
     timers: Timers,
+    sys: Option<Sys>,
     rate: ConnectionRate,
     accounting: Accounting,
+    traffic: Traffic,
+    latency: Histogram,
+    /// When the message came that was last chosen to be timed.
+    sampled_at: Monotonic,
+    /// Sessions whose client is connected.
+    connected: usize,
     commits: Commits,
     fan_outs: FanOuts,
     /// Sessions with retained messages to be queued, each once.
@@ -150,6 +164,12 @@ impl Broker {
             seed,
             foldhash::SharedSeed::global_fixed(),
         );
+        let mut timers = Timers::default();
+        let sys = (config.sys_interval_seconds > 0).then(|| {
+            // Due at once: the first call of `handle_timeout` brings the time.
+            timers.arm(Monotonic::ZERO, Timer::Sys);
+            Sys::new(Duration::from_secs(config.sys_interval_seconds.into()))
+        });
         Self {
             client_ids: ClientIds::new(config.seed, config.client_id_prefix),
             limits: config.limits,
@@ -163,9 +183,14 @@ impl Broker {
             subscriptions: Subscriptions::new(HashSeed::new(seed)),
             groups: Groups::default(),
             retained: RetainedMessages::new(HashSeed::new(seed)),
-            timers: Timers::default(),
+            timers,
+            sys,
             rate: ConnectionRate::default(),
             accounting: Accounting::default(),
+            traffic: Traffic::default(),
+            latency: Histogram::default(),
+            sampled_at: Monotonic::ZERO,
+            connected: 0,
             commits: Commits::default(),
             fan_outs: FanOuts::default(),
             replaying: VecDeque::new(),
@@ -215,14 +240,28 @@ impl Broker {
     /// # Errors
     /// When a limit on connections is reached; the driver closes the socket at once.
     pub fn open(&mut self, now: Now, info: ConnectionInfo) -> Result<ConnectionId, Refusal> {
+        match self.may_open(now, &info) {
+            Ok(()) => Ok(self.open_admitted(now, info)),
+            Err(refusal) => {
+                self.traffic.count_refused(refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn may_open(&mut self, now: Now, info: &ConnectionInfo) -> Result<(), Refusal> {
         if self.is_stopping {
             return Err(Refusal::ShuttingDown);
         }
         if self.connections.len() >= self.limits.connections_max as usize {
             return Err(Refusal::TooManyConnections);
         }
-        self.rate.admit(now.monotonic, info.address, &self.limits)?;
-        Ok(self.open_admitted(now, info))
+        self.rate.admit(now.monotonic, info.address, &self.limits)
+    }
+
+    /// Takes note of how many bytes the packets passed on since had. For the counters only.
+    pub fn count_received_bytes(&mut self, bytes: usize) {
+        self.traffic.bytes_received += bytes as u64;
     }
 
     /// Takes in one packet. Nothing may be passed on after [`may_read`](Self::may_read) said no for this connection;
@@ -231,6 +270,7 @@ impl Broker {
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
+        self.traffic.packets_received += 1;
         match &mut entry.phase {
             Phase::Open(_) => self.handle_open_packet(now, id, packet),
             Phase::Handshake(_) | Phase::Authenticating(_) => self.handle_early_packet(id, packet),
@@ -254,6 +294,7 @@ impl Broker {
     pub fn handle_closed(&mut self, now: Now, id: ConnectionId, cause: CloseCause) {
         self.arm_connection(id, None);
         if let Some(entry) = self.connections.remove(id.key()) {
+            self.traffic.count_closed(cause);
             self.end_connection(now, id, entry.phase, cause);
         }
     }
@@ -279,6 +320,7 @@ impl Broker {
                 Timer::WillDelay(key) => self.handle_will_timer(now, key),
                 Timer::SessionExpiry(key) => self.handle_expiry_timer(now, key),
                 Timer::RetainedExpiry(topic) => self.handle_retained_timer(now, &topic),
+                Timer::Sys => self.handle_sys_timer(now),
             }
         }
     }
@@ -399,11 +441,25 @@ impl Broker {
     pub fn tables(&self) -> Tables {
         Tables {
             connections: self.connections.len(),
+            connected: self.connected,
             sessions: self.sessions.len(),
             subscriptions: self.subscriptions.len() + self.groups.members(),
             retained: self.retained.len(),
             retained_bytes: self.retained.bytes(),
             timers: self.timers.len(),
+            groups: self.groups.members(),
+            uncommitted_bytes: self.commits.bytes_waiting(),
+        }
+    }
+
+    /// Everything that is counted, at one moment; its cost does not depend on how much the broker holds.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            accounting: self.accounting.clone(),
+            traffic: self.traffic.clone(),
+            tables: self.tables(),
+            latency: self.latency.clone(),
         }
     }
 
@@ -430,6 +486,8 @@ impl Broker {
 pub struct Tables {
     /// Open connections.
     pub connections: usize,
+    /// Sessions whose client is connected.
+    pub connected: usize,
     /// Sessions, connected or not.
     pub sessions: usize,
     /// Subscriptions, members of share groups included.
@@ -440,4 +498,8 @@ pub struct Tables {
     pub retained_bytes: u64,
     /// Timers armed.
     pub timers: usize,
+    /// Memberships in share groups.
+    pub groups: usize,
+    /// Bytes that wait for a commit.
+    pub uncommitted_bytes: u64,
 }

@@ -13,6 +13,7 @@ use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness, group_number};
+use crate::statistics::Sample;
 use crate::store::{MessageId, SessionId, StoreOp};
 
 /// Recipients above which a message is fanned out over several turns.
@@ -88,6 +89,8 @@ impl Broker {
             topic,
             receipt,
         } = inbound;
+        self.traffic.publish_received += 1;
+        self.traffic.publish_bytes_received += publish.payload.len() as u64;
         let topic = topic.name();
         let qos = publish.delivery.qos();
         // A 3.1.1 client cannot be told that nothing is retained.
@@ -108,6 +111,9 @@ impl Broker {
         };
         if is_wanted {
             let id = self.next_message_id();
+            if Sample::takes(id.0) {
+                self.sampled_at = now.monotonic;
+            }
             let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
             if retain

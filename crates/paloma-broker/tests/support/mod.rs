@@ -102,7 +102,16 @@ impl World {
     }
 
     pub(crate) fn try_open(&mut self, version: ProtocolVersion) -> Option<Handle> {
-        let connection = self.broker.open(self.now, ConnectionInfo::default()).ok()?;
+        self.open_from(version, ConnectionInfo::default())
+    }
+
+    /// Opens a connection from somewhere.
+    pub(crate) fn open_from(
+        &mut self,
+        version: ProtocolVersion,
+        info: ConnectionInfo,
+    ) -> Option<Handle> {
+        let connection = self.broker.open(self.now, info).ok()?;
         let limits = DecodeLimits {
             packet_bytes_max: u32::MAX,
             ..DecodeLimits::default()
@@ -414,6 +423,8 @@ impl World {
             accounting.copies, accounted,
             "copies = delivered + dropped + queued: {accounting:?}"
         );
+        assert_eq!(accounting.queued(), self.broker.queued());
+        assert!(self.broker.tables().connected <= self.broker.tables().connections);
     }
 
     fn carry_out(&mut self, effect: Effect) {

@@ -1,0 +1,181 @@
+//! What an operator sees: counters, the `$SYS` topics and who may read them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what should not happen may panic in a test"
+)]
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use paloma_broker::{CloseCause, ConnectionInfo, DropCause, Refusal};
+use paloma_codec::{Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
+use support::{Handle, World, id, qos1, target, v5};
+
+fn with_sys() -> World {
+    World::with(|config| config.sys_interval_seconds = 10)
+}
+
+fn publishes(world: &mut World, client: Handle) -> Vec<(String, String)> {
+    let publishes = world.publishes(client).into_iter();
+    let pair = |publish: paloma_codec::Publish| {
+        let topic = publish.topic.name().map_or("", |name| name.as_str());
+        let payload = String::from_utf8_lossy(&publish.payload).into_owned();
+        (topic.to_owned(), payload)
+    };
+    publishes.map(pair).collect()
+}
+
+/// Subscribes from an address and gives the answer.
+fn subscribe_from(
+    world: &mut World,
+    address: [u8; 4],
+    filter: &str,
+    user: Option<&str>,
+) -> SubAckReason {
+    let info = ConnectionInfo {
+        address: Some(IpAddr::V4(Ipv4Addr::from(address))),
+        ..ConnectionInfo::default()
+    };
+    let client = world.open_from(ProtocolVersion::V5, info).unwrap();
+    let connect = Connect {
+        username: user.map(Into::into),
+        ..v5(&format!("{filter}{address:?}{user:?}"))
+    };
+    world.send(client, Packet::Connect(Box::new(connect)));
+    assert!(matches!(world.next(client), Some(Packet::ConnAck(_))));
+    let filter = paloma_codec::SubscribeFilter {
+        target: target(filter),
+        options: paloma_codec::SubscribeOptions::new(Qos::AtMostOnce),
+    };
+    world.send(
+        client,
+        Packet::Subscribe(Subscribe::new(id(1), vec![filter])),
+    );
+    match world.next(client) {
+        Some(Packet::SubAck(ack)) => *ack.reasons.first().unwrap(),
+        other => panic!("expected SUBACK, got {other:?}"),
+    }
+}
+
+#[test]
+fn packets_bytes_and_messages_are_counted_on_their_way() {
+    let mut world = World::new();
+    let (publisher, receiver) = (world.client("p"), world.client("r"));
+    world.subscribe(receiver, "a", Qos::AtLeastOnce);
+    world.publish_qos(publisher, "a", "12345", qos1(1));
+    world.publish(publisher, "nobody", "123");
+    world.take_all(receiver);
+    let all = world.broker.statistics();
+    let traffic = &all.traffic;
+    // CONNECT twice, SUBSCRIBE, PUBLISH twice, PUBACK; CONNACK twice, SUBACK, PUBACK, PUBLISH.
+    assert_eq!((traffic.packets_received, traffic.packets_sent), (6, 5));
+    assert_eq!((traffic.publish_received, traffic.publish_sent), (2, 1));
+    assert_eq!(traffic.publish_bytes_received, 8);
+    assert_eq!(traffic.publish_bytes_sent, 5);
+    assert!(traffic.bytes_sent > 5);
+    assert_eq!((all.tables.connected, traffic.clients_maximum), (2, 2));
+    assert_eq!(all.accounting.dropped(DropCause::QueueFull), 0);
+}
+
+#[test]
+fn ends_and_refusals_are_counted_by_their_cause() {
+    let mut world = World::with(|config| config.limits.connections_max = 2);
+    let first = world.client("a");
+    let second = world.client("a");
+    assert_eq!(world.closed(first), Some(CloseCause::TakenOver));
+    world.client("b");
+    let refused = world.broker.open(world.now, ConnectionInfo::default());
+    assert_eq!(refused, Err(Refusal::TooManyConnections));
+    world.cut(second);
+    let all = world.broker.statistics();
+    assert_eq!(all.traffic.closed(CloseCause::TakenOver), 1);
+    assert_eq!(all.traffic.closed(CloseCause::SocketClosed), 1);
+    assert_eq!(all.traffic.refused(Refusal::TooManyConnections), 1);
+    assert_eq!(
+        (all.traffic.connections_opened, all.tables.connected),
+        (3, 1)
+    );
+}
+
+#[test]
+fn one_message_in_so_many_is_timed_until_it_is_written() {
+    let mut world = World::new();
+    let (publisher, receiver) = (world.client("p"), world.client("r"));
+    world.subscribe(receiver, "a", Qos::AtMostOnce);
+    for _ in 0..64 {
+        world.publish(publisher, "a", "x");
+    }
+    let latency = world.broker.statistics().latency;
+    assert_eq!((latency.count(), latency.sum_ns()), (4, 0));
+    world.set_reading(receiver, false);
+    for _ in 0..16 {
+        world.publish(publisher, "a", "x");
+    }
+    world.advance_millis(30);
+    world.set_reading(receiver, true);
+    let latency = world.broker.statistics().latency;
+    assert_eq!((latency.count(), latency.sum_ns()), (5, 30_000_000));
+}
+
+#[test]
+fn sys_topics_are_retained_and_come_again_when_they_change() {
+    let mut world = with_sys();
+    world.advance(0);
+    let client = world.client("c");
+    world.subscribe(client, "$SYS/broker/uptime", Qos::ExactlyOnce);
+    world.subscribe(client, "$SYS/broker/clients/+", Qos::AtMostOnce);
+    let mut first = publishes(&mut world, client);
+    first.sort_unstable();
+    let uptime = ("$SYS/broker/uptime".to_owned(), "0 seconds".to_owned());
+    assert!(first.contains(&uptime), "{first:?}");
+    let connected = "$SYS/broker/clients/connected".to_owned();
+    assert!(first.contains(&(connected.clone(), "0".to_owned())));
+    world.advance(10);
+    let second = publishes(&mut world, client);
+    assert!(second.contains(&(connected, "1".to_owned())), "{second:?}");
+    assert!(
+        !second.iter().any(|(topic, _)| topic.ends_with("expired")),
+        "what has not changed is not sent again: {second:?}"
+    );
+}
+
+#[test]
+fn sys_topics_are_in_no_wildcard_no_store_and_no_other_counter() {
+    let mut world = with_sys();
+    let client = world.client("c");
+    world.subscribe(client, "#", Qos::AtMostOnce);
+    world.subscribe(client, "+/broker/uptime", Qos::AtMostOnce);
+    world.commits = false;
+    world.advance(60);
+    assert_eq!(publishes(&mut world, client), []);
+    assert!(world.uncommitted.is_empty());
+    assert_eq!(world.broker.accounting().published, 0);
+}
+
+#[test]
+fn without_an_interval_there_are_no_sys_topics() {
+    let mut world = World::new();
+    world.advance(100);
+    assert_eq!(world.broker.tables().retained, 0);
+}
+
+#[test]
+fn anonymous_clients_of_other_machines_read_no_sys_topics() {
+    let mut world = with_sys();
+    world.advance(0);
+    let (far, near) = ([192, 0, 2, 1], [127, 0, 0, 1]);
+    for filter in ["$SYS/#", "$share/g/$SYS/#"] {
+        let mut check = |address, user, expected| {
+            assert_eq!(
+                subscribe_from(&mut world, address, filter, user),
+                expected,
+                "{address:?} {filter} {user:?}"
+            );
+        };
+        check(far, None, SubAckReason::NotAuthorized);
+        check(near, None, SubAckReason::GrantedQos0);
+        check(far, Some("operator"), SubAckReason::GrantedQos0);
+    }
+}
