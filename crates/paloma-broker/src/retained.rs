@@ -24,11 +24,19 @@ pub(crate) struct Retained {
 }
 
 impl Retained {
-    /// Whether its author may still write its topic.
-    pub(crate) fn may_author(&self, everybody: &dyn Authorizer) -> bool {
-        let topic = self.message.topic();
-        let author = self.author.as_ref();
-        author.is_none_or(|author| author.may(everybody, Action::Write, topic))
+    /// Whether its author may still write its topic, by the rules that `today` knows for the session of that client id:
+    /// they may be others since the author's last login.
+    pub(crate) fn may_author<'a>(
+        &self,
+        everybody: &dyn Authorizer,
+        today: impl FnOnce(&str) -> Option<&'a Principal>,
+    ) -> bool {
+        let Some(author) = self.author.as_deref() else {
+            return true;
+        };
+        let today = today(&author.client_id).filter(|today| today.identity == author.identity);
+        let author = today.unwrap_or(author);
+        author.may(everybody, Action::Write, self.message.topic())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use paloma_codec::{PacketId, SubscriptionId};
+use paloma_codec::{PacketId, Qos, SubscriptionId};
 
 use crate::id_sets::IdSets;
 use crate::outbound::{Ids, Outbound};
@@ -172,6 +172,34 @@ impl Session {
             if is_taken && let Some(Flight::Publish(outbound)) = self.window.end(id) {
                 let outbound = self.finish(outbound);
                 sink(outbound);
+            }
+        }
+    }
+
+    /// Gives up what `give_up` says yes to among QoS 2 PUBLISHes in flight: their PUBREL follows on the next connection
+    /// instead of the message, as if PUBREC had come. A receiver that has the message finishes it, one that has not
+    /// answers PUBCOMP for an id it does not know [MQTT-4.3.3-11], and the id is free for both. Only between two
+    /// connections.
+    pub fn release_flights(
+        &mut self,
+        mut give_up: impl FnMut(&Outbound) -> bool,
+        mut sink: impl FnMut(PacketId, Outbound),
+    ) {
+        let mut next = self.window.first();
+        while let Some(id) = next {
+            next = self.window.after(id);
+            let is_given_up = match self.window.get(id) {
+                Some(Flight::Publish(outbound)) => {
+                    outbound.qos() == Qos::ExactlyOnce && give_up(outbound)
+                }
+                Some(
+                    Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. },
+                )
+                | None => false,
+            };
+            if is_given_up && let Some(outbound) = self.window.release(id) {
+                let outbound = self.finish(outbound);
+                sink(id, outbound);
             }
         }
     }

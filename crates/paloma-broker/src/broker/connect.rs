@@ -305,16 +305,18 @@ impl Broker {
             .and_then(|key| self.sessions.get(key))
             .is_some_and(SessionEntry::is_durable);
         if let Some(key) = existing {
+            // First of all, so that a will that the takeover sends is judged by the rules of today.
+            self.change_principal(key, Arc::clone(&principal));
             self.take_over(now, key, pending.connect.clean_start);
         }
         // Taking over may have ended the session.
         let existing = self.by_client_id.get(client_id).copied();
         let key = match existing {
             Some(key) => key,
-            None => self.make_session(Arc::clone(&principal)),
+            None => self.make_session(principal),
         };
-        self.change_principal(key, principal);
         self.purge_if_stale(key);
+        self.purge_flights(key);
         let earlier = Earlier {
             is_present: existing.is_some(),
             was_stored,

@@ -9,6 +9,7 @@ use paloma_session::{
 use super::Broker;
 use super::publish::{Outcome, Recipient, Routed};
 use crate::accounting::DropCause;
+use crate::auth::Action;
 use crate::connection::{ConnectionId, Pause, Phase};
 use crate::effect::Effect;
 use crate::limits::{Limits, QueueWhenFull};
@@ -424,6 +425,8 @@ impl Broker {
         }));
     }
 
+    /// Takes in the next part of a session's queue. The rules are asked about each message: what was in the store when they
+    /// changed has not been looked through.
     pub(super) fn handle_loaded(&mut self, _now: Now, loaded: Loaded) {
         let Some(&key) = self.by_session_id.get(&loaded.session) else {
             return;
@@ -443,7 +446,7 @@ impl Broker {
                 self.accounting.count_drop(DropCause::StoreLost);
             }
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut forbidden) = (Vec::new(), Vec::new());
         for (entry, message) in entries {
             spill.after = entry.message;
             session.newest = session.newest.max(entry.message);
@@ -458,6 +461,14 @@ impl Broker {
                     }
                     .pack(),
                 );
+            let topic = outbound.message().topic();
+            if !session
+                .principal
+                .may(&*self.authorizer, Action::Read, topic)
+            {
+                forbidden.push(outbound);
+                continue;
+            }
             let pushed = session
                 .protocol
                 .enqueue(outbound, &entry.subscription_ids, |victim| {
@@ -474,6 +485,7 @@ impl Broker {
         for outbound in refused {
             self.drop_copy(key, &outbound, DropCause::QueueFull);
         }
+        self.withhold(key, forbidden);
         if let Some(connection) = connection {
             self.mark_transmit(connection);
         }

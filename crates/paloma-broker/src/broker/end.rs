@@ -256,7 +256,8 @@ impl Broker {
             |outbound| taken.push(outbound),
         );
         for outbound in taken {
-            self.hand_on_or_drop(&outbound, true, DropCause::ConnectionLost);
+            let cause = DropCause::ConnectionLost;
+            self.hand_on_or_drop(&outbound, true, cause, &mut Outcome::default());
         }
     }
 
@@ -374,21 +375,29 @@ impl Broker {
         for leftover in leftovers {
             let outbound = leftover.outbound;
             let may_go_on = leftover.sent_as.is_none() || outbound.qos() != Qos::ExactlyOnce;
-            self.hand_on_or_drop(&outbound, may_go_on, DropCause::SessionEnded);
+            let cause = DropCause::SessionEnded;
+            self.hand_on_or_drop(&outbound, may_go_on, cause, &mut Outcome::default());
         }
     }
 
-    fn hand_on_or_drop(&mut self, outbound: &Outbound, may_go_on: bool, cause: DropCause) {
+    /// A delivery that its session will not make: a shared one goes to another member of its group if it `may_go_on`.
+    pub(super) fn hand_on_or_drop(
+        &mut self,
+        outbound: &Outbound,
+        may_go_on: bool,
+        cause: DropCause,
+        outcome: &mut Outcome,
+    ) {
         let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
         let topic = outbound.message().topic();
         match group.and_then(|number| self.groups.find_by_number(number, topic)) {
-            Some(group) => self.hand_on(group, outbound),
+            Some(group) => self.hand_on(group, outbound, outcome),
             None => self.accounting.count_drop(cause),
         }
     }
 
     /// Gives a shared message that its member could not finish to another member of the group.
-    fn hand_on(&mut self, group: GroupKey, outbound: &Outbound) {
+    fn hand_on(&mut self, group: GroupKey, outbound: &Outbound, outcome: &mut Outcome) {
         // It stays the same copy: what choosing and delivering count is one too many.
         self.accounting.copies -= 1;
         self.recipients.clear();
@@ -408,6 +417,6 @@ impl Broker {
             retain: outbound.retain(),
             more_ids: Vec::new(),
         };
-        self.deliver(&routed, &recipient, &mut Outcome::default());
+        self.deliver(&routed, &recipient, outcome);
     }
 }

@@ -105,7 +105,11 @@ impl Broker {
     }
 
     /// Puts a change into the batch if the session is one whose state is stored.
-    fn push_for(&mut self, key: SessionKey, op: impl FnOnce(crate::store::SessionId) -> StoreOp) {
+    pub(super) fn push_for(
+        &mut self,
+        key: SessionKey,
+        op: impl FnOnce(crate::store::SessionId) -> StoreOp,
+    ) {
         if let Some(session) = self
             .sessions
             .get(key)

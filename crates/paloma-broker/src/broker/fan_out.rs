@@ -5,10 +5,14 @@
 
 use std::collections::VecDeque;
 
+use paloma_session::Outbound;
 use paloma_topic::TopicNameRef;
 
 use super::Broker;
 use super::publish::{Answer, Outcome, Recipient, Routed};
+use crate::accounting::DropCause;
+use crate::auth::Action;
+use crate::tag::Tag;
 
 /// Unfinished jobs; above it the oldest is finished at once, which bounds what jobs hold.
 const JOBS_MAX: usize = 64;
@@ -75,6 +79,9 @@ impl Broker {
         {
             *steps -= 1;
             job.position += 1;
+            if self.is_withheld(&job.routed, recipient, &mut job.outcome) {
+                continue;
+            }
             // `deliver` counts the copy; it was counted when the job was made.
             self.accounting.copies -= 1;
             self.deliver(&job.routed, recipient, &mut job.outcome);
@@ -84,5 +91,32 @@ impl Broker {
         } else {
             self.finish_publish(job.outcome, job.answer);
         }
+    }
+
+    /// The rules may have changed since the job was made: a recipient whom they shut out gets nothing.
+    fn is_withheld(
+        &mut self,
+        routed: &Routed,
+        recipient: &Recipient,
+        outcome: &mut Outcome,
+    ) -> bool {
+        let topic = routed.message.topic();
+        let session = self.sessions.get(recipient.session);
+        let is_allowed = session.is_none_or(|session| {
+            session
+                .principal
+                .may(&*self.authorizer, Action::Read, topic)
+        });
+        if !is_allowed {
+            let tag = Tag {
+                group: recipient.share,
+                is_stored: false,
+            };
+            let outbound = Outbound::new(routed.message.clone(), routed.qos)
+                .with_retain(routed.retain)
+                .with_share(tag.pack());
+            self.hand_on_or_drop(&outbound, true, DropCause::NotAuthorized, outcome);
+        }
+        !is_allowed
     }
 }

@@ -369,6 +369,7 @@ impl Broker {
         let has_work = !self.replaying.is_empty()
             || !self.fan_outs.is_empty()
             || !self.departures.is_empty()
+            || !self.regranting.is_empty()
             // Writing dropped what had expired, or found a queue to be short.
             || self.commits.is_open()
             || !self.to_load.is_empty();

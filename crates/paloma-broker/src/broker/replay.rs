@@ -95,6 +95,7 @@ impl Broker {
         let Self {
             retained,
             sessions,
+            by_client_id,
             authorizer,
             accounting,
             behaviour:
@@ -104,9 +105,6 @@ impl Broker {
                 },
             ..
         } = self;
-        let Some(session) = sessions.get_mut(key) else {
-            return Progress::Through;
-        };
         let mut victims = Vec::new();
         let (qos, granted) = (replay.qos, replay.granted);
         let mut progress = Progress::Budget;
@@ -116,9 +114,18 @@ impl Broker {
             &mut replay.cursor,
             budget,
             |found| {
+                let today = |client_id: &str| {
+                    let session = sessions.get(*by_client_id.get(client_id)?)?;
+                    Some(&*session.principal)
+                };
+                if *checks_source && !found.may_author(&**authorizer, today) {
+                    return ControlFlow::Continue(());
+                }
+                let Some(session) = sessions.get_mut(key) else {
+                    return ControlFlow::Break(());
+                };
                 let principal = &session.principal;
                 if !principal.may_receive(&**authorizer, granted, found.message.topic())
-                    || (*checks_source && !found.may_author(&**authorizer))
                     || is_expired(&found.message, now.wall)
                 {
                     return ControlFlow::Continue(());
@@ -144,7 +151,10 @@ impl Broker {
             },
         );
         // Without anything new, the next transmit would only ask for more again.
-        let connection = session.connection.filter(|_| room < room_before);
+        let session = sessions.get(key);
+        let connection = session
+            .and_then(|session| session.connection)
+            .filter(|_| room < room_before);
         for victim in victims {
             self.drop_copy(key, &victim, DropCause::QueueFull);
         }

@@ -7,10 +7,13 @@ use paloma_session::{Now, Outbound};
 use paloma_topic::TopicFilterRef;
 
 use super::Broker;
+use super::publish::Outcome;
 use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::principal::Principal;
 use crate::session::SessionKey;
+use crate::store::{MessageId, StoreOp};
+use crate::tag::Tag;
 
 impl Broker {
     /// The authorizer's rules have changed, and its epoch with them. Nothing is delivered from here on that the new rules
@@ -27,12 +30,7 @@ impl Broker {
         while *steps > 0
             && let Some(key) = self.regranting.pop_front()
         {
-            let count = self
-                .sessions
-                .get(key)
-                .map_or(0, |session| session.filters.len());
-            *steps = steps.saturating_sub(count.max(1));
-            self.regrant(key);
+            *steps = steps.saturating_sub(self.regrant(key).max(1));
         }
     }
 
@@ -49,8 +47,9 @@ impl Broker {
         }
     }
 
-    /// Asks the rules again about every subscription of the session.
-    fn regrant(&mut self, key: SessionKey) {
+    /// Asks the rules again about every subscription of the session, and about the retained messages that are under way
+    /// for it. Says how many steps that took.
+    fn regrant(&mut self, key: SessionKey) -> usize {
         let Self {
             sessions,
             subscriptions,
@@ -58,9 +57,14 @@ impl Broker {
             authorizer,
             ..
         } = self;
-        let Some(session) = sessions.get(key) else {
-            return;
+        let Some(session) = sessions.get_mut(key) else {
+            return 0;
         };
+        for replay in &mut session.replays {
+            let filter = replay.filter.borrowed();
+            replay.granted = session.principal.grant(&**authorizer, filter);
+        }
+        let mut steps = session.filters.len();
         let mut text = String::new();
         for id in &session.filters {
             text.clear();
@@ -76,12 +80,14 @@ impl Broker {
                 let granted = session
                     .principal
                     .grant(&**authorizer, group.filter.borrowed());
+                steps += group.members.len();
                 let members = group.members.iter_mut();
                 for member in members.filter(|member| member.session == key) {
                     member.set_granted(granted);
                 }
             }
         }
+        steps
     }
 
     /// Looks through what waits for the session if the rules have changed since they were last asked: what they forbid
@@ -114,16 +120,49 @@ impl Broker {
         session
             .protocol
             .take_queued(is_forbidden, |outbound| forbidden.push(outbound));
-        if session.connection.is_none() {
-            // What a client may have begun to take in at QoS 2 is finished; nothing else is sent again.
-            let is_forbidden =
-                |outbound: &Outbound| outbound.qos() != Qos::ExactlyOnce && is_forbidden(outbound);
-            session
-                .protocol
-                .take_flights(is_forbidden, |outbound| forbidden.push(outbound));
+        self.withhold(key, forbidden);
+    }
+
+    /// A session is about to be resumed: what its client was sent and may not have is asked about again. A QoS 2
+    /// message that the client may have begun to take in is ended with PUBREL alone, so that its id is free on both sides.
+    pub(super) fn purge_flights(&mut self, key: SessionKey) {
+        let Self {
+            sessions,
+            authorizer,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(key) else {
+            return;
+        };
+        let principal = Arc::clone(&session.principal);
+        let is_forbidden = |outbound: &Outbound| {
+            !principal.may(&**authorizer, Action::Read, outbound.message().topic())
+        };
+        let (mut forbidden, mut released) = (Vec::new(), Vec::new());
+        session.protocol.take_flights(
+            |outbound| outbound.qos() != Qos::ExactlyOnce && is_forbidden(outbound),
+            |outbound| forbidden.push(outbound),
+        );
+        session
+            .protocol
+            .release_flights(is_forbidden, |id, outbound| released.push((id, outbound)));
+        self.withhold(key, forbidden);
+        for (packet, outbound) in released {
+            if Tag::unpack(outbound.share()).is_stored {
+                let message = MessageId(outbound.message().id());
+                self.push_for(key, |session| {
+                    StoreOp::MarkReceived(session, message, packet)
+                });
+            }
         }
+    }
+
+    /// What a session may not have leaves it; a shared message goes to a member of its group who may.
+    pub(super) fn withhold(&mut self, key: SessionKey, forbidden: Vec<Outbound>) {
         for outbound in forbidden {
-            self.drop_copy(key, &outbound, DropCause::NotAuthorized);
+            self.forget_copy(key, &outbound);
+            let cause = DropCause::NotAuthorized;
+            self.hand_on_or_drop(&outbound, true, cause, &mut Outcome::default());
         }
     }
 }

@@ -7,7 +7,8 @@
     reason = "this module is a test: what should not happen may panic"
 )]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -44,6 +45,8 @@ pub(crate) struct World {
     /// Whether the authenticator answers at once, as `AllowAll` or with the user's name; otherwise requests wait in `asked`.
     pub(crate) authenticates: bool,
     pub(crate) asked: VecDeque<(ConnectionId, AuthRequest)>,
+    /// Rules of their own that clients get at login, by client id.
+    pub(crate) own_rules: BTreeMap<String, Arc<dyn Authorizer>>,
     /// A hash of all bytes that the broker sent, with their receivers and in their order.
     pub(crate) trace: u64,
     clients: Vec<Client>,
@@ -89,6 +92,7 @@ impl World {
             loaded: VecDeque::new(),
             authenticates: true,
             asked: VecDeque::new(),
+            own_rules: BTreeMap::new(),
             trace: 0xCBF2_9CE4_8422_2325,
             clients: Vec::new(),
         }
@@ -450,13 +454,16 @@ impl World {
                 self.asked.push_back((connection, *request));
                 if self.authenticates {
                     let (connection, request) = self.asked.pop_front().unwrap();
-                    let outcome = match &request.username {
+                    let mut outcome = match &request.username {
                         None => AllowAll.authenticate(&request),
                         user => {
                             let identity = Identity { user: user.clone() };
                             AuthOutcome::allow(identity)
                         }
                     };
+                    if let AuthOutcome::Allow(admission) = &mut outcome {
+                        admission.rules = self.own_rules.get(&*request.client_id).cloned();
+                    }
                     self.broker
                         .handle_reply(self.now, Reply::Authenticated(connection, outcome));
                 }
