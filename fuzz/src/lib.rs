@@ -5,6 +5,7 @@
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
 pub mod adapter_duplex;
+pub mod broker_ops;
 mod codec;
 pub mod codec_decode_v3;
 pub mod codec_decode_v5;
@@ -35,4 +36,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session_ops", session_ops::run),
     ("session_packets", session_packets::run),
     ("adapter_duplex", adapter_duplex::run),
+    ("broker_ops", broker_ops::run),
 ];
