@@ -507,6 +507,7 @@ fn when_all_packet_ids_are_in_use_messages_wait() {
     // [MQTT-2.2.1-3] G4 B5
     let mut world = World::with(|config| {
         config.limits.inflight_max = u16::MAX;
+        config.limits.inflight_bytes_max = u32::MAX;
         config.limits.queue_messages_max = 100_000;
         config.limits.queue_bytes_max = u32::MAX;
     });
@@ -612,4 +613,20 @@ fn acknowledgements_of_nothing_change_nothing() {
         "{packets:?}"
     );
     assert_eq!(world.closed(client), None);
+}
+
+#[test]
+fn unacknowledged_bytes_towards_a_client_are_bounded_and_one_large_message_goes_alone() {
+    let payload = "x".repeat(100);
+    for (bytes_max, at_once) in [(1, 1), (250, 1), (300, 2), (10_000, 5)] {
+        let (mut world, publisher) = absent(|config| config.limits.inflight_bytes_max = bytes_max);
+        for n in 1..=5 {
+            world.publish_qos(publisher, "t", &payload, qos1(n));
+        }
+        let (client, _) = world.durable("c");
+        let first = world.publishes(client);
+        assert_eq!(first.len(), at_once, "{bytes_max} bytes");
+        world.cut(client);
+        assert_eq!(resume_and_take(&mut world).len(), 5, "{bytes_max} bytes");
+    }
 }

@@ -189,7 +189,7 @@ impl Connection {
         while !out.is_full()
             && let Some(front) = session.queue().front()
         {
-            if !self.has_window_for(session, front.qos()) {
+            if !self.has_room_for(session, front) {
                 return;
             }
             let Some(outbound) = session.pop() else {
@@ -223,6 +223,16 @@ impl Connection {
             Ok(()) => out.count(Qos::AtMostOnce, false),
             Err(cause) => out.drop_delivery(outbound, cause),
         }
+    }
+
+    /// Whether the window has room for this delivery, by number and by bytes.
+    fn has_room_for(&self, session: &Session, outbound: &Outbound) -> bool {
+        let window = &session.window;
+        let bytes = window
+            .bytes()
+            .saturating_add(outbound.message().len() as u64);
+        let fits = bytes <= u64::from(self.options.in_flight_bytes_max) || window.bytes() == 0;
+        self.has_window_for(session, outbound.qos()) && (outbound.qos() == Qos::AtMostOnce || fits)
     }
 
     fn send_first(

@@ -16,6 +16,8 @@ pub enum Role {
 pub struct Options {
     /// Most unanswered QoS 1 and 2 PUBLISHes towards the peer, if its Receive Maximum is not lower. Default 32.
     pub in_flight_max: ReceiveMaximum,
+    /// Most bytes of messages unanswered towards the peer; one larger message goes alone. Default 1 MiB.
+    pub in_flight_bytes_max: u32,
     /// Most topics that get an alias towards the peer, if its Topic Alias Maximum is not lower. Default 16.
     pub aliases_max: u16,
     /// Most bytes of topics that the peer's aliases may stand for in all. Default 64 KiB. Passing it is 0x94.
@@ -31,6 +33,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             in_flight_max: ReceiveMaximum::new(32).unwrap_or_default(),
+            in_flight_bytes_max: 1024 * 1024,
             aliases_max: 16,
             alias_bytes_max: 64 * 1024,
             answers_max: 65_536,

@@ -27,6 +27,8 @@ const SLOTS_MAX: usize = 1 << 16;
 pub struct SendWindow {
     slots: Box<[Slot]>,
     count: u32,
+    /// Bytes of the messages that were not given up to the receiver.
+    bytes: u64,
     /// The id given out last.
     last_id: Option<PacketId>,
     oldest: Option<PacketId>,
@@ -69,6 +71,13 @@ pub enum Flight {
 }
 
 impl Flight {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Publish(outbound) => outbound.message().len() as u64,
+            Self::Released { .. } | Self::Subscribe { .. } | Self::Unsubscribe { .. } => 0,
+        }
+    }
+
     /// Whether it belongs to the session and so outlives the connection: requests do not. [MQTT-4.4.0-1]
     #[must_use]
     pub const fn survives(&self) -> bool {
@@ -102,6 +111,12 @@ impl SendWindow {
     #[must_use]
     pub const fn is_exhausted(&self) -> bool {
         self.count as usize >= SLOTS_MAX - 1
+    }
+
+    /// Bytes of the messages in flight; a PUBREL holds none.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Bytes of heap that the window owns, messages not counted.
@@ -166,6 +181,7 @@ impl SendWindow {
             None => self.newest = slot.previous,
         }
         self.count -= 1;
+        self.bytes -= slot.flight.as_ref().map_or(0, Flight::bytes);
         if self.is_empty() && self.slots.len() > BUSY_SLOTS_MAX {
             self.slots = Box::default();
         }
@@ -186,7 +202,10 @@ impl SendWindow {
             return None;
         };
         let (message, share) = (outbound.message().id(), outbound.share());
-        match mem::replace(flight, Flight::Released { message, share }) {
+        let bytes = outbound.message().len() as u64;
+        let released = mem::replace(flight, Flight::Released { message, share });
+        self.bytes -= bytes;
+        match released {
             Flight::Publish(outbound) => Some(outbound),
             Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
         }
@@ -250,6 +269,7 @@ impl SendWindow {
     }
 
     fn link(&mut self, id: PacketId, flight: Flight) {
+        let bytes = flight.bytes();
         let previous = self.newest;
         let place = self.place(id);
         if let Some(slot) = self.slots.get_mut(place) {
@@ -268,6 +288,7 @@ impl SendWindow {
         }
         self.newest = Some(id);
         self.count += 1;
+        self.bytes += bytes;
     }
 
     /// Doubles the table. Ids that had slots of their own modulo n have them modulo 2n too.

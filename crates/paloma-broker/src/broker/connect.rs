@@ -380,6 +380,7 @@ impl Broker {
         let will = self.will_of(connect);
         let options = Options {
             in_flight_max: ReceiveMaximum::new(self.limits.inflight_max).unwrap_or_default(),
+            in_flight_bytes_max: self.limits.inflight_bytes_max,
             aliases_max: self.limits.topic_alias_maximum,
             alias_bytes_max: self.limits.topic_alias_bytes_max,
             ..Options::default()

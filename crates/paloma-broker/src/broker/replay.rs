@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use paloma_codec::Qos;
 use paloma_session::{Now, Outbound, Pushed};
 
-use super::{Behaviour, Broker};
+use super::Broker;
 use crate::accounting::DropCause;
 use crate::retained::{Replay, Retained, is_expired};
 use crate::session::SessionKey;
@@ -98,11 +98,7 @@ impl Broker {
             by_client_id,
             authorizer,
             accounting,
-            behaviour:
-                Behaviour {
-                    check_retain_source: checks_source,
-                    ..
-                },
+            behaviour,
             ..
         } = self;
         let mut victims = Vec::new();
@@ -118,7 +114,7 @@ impl Broker {
                     let session = sessions.get(*by_client_id.get(client_id)?)?;
                     Some(&*session.principal)
                 };
-                if *checks_source && !found.may_author(&**authorizer, today) {
+                if behaviour.check_retain_source && !found.may_author(&**authorizer, today) {
                     return ControlFlow::Continue(());
                 }
                 let Some(session) = sessions.get_mut(key) else {
