@@ -378,13 +378,7 @@ impl Broker {
             .unwrap_or(connect.session_expiry_seconds);
         let receive_maximum = connect.receive_maximum;
         let will = self.will_of(connect);
-        let options = Options {
-            in_flight_max: ReceiveMaximum::new(self.limits.inflight_max).unwrap_or_default(),
-            in_flight_bytes_max: self.limits.inflight_bytes_max,
-            aliases_max: self.limits.topic_alias_maximum,
-            alias_bytes_max: self.limits.topic_alias_bytes_max,
-            ..Options::default()
-        };
+        let options = self.options();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -423,6 +417,17 @@ impl Broker {
         }));
         self.answered(id, is_stored);
         self.arm_open(id);
+    }
+
+    /// The broker's own limits on a connection, which the client is not told.
+    fn options(&self) -> Options {
+        Options {
+            in_flight_max: ReceiveMaximum::new(self.limits.inflight_max).unwrap_or_default(),
+            in_flight_bytes_max: self.limits.inflight_bytes_max,
+            aliases_max: self.limits.topic_alias_maximum,
+            alias_bytes_max: self.limits.topic_alias_bytes_max,
+            ..Options::default()
+        }
     }
 
     /// The terms on which the client is let in: everything that differs from the standard's defaults is said.

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use paloma_codec::Qos;
-use paloma_session::{Now, Outbound, Pushed};
+use paloma_codec::{Qos, SubscriptionId};
+use paloma_session::{Now, Outbound, Pushed, Session};
 
 use super::Broker;
 use crate::accounting::DropCause;
@@ -127,22 +127,22 @@ impl Broker {
                     return ControlFlow::Continue(());
                 }
                 let outbound = outbound_of(found, qos);
-                // One that does not fit an empty queue never will.
-                let fits = session.protocol.has_room_for(&outbound);
-                if room == 0 || (!fits && !session.protocol.queue().is_empty()) {
-                    progress = Progress::NoRoom;
-                    return ControlFlow::Break(());
+                match offer(
+                    &mut session.protocol,
+                    outbound,
+                    replay.id,
+                    room,
+                    &mut victims,
+                ) {
+                    Offered::NoRoom => {
+                        progress = Progress::NoRoom;
+                        return ControlFlow::Break(());
+                    }
+                    Offered::Full => accounting.count_drop(DropCause::QueueFull),
+                    Offered::Queued => {}
                 }
                 room -= 1;
                 accounting.copies += 1;
-                let pushed = session
-                    .protocol
-                    .enqueue(outbound, replay.id.as_slice(), |victim| {
-                        victims.push(victim);
-                    });
-                if let Pushed::Full(_) = pushed {
-                    accounting.count_drop(DropCause::QueueFull);
-                }
                 ControlFlow::Continue(())
             },
         );
@@ -174,6 +174,33 @@ fn outbound_of(found: &Retained, qos: Qos) -> Outbound {
     Outbound::new(found.message.clone(), found.qos.min(qos))
         .with_retain(true) // [MQTT-3.3.1-8]
         .with_share(tag.pack())
+}
+
+/// What became of a retained message that a queue was offered.
+enum Offered {
+    Queued,
+    /// Nothing gave way to it, not even in an empty queue.
+    Full,
+    /// It is offered again when the queue has drained.
+    NoRoom,
+}
+
+fn offer(
+    queue: &mut Session,
+    outbound: Outbound,
+    id: Option<SubscriptionId>,
+    room: usize,
+    victims: &mut Vec<Outbound>,
+) -> Offered {
+    // One that does not fit an empty queue never will.
+    let fits = queue.has_room_for(&outbound);
+    if room == 0 || (!fits && !queue.queue().is_empty()) {
+        return Offered::NoRoom;
+    }
+    match queue.enqueue(outbound, id.as_slice(), |victim| victims.push(victim)) {
+        Pushed::Stored => Offered::Queued,
+        Pushed::Full(_) => Offered::Full,
+    }
 }
 
 /// How far a replay came.
