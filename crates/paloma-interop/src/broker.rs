@@ -193,7 +193,8 @@ pub fn paloma() -> &'static Path {
         let profile = profile_directory();
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "paloma", "--bin", "paloma"]);
+        // With the features of the whole workspace, as `cargo xtask ci` has built it just before.
+        build.args(["build", "--quiet", "--workspace", "--bin", "paloma"]);
         if profile.ends_with("release") {
             build.arg("--release");
         }
