@@ -267,6 +267,21 @@ impl Running {
         }
     }
 
+    /// The authorizer's rules, and its epoch, have changed: from here on nothing is delivered that the new ones forbid, to
+    /// clients that are connected too.
+    pub fn rules_changed(&self) {
+        self.shared
+            .turn(|core, now| core.broker.handle_rules_changed(now));
+    }
+
+    /// Ends a client's connection: DISCONNECT 0x98 for 5.0, and its will and session by their usual rules. False if no such
+    /// client is connected.
+    pub fn disconnect(&self, client_id: &str) -> bool {
+        self.shared
+            .turn(|core, now| core.broker.disconnect(now, client_id))
+            .unwrap_or(false)
+    }
+
     /// Waits until the broker fails; never returns while it does not.
     pub async fn failed(&self) -> Failure {
         let mut failures = self.shared.failure.subscribe();
