@@ -146,21 +146,22 @@ impl Broker {
                 ControlFlow::Continue(())
             },
         );
-        // Without anything new, the next transmit would only ask for more again.
-        let session = sessions.get(key);
-        let connection = session
-            .and_then(|session| session.connection)
-            .filter(|_| room < room_before);
-        for victim in victims {
-            self.drop_copy(key, &victim, DropCause::QueueFull);
-        }
-        if let Some(connection) = connection {
-            self.mark_transmit(connection);
-        }
+        self.finish_offers(key, &victims, room < room_before);
         if is_through {
             Progress::Through
         } else {
             progress
+        }
+    }
+
+    fn finish_offers(&mut self, key: SessionKey, victims: &[Outbound], has_queued: bool) {
+        for victim in victims {
+            self.drop_copy(key, victim, DropCause::QueueFull);
+        }
+        // Without anything new, the next transmit would only ask for more again.
+        let session = self.sessions.get(key).filter(|_| has_queued);
+        if let Some(connection) = session.and_then(|session| session.connection) {
+            self.mark_transmit(connection);
         }
     }
 }
