@@ -54,6 +54,12 @@ pub enum Transport {
     Tcp,
     /// A Unix socket.
     Unix,
+    /// TLS.
+    Tls,
+    /// A WebSocket.
+    WebSocket,
+    /// A WebSocket within TLS.
+    SecureWebSocket,
     /// Bytes within the process.
     Memory,
 }
@@ -67,6 +73,12 @@ pub struct ConnectionInfo {
     pub listener: u16,
     /// What carries the bytes.
     pub transport: Transport,
+    /// Who the peer is by the certificate that its transport has verified, or a trusted proxy did: the name that the
+    /// listener takes from it. Text as the standard has it [MQTT-1.5.4-2], not empty, without control characters.
+    pub certificate_name: Option<ByteString>,
+    /// When the peer came, if its transport had work to do before [`Broker::open`](crate::Broker::open):
+    /// `connect_timeout_ms` runs from there.
+    pub accepted_at: Option<Monotonic>,
 }
 
 impl ConnectionInfo {

@@ -36,10 +36,11 @@ struct Earlier {
 }
 
 impl Broker {
-    pub(super) fn open_admitted(&mut self, now: Now, info: ConnectionInfo) -> ConnectionId {
+    pub(super) fn insert_connection(&mut self, now: Now, info: ConnectionInfo) -> ConnectionId {
         self.traffic.connections_opened += 1;
         let wait = Duration::from_millis(self.limits.connect_timeout_ms.into());
-        let connect_by = now.monotonic.saturating_add(wait);
+        let accepted_at = info.accepted_at.unwrap_or(now.monotonic);
+        let connect_by = accepted_at.saturating_add(wait);
         let phase = Phase::Handshake(Box::new(Handshake::new()));
         let entry = ConnectionEntry {
             phase,

@@ -15,6 +15,7 @@ mod subscribe;
 mod sys;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -240,23 +241,44 @@ impl Broker {
     /// # Errors
     /// When a limit on connections is reached; the driver closes the socket at once.
     pub fn open(&mut self, now: Now, info: ConnectionInfo) -> Result<ConnectionId, Refusal> {
-        match self.may_open(now, &info) {
-            Ok(()) => Ok(self.open_admitted(now, info)),
-            Err(refusal) => {
-                self.traffic.count_refused(refusal);
-                Err(refusal)
-            }
-        }
+        self.admit_peer(now, info.address)?;
+        Ok(self.insert_connection(now, info))
     }
 
-    fn may_open(&mut self, now: Now, info: &ConnectionInfo) -> Result<(), Refusal> {
+    /// Asks whether a connection from `address` may come in, and counts it against the rates: for a transport that has
+    /// work to do before [`open_admitted`](Self::open_admitted).
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn admit_peer(&mut self, now: Now, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let outcome = self
+            .check_room()
+            .and_then(|()| self.rate.admit(now.monotonic, address, &self.limits));
+        outcome.inspect_err(|refusal| self.traffic.count_refused(*refusal))
+    }
+
+    /// Takes in a connection that [`admit_peer`](Self::admit_peer) has let in.
+    ///
+    /// # Errors
+    /// When the connections have become too many since, or the broker is stopping.
+    pub fn open_admitted(
+        &mut self,
+        now: Now,
+        info: ConnectionInfo,
+    ) -> Result<ConnectionId, Refusal> {
+        self.check_room()
+            .inspect_err(|refusal| self.traffic.count_refused(*refusal))?;
+        Ok(self.insert_connection(now, info))
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
         if self.is_stopping {
             return Err(Refusal::ShuttingDown);
         }
         if self.connections.len() >= self.limits.connections_max as usize {
             return Err(Refusal::TooManyConnections);
         }
-        self.rate.admit(now.monotonic, info.address, &self.limits)
+        Ok(())
     }
 
     /// Takes note of how many bytes the packets passed on since had. For the counters only.
