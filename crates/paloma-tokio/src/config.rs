@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use paloma_broker::{AllowAll, Authenticator, BrokerConfig, MemoryStore, Store};
 
+use crate::listener::Listener;
+
 /// Longest that [`Running::stop`](crate::Running::stop) waits for clients, unless configured otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,32 +78,6 @@ impl fmt::Debug for Config {
             .field("threads", &self.threads)
             .field("stop_timeout", &self.stop_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// A place where clients come in. Its index in [`Config::listeners`] is the connection's
-/// [`ConnectionInfo::listener`](paloma_broker::ConnectionInfo::listener).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Listener {
-    /// Plain TCP.
-    Tcp {
-        /// Where to listen; port 0 takes a free one.
-        address: SocketAddr,
-        /// Most connections through this listener at a time; further ones are closed at once. The limit
-        /// `connections_max` holds for all listeners together.
-        connections_max: usize,
-    },
-}
-
-impl Listener {
-    /// Plain TCP at `address` without a limit of its own.
-    #[must_use]
-    pub const fn tcp(address: SocketAddr) -> Self {
-        Self::Tcp {
-            address,
-            connections_max: usize::MAX,
-        }
     }
 }
 

@@ -1,23 +1,34 @@
 //! Paloma on tokio: listeners, connections, timers, and a broker to embed.
 #![doc = include_str!("../README.md")]
 
+mod bound;
 mod clock;
 mod config;
 mod connection;
 
+mod establish;
 mod flush;
 pub mod framed;
 mod input;
 mod links;
 mod listen;
+mod listener;
+mod listeners;
+mod raw;
 mod running;
 mod shared;
 mod socket;
 mod store;
 mod timer;
+mod tls;
 mod wake;
 
-pub use config::{Config, Listener};
+pub use config::Config;
+pub use listener::{ListenAddress, Listener};
+pub use listeners::Listeners;
 pub use running::{Broker, Counts, Running, serve};
 pub use shared::Failure;
 pub use socket::Stream;
+pub use tls::{
+    CertificateIdentity, ClientAuthority, ClientCertificates, NameError, Tls, TlsError, TlsFiles,
+};

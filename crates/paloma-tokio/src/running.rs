@@ -10,14 +10,14 @@ use std::{io, thread};
 
 use paloma_broker::{Accounting, Broker as Core, ConnectionInfo, Refusal, Tables, Transport};
 use tokio::io::{DuplexStream, duplex};
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::config::{Config, Listener};
-use crate::shared::{Failure, Parts, Shared};
+use crate::config::Config;
+use crate::listeners::Listeners;
+use crate::shared::{Admission, Failure, Parts, Shared};
 use crate::socket::{Socket, Stream};
 use crate::store::{self, StoreQueue};
 use crate::{flush, listen, timer};
@@ -123,11 +123,6 @@ impl Drop for Workers {
 }
 
 fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
-    let bound = bind_all(&config.listeners)?;
-    let addresses = bound
-        .iter()
-        .map(|(listener, _)| listener.local_addr())
-        .collect::<io::Result<Vec<_>>>()?;
     let (inline, queued) = if config.store.is_blocking() {
         (None, Some((StoreQueue::default(), config.store)))
     } else {
@@ -140,7 +135,6 @@ fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
         store_queue: queued.as_ref().map(|(queue, _)| queue.clone()),
         shards,
         runtime: Handle::current(),
-        listeners: config.listeners.len(),
     });
     let store_thread = match queued {
         Some((queue, store)) => Some((queue.clone(), store::spawn(queue, store, &shared)?)),
@@ -148,45 +142,31 @@ fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
     };
     let mut running = Running {
         tasks: Vec::new(),
-        acceptors: Vec::new(),
+        listeners: Listeners::new(Arc::clone(&shared)),
         store_thread,
-        addresses,
         stop_timeout: config.stop_timeout,
         shared,
     };
-    running.spawn_all(bound);
+    running.spawn_all();
+    for (listener, index) in config.listeners.into_iter().zip(0..) {
+        running.listeners.add(index, listener)?;
+    }
     Ok(running)
-}
-
-fn bind_all(listeners: &[Listener]) -> io::Result<Vec<(TcpListener, usize)>> {
-    let bind = |listener: &Listener| match listener {
-        Listener::Tcp {
-            address,
-            connections_max,
-        } => {
-            let bound = listen::bind(*address).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
-            Ok((bound, *connections_max))
-        }
-    };
-    listeners.iter().map(bind).collect()
 }
 
 /// A broker that runs. Dropping it cuts every connection; [`stop`](Self::stop) takes leave first.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
     stop_timeout: Duration,
     /// Flushers and the timer.
     tasks: Vec<AbortHandle>,
-    acceptors: Vec<AbortHandle>,
+    listeners: Listeners,
     store_thread: Option<(StoreQueue, ThreadHandle<()>)>,
 }
 
 impl Running {
-    fn spawn_all(&mut self, bound: Vec<(TcpListener, usize)>) {
+    fn spawn_all(&mut self) {
         let shared = &self.shared;
         for (shard, index) in shared.shards.iter().zip(0..) {
             let is_shared_queue = shard.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
@@ -195,10 +175,6 @@ impl Running {
         }
         self.tasks
             .push(tokio::spawn(timer::run(Arc::clone(shared))).abort_handle());
-        for ((listener, connections_max), index) in bound.into_iter().zip(0..) {
-            let acceptor = listen::run(Arc::clone(shared), listener, index, connections_max);
-            self.acceptors.push(tokio::spawn(acceptor).abort_handle());
-        }
     }
 
     /// Waits until clients are served. They are as soon as there is a `Running`, so this returns at once; it fails if
@@ -210,10 +186,16 @@ impl Running {
         self.failure().map_or(Ok(()), Err)
     }
 
-    /// Where the listeners listen, in the order of the configuration, with the ports they were given.
+    /// Where TCP listeners listen, in the order of the configuration, with the ports they were given.
     #[must_use]
-    pub fn local_addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.tcp_addresses()
+    }
+
+    /// The listeners: which there are, and a way to add and remove some.
+    #[must_use]
+    pub const fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     /// Connects within the process: the client's end of a pair of pipes of 64 KiB each.
@@ -240,6 +222,7 @@ impl Running {
             Socket::stream(stream),
             self.shared.next_shard(),
             info,
+            Admission::Needed,
         )
     }
 
@@ -264,6 +247,7 @@ impl Running {
             refused: counters.refused.load(Ordering::Relaxed),
             accept_errors: counters.accept_errors.load(Ordering::Relaxed),
             stalled: counters.stalled.load(Ordering::Relaxed),
+            handshakes_failed: counters.handshakes_failed.load(Ordering::Relaxed),
         }
     }
 
@@ -306,8 +290,9 @@ impl Running {
     /// # Errors
     /// Why the broker has failed, if it has; connections are closed all the same.
     pub async fn stop(mut self) -> Result<(), Failure> {
-        for acceptor in self.acceptors.drain(..) {
-            acceptor.abort();
+        for acceptor in self.listeners.close() {
+            // It ends by being aborted.
+            let _ = acceptor.await;
         }
         self.shared.turn(|core, now| core.shut_down(now));
         if timeout(self.stop_timeout, self.shared.all_gone())
@@ -330,7 +315,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for task in self.acceptors.drain(..).chain(self.tasks.drain(..)) {
+        self.listeners.close();
+        for task in self.tasks.drain(..) {
             task.abort();
         }
         self.shared.look(|core, _| core.abort_all());
@@ -352,4 +338,6 @@ pub struct Counts {
     pub accept_errors: u64,
     /// Connections cut because their socket took nothing for `stall_timeout_ms`.
     pub stalled: u64,
+    /// Connections that ended before their transport stood: TLS, the upgrade to a WebSocket, a PROXY header.
+    pub handshakes_failed: u64,
 }

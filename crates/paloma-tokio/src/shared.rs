@@ -1,6 +1,9 @@
 //! The broker behind its lock: one turn at a time, its effects carried out, its failures noticed.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,14 +46,16 @@ pub(crate) struct Shared {
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
     transmit_bytes: usize,
+    connections_max: usize,
+    connect_timeout: Duration,
     authenticator: Arc<dyn Authenticator>,
     authentications: Arc<Semaphore>,
     store: Option<StoreQueue>,
     runtime: Handle,
     /// Connection tasks that are alive, closing ones included.
     tasks: AtomicUsize,
-    /// The same for each listener.
-    listeners: Box<[AtomicUsize]>,
+    /// The same for each listener that has any.
+    listeners: Mutex<BTreeMap<u16, usize>>,
     all_gone: Notify,
     next_shard: AtomicUsize,
 }
@@ -70,6 +75,7 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) accept_errors: AtomicU64,
     pub(crate) stalled: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
 }
 
 impl Counters {
@@ -129,8 +135,14 @@ pub(crate) struct Parts {
     pub(crate) store_queue: Option<StoreQueue>,
     pub(crate) shards: Vec<Handle>,
     pub(crate) runtime: Handle,
-    /// How many listeners there are.
-    pub(crate) listeners: usize,
+}
+
+/// Whether a connection still has to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Needed,
+    /// [`Shared::admit`] said yes.
+    Given,
 }
 
 impl Shared {
@@ -158,12 +170,14 @@ impl Shared {
             // Between two flushes a session's queue may not fill up with what its socket would take.
             flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
             transmit_bytes: outbound_bytes_max,
+            connections_max: limits.connections_max as usize,
+            connect_timeout: Duration::from_millis(limits.connect_timeout_ms.into()),
             authenticator: parts.authenticator,
             authentications: Arc::new(Semaphore::new(cores)),
             store: parts.store_queue,
             runtime: parts.runtime,
             tasks: AtomicUsize::new(0),
-            listeners: (0..parts.listeners).map(|_| AtomicUsize::new(0)).collect(),
+            listeners: Mutex::default(),
             all_gone: Notify::new(),
             next_shard: AtomicUsize::new(0),
             core: Mutex::new(Core {
@@ -269,25 +283,36 @@ impl Shared {
         socket: Socket,
         shard: u16,
         info: ConnectionInfo,
+        admission: Admission,
     ) -> Result<Arc<Link>, Refusal> {
         let listener = info.listener;
         let opened = self.turn(|core, now| {
-            let id = core.broker.open(now, info)?;
+            let id = match admission {
+                Admission::Needed => core.broker.open(now, info)?,
+                Admission::Given => core.broker.open_admitted(now, info)?,
+            };
             let link = Arc::new(Link::new(socket, id, shard, listener));
             core.links.insert(Arc::clone(&link));
             Ok(link)
         });
-        let link = opened
-            .unwrap_or(Err(Refusal::ShuttingDown))
-            .inspect_err(|refusal| {
-                Counters::count(&self.counters.refused);
-                tracing::debug!(%refusal, "connection refused");
-            })?;
+        let link = self.count_refusal(opened)?;
         self.tasks.fetch_add(1, Ordering::AcqRel);
-        if let Some(gauge) = self.listeners.get(usize::from(listener)) {
-            gauge.fetch_add(1, Ordering::AcqRel);
-        }
+        *self.lock_listeners().entry(listener).or_default() += 1;
         Ok(link)
+    }
+
+    /// Asks whether a connection from `address` may come in, before its transport costs anything.
+    pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let admitted = self.turn(|core, now| core.broker.admit_peer(now, address));
+        self.count_refusal(admitted)
+    }
+
+    fn count_refusal<T>(&self, outcome: Option<Result<T, Refusal>>) -> Result<T, Refusal> {
+        let outcome = outcome.unwrap_or(Err(Refusal::ShuttingDown));
+        outcome.inspect_err(|refusal| {
+            Counters::count(&self.counters.refused);
+            tracing::debug!(%refusal, "connection refused");
+        })
     }
 
     /// A connection's end, exactly once for each that was opened.
@@ -306,8 +331,11 @@ impl Shared {
 
     /// A connection's task has ended.
     pub(crate) fn release(&self, listener: u16) {
-        if let Some(gauge) = self.listeners.get(usize::from(listener)) {
-            gauge.fetch_sub(1, Ordering::AcqRel);
+        if let Entry::Occupied(mut count) = self.lock_listeners().entry(listener) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
         if self.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_gone.notify_waiters();
@@ -316,9 +344,36 @@ impl Shared {
 
     /// Connections that came in through a listener and are not gone.
     pub(crate) fn connections_of(&self, listener: u16) -> usize {
+        self.lock_listeners()
+            .get(&listener)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn lock_listeners(&self) -> MutexGuard<'_, BTreeMap<u16, usize>> {
         self.listeners
-            .get(usize::from(listener))
-            .map_or(0, |gauge| gauge.load(Ordering::Acquire))
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections that are not gone.
+    pub(crate) fn connections(&self) -> usize {
+        self.tasks.load(Ordering::Acquire)
+    }
+
+    /// Most connections in all.
+    pub(crate) const fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// How long a client has from its arrival to its CONNECT.
+    pub(crate) const fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// The runtime that the broker was started on.
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) async fn all_gone(&self) {

@@ -11,6 +11,8 @@ use paloma_codec::Message;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 /// Most pieces in one vectored write.
 const PIECES_MAX: usize = 64;
@@ -27,6 +29,9 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Stream for T {}
 pub(crate) enum Socket {
     /// Read and written through a shared reference, without a lock.
     Tcp(TcpStream),
+    /// Likewise.
+    #[cfg(unix)]
+    Unix(UnixStream),
     /// Everything else.
     Stream(Mutex<Pin<Box<dyn Stream>>>),
 }
@@ -45,13 +50,9 @@ impl Socket {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => loop {
-                ready!(stream.poll_read_ready(cx))?;
-                match read_ready(stream, buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return Poll::Ready(result),
-                }
-            },
+            Self::Tcp(stream) => kernel_read(stream, cx, buffer),
+            #[cfg(unix)]
+            Self::Unix(stream) => kernel_read(stream, cx, buffer),
             Self::Stream(stream) => {
                 let mut buffer = ReadBuf::new(buffer);
                 ready!(lock(stream).as_mut().poll_read(cx, &mut buffer))?;
@@ -79,6 +80,8 @@ impl Socket {
         }
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
+            #[cfg(unix)]
+            Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Stream(stream) => lock(stream).as_mut().poll_flush(cx),
         }
     }
@@ -89,19 +92,9 @@ impl Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => loop {
-                let result = match slices {
-                    [piece] => stream.try_write(piece),
-                    pieces => stream.try_write_vectored(pieces),
-                };
-                match result {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        ready!(stream.poll_write_ready(cx))?;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => return Poll::Ready(result),
-                }
-            },
+            Self::Tcp(stream) => kernel_write(stream, cx, slices),
+            #[cfg(unix)]
+            Self::Unix(stream) => kernel_write(stream, cx, slices),
             Self::Stream(stream) => lock(stream).as_mut().poll_write_vectored(cx, slices),
         }
     }
@@ -110,6 +103,8 @@ impl Socket {
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write)),
+            #[cfg(unix)]
+            Self::Unix(stream) => Poll::Ready(SockRef::from(stream).shutdown(Shutdown::Write)),
             Self::Stream(stream) => lock(stream).as_mut().poll_shutdown(cx),
         }
     }
@@ -119,6 +114,8 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(stream) => stream.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.fmt(f),
             Self::Stream(_) => f.write_str("Stream"),
         }
     }
@@ -129,12 +126,90 @@ fn lock(stream: &Mutex<Pin<Box<dyn Stream>>>) -> MutexGuard<'_, Pin<Box<dyn Stre
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_ready(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+/// A socket of the operating system that can be used through a shared reference.
+trait Kernel {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn try_read_io(&self, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize>;
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn raw(&self) -> SockRef<'_>;
+}
+
+macro_rules! kernel {
+    ($stream:ty) => {
+        impl Kernel for $stream {
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            fn try_read_io(&self, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+                self.try_io(Interest::READABLE, read)
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                self.try_write(bytes)
+            }
+
+            fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.try_write_vectored(slices)
+            }
+
+            fn raw(&self) -> SockRef<'_> {
+                SockRef::from(self)
+            }
+        }
+    };
+}
+
+kernel!(TcpStream);
+#[cfg(unix)]
+kernel!(UnixStream);
+
+fn kernel_read(
+    stream: &impl Kernel,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match read_ready(stream, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+fn kernel_write(
+    stream: &impl Kernel,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    loop {
+        let result = match slices {
+            [piece] => stream.try_write(piece),
+            pieces => stream.try_write_vectored(pieces),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(stream.poll_write_ready(cx))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+fn read_ready(stream: &impl Kernel, buffer: &mut [u8]) -> io::Result<usize> {
     let mut taken = None;
     // `try_io` looks at the readiness before it calls, and takes it back on `WouldBlock` only if nothing has come
     // since: saying so after a short read saves the call that would have said it, and loses no event.
-    let result = stream.try_io(Interest::READABLE, || {
-        let count = (&*SockRef::from(stream)).read(buffer)?;
+    let result = stream.try_read_io(|| {
+        let count = (&*stream.raw()).read(buffer)?;
         taken = Some(count);
         if SHORT_READ_DRAINS && (1..buffer.len()).contains(&count) {
             return Err(io::ErrorKind::WouldBlock.into());

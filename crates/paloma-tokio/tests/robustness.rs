@@ -286,13 +286,9 @@ async fn connection_beyond_the_limit_is_closed_at_once() {
 async fn listener_keeps_its_own_limit() {
     let mut config = config();
     let address = ([127, 0, 0, 1], 0).into();
-    config.listeners = vec![
-        Listener::Tcp {
-            address,
-            connections_max: 1,
-        },
-        Listener::tcp(address),
-    ];
+    let mut narrow = Listener::tcp(address);
+    narrow.connections_max = 1;
+    config.listeners = vec![narrow, Listener::tcp(address)];
     let running = start(config).await;
     let first = Peer::join(tcp(&running).await, V5, "first").await;
     let mut second = Peer::new(tcp(&running).await, V5);

@@ -66,10 +66,9 @@ fn broker_config(config: &Config) -> io::Result<paloma_tokio::Config> {
     broker.threads = NonZeroUsize::new(config.threads).unwrap_or(NonZeroUsize::MIN);
     for listener in &config.listeners {
         for address in resolve(listener)? {
-            broker.listeners.push(paloma_tokio::Listener::Tcp {
-                address,
-                connections_max: listener.connections_max.unwrap_or(usize::MAX),
-            });
+            let mut built = paloma_tokio::Listener::tcp(address);
+            built.connections_max = listener.connections_max.unwrap_or(usize::MAX);
+            broker.listeners.push(built);
         }
     }
     Ok(broker)

@@ -1,0 +1,163 @@
+//! Listening sockets: how they are bound, what they accept, and what they leave behind.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
+
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+
+use crate::listener::ListenAddress;
+use crate::raw::Raw;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4_096;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix {
+        listener: UnixListener,
+        /// Goes when the listener goes.
+        _file: SocketFile,
+    },
+}
+
+impl Bound {
+    /// Binds on the current runtime.
+    pub(crate) fn bind(address: &ListenAddress) -> io::Result<Self> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
+            #[cfg(unix)]
+            ListenAddress::Unix { path, mode } => {
+                bind_unix(path, *mode).map(|(listener, file)| Self::Unix {
+                    listener,
+                    _file: file,
+                })
+            }
+            #[cfg(not(unix))]
+            ListenAddress::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),
+        };
+        bound.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })
+    }
+
+    /// Where it listens, with the port that it was given.
+    pub(crate) fn local_address(&self, wanted: &ListenAddress) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
+            #[cfg(unix)]
+            Self::Unix { .. } => Ok(wanted.clone()),
+        }
+    }
+
+    /// The next connection, and its peer's address if it has one.
+    pub(crate) fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(Raw, Option<SocketAddr>)>> {
+        match self {
+            Self::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, peer)| (Raw::Tcp(stream), Some(peer))),
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, _)| (Raw::Unix(stream), None)),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // Both families on one port are two listeners, on every system alike.
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The file of a Unix socket, removed when this is dropped, unless another has taken its place.
+#[cfg(unix)]
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // Nothing can be done about a failure, and a stale file does no harm: the next start removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(unix)]
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let address = socket2::SockAddr::unix(path)?;
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_stale(path, &address)?;
+            socket.bind(&address)?;
+        }
+        result => result?,
+    }
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: identity(path)?,
+    };
+    // Nobody can connect before the socket listens, so nobody slips in under other permissions.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// Removes a socket file on which nobody listens.
+#[cfg(unix)]
+fn remove_stale(path: &Path, address: &socket2::SockAddr) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        let message = "a file that is no socket is there";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    let probe = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A backlog that is full is somebody who listens.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}

@@ -1,0 +1,133 @@
+//! From an accepted socket to a transport: what has to be said before the first packet.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use paloma_broker::{ConnectionInfo, Refusal, Transport};
+use paloma_session::Monotonic;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::listen::attach;
+use crate::listener::{ListenAddress, Listener};
+use crate::raw::Raw;
+use crate::shared::{Admission, Counters, Shared};
+use crate::socket::Socket;
+use crate::tls::{Application, NameError, Tls};
+
+/// A socket that has been accepted.
+pub(crate) struct Arrival {
+    pub(crate) raw: Raw,
+    /// The peer's own address, if it has one.
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) listener: Arc<Listener>,
+    /// The listener's index.
+    pub(crate) index: u16,
+    /// Whose runtime it lives on.
+    pub(crate) shard: u16,
+    pub(crate) accepted_at: Monotonic,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+enum Failure {
+    Refused(Refusal),
+    Tls(io::Error),
+    Name(NameError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::Name(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Listener {
+    /// Whether packets may come at once.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    fn info(&self, index: u16, address: Option<IpAddr>) -> ConnectionInfo {
+        let transport = match (&self.tls, &self.address) {
+            (Some(_), _) => Transport::Tls,
+            (None, ListenAddress::Tcp(_)) => Transport::Tcp,
+            (None, ListenAddress::Unix { .. }) => Transport::Unix,
+        };
+        ConnectionInfo {
+            address,
+            listener: index,
+            transport,
+            ..ConnectionInfo::default()
+        }
+    }
+}
+
+impl Arrival {
+    /// Opens the connection, of which nothing has to be known first.
+    pub(crate) fn attach(self, shared: &Arc<Shared>) -> Result<(), Refusal> {
+        let info = self.listener.info(self.index, self.peer);
+        attach(
+            shared,
+            self.raw.into_socket(),
+            self.shard,
+            info,
+            Admission::Needed,
+        )
+    }
+
+    /// Shakes hands as the listener wants it, and opens the connection; all within the time for CONNECT.
+    pub(crate) async fn establish(self, shared: Arc<Shared>) {
+        let (peer, index) = (self.peer, self.index);
+        let by = self.accepted_at.saturating_add(shared.connect_timeout());
+        let outcome = timeout_at(shared.clock.instant(by), self.shake_hands(&shared)).await;
+        match outcome {
+            Ok(Ok(())) => {}
+            // Counted where it was made.
+            Ok(Err(Failure::Refused(_))) => {}
+            Ok(Err(error)) => {
+                Counters::count(&shared.counters.handshakes_failed);
+                tracing::debug!(?peer, listener = index, %error, "handshake failed");
+            }
+            Err(_) => {
+                Counters::count(&shared.counters.handshakes_failed);
+                tracing::debug!(?peer, listener = index, "handshake took too long");
+            }
+        }
+    }
+
+    async fn shake_hands(self, shared: &Arc<Shared>) -> Result<(), Failure> {
+        let mut info = self.listener.info(self.index, self.peer);
+        info.accepted_at = Some(self.accepted_at);
+        shared.admit(info.address).map_err(Failure::Refused)?;
+        let socket = match &self.listener.tls {
+            None => self.raw.into_socket(),
+            Some(tls) => Socket::stream(secure(tls, Application::Mqtt, self.raw, &mut info).await?),
+        };
+        attach(shared, socket, self.shard, info, Admission::Given).map_err(Failure::Refused)
+    }
+}
+
+/// TLS over a socket; notes who the peer is.
+async fn secure(
+    tls: &Tls,
+    application: Application,
+    raw: Raw,
+    info: &mut ConnectionInfo,
+) -> Result<TlsStream<Raw>, Failure> {
+    let acceptor = TlsAcceptor::from(tls.config(application));
+    let stream = acceptor.accept(raw).await.map_err(Failure::Tls)?;
+    let (_, session) = stream.get_ref();
+    let name = tls.name_of(session.peer_certificates());
+    if let Some(name) = name.map_err(Failure::Name)? {
+        info.certificate_name = Some(name);
+    }
+    Ok(stream)
+}

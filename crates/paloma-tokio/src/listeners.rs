@@ -1,0 +1,120 @@
+//! The listeners that are open: added and removed while the broker runs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinHandle;
+
+use crate::bound::Bound;
+use crate::listen::Acceptor;
+use crate::listener::{ListenAddress, Listener};
+use crate::shared::Shared;
+
+/// The listeners of a broker that runs: a handle that may be kept and cloned.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    shared: Arc<Shared>,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    is_closed: bool,
+    active: BTreeMap<u16, Active>,
+}
+
+#[derive(Debug)]
+struct Active {
+    address: ListenAddress,
+    acceptor: JoinHandle<()>,
+}
+
+impl Listeners {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            open: Arc::default(),
+        }
+    }
+
+    /// Opens a further listener as number `index`, the [`ConnectionInfo::listener`] of what comes in through it, and
+    /// says where it listens.
+    ///
+    /// # Errors
+    /// It cannot be bound; a listener with this index is open ([`AlreadyExists`](io::ErrorKind::AlreadyExists)); or the
+    /// broker stops ([`NotConnected`](io::ErrorKind::NotConnected)).
+    ///
+    /// [`ConnectionInfo::listener`]: paloma_broker::ConnectionInfo::listener
+    pub fn add(&self, index: u16, listener: Listener) -> io::Result<ListenAddress> {
+        let mut open = self.lock();
+        if open.is_closed {
+            let message = "the broker is stopping";
+            return Err(io::Error::new(io::ErrorKind::NotConnected, message));
+        }
+        if open.active.contains_key(&index) {
+            let message = format!("listener {index} is open already");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        let _context = self.shared.runtime().enter();
+        let bound = Bound::bind(&listener.address)?;
+        let address = bound.local_address(&listener.address)?;
+        let acceptor = Acceptor::new(Arc::clone(&self.shared), listener, index);
+        let active = Active {
+            address: address.clone(),
+            acceptor: self.shared.runtime().spawn(acceptor.run(bound)),
+        };
+        open.active.insert(index, active);
+        Ok(address)
+    }
+
+    /// Closes a listener, and returns when its address is free; false if there is none with this index. Connections
+    /// that came in through it stay.
+    pub async fn remove(&self, index: u16) -> bool {
+        let Some(active) = self.lock().active.remove(&index) else {
+            return false;
+        };
+        active.acceptor.abort();
+        // It ends by being aborted, which is no error here.
+        let _ = active.acceptor.await;
+        true
+    }
+
+    /// The listeners that are open, by their indices.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(u16, ListenAddress)> {
+        let open = self.lock();
+        let active = open.active.iter();
+        active
+            .map(|(index, active)| (*index, active.address.clone()))
+            .collect()
+    }
+
+    /// Where TCP listeners listen, in the order of their indices.
+    pub(crate) fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.addresses().into_iter();
+        addresses
+            .filter_map(|(_, address)| match address {
+                ListenAddress::Tcp(address) => Some(address),
+                ListenAddress::Unix { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Closes them all, and opens no more. They are gone once what this returns has ended.
+    pub(crate) fn close(&self) -> Vec<JoinHandle<()>> {
+        let mut open = self.lock();
+        open.is_closed = true;
+        let active = std::mem::take(&mut open.active).into_values();
+        active
+            .map(|active| active.acceptor)
+            .inspect(JoinHandle::abort)
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Nothing panics while the table is half changed.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,173 @@
+//! Every transport carries the protocol, keeps to its own rules, and fails alone.
+#![allow(dead_code, reason = "each suite uses its part of the support module")]
+
+#[path = "support/certificates.rs"]
+mod certificates;
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use certificates::Directory;
+use paloma_codec::{Delivery, Qos};
+use paloma_tokio::{ListenAddress, Listener, Running};
+use support::{PATIENCE, Peer, VERSIONS, config, id, publish, start};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// Messages of all sizes go through two connections of one transport, both ways.
+async fn check_traffic<S: AsyncRead + AsyncWrite + Unpin>(subscriber: S, publisher: S) {
+    let version = VERSIONS[1];
+    let mut subscriber = Peer::join(subscriber, version, "subscriber").await;
+    subscriber.subscribe("t", Qos::AtLeastOnce).await;
+    let mut publisher = Peer::join(publisher, version, "publisher").await;
+    for len in [0, 1, 125, 126, 4_096, 65_535, 65_536, 300_000] {
+        let delivery = Delivery::AtLeastOnce {
+            id: id(1),
+            dup: false,
+        };
+        let payload: Vec<u8> = (0..len)
+            .map(|at| u8::try_from(at % 251).unwrap_or(0))
+            .collect();
+        publisher
+            .send(&publish("t", payload.clone(), delivery))
+            .await;
+        assert_eq!(subscriber.message().await.expect("a message"), payload);
+        publisher.receive().await.expect("a PUBACK");
+    }
+    // Many packets at once, in both directions.
+    let packet = publisher.encode(&publish("t", "small", Delivery::AtMostOnce));
+    tokio::io::AsyncWriteExt::write_all(&mut publisher.stream, &packet.repeat(500))
+        .await
+        .expect("the broker reads");
+    for _ in 0..500 {
+        assert_eq!(subscriber.message().await.expect("a message"), "small");
+    }
+}
+
+async fn stop(running: Running) {
+    timeout(PATIENCE, running.stop())
+        .await
+        .expect("it stops")
+        .expect("it has not failed");
+}
+
+async fn until_gone<S: AsyncRead + Unpin>(mut stream: S) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the broker closes");
+    bytes
+}
+
+// ---- Unix sockets ---------------------------------------------------------------------------------------------------
+
+async fn start_unix(path: &Path) -> Running {
+    let mut config = config();
+    config.listeners.push(Listener::unix(path));
+    start(config).await
+}
+
+#[tokio::test]
+async fn unix_socket_carries_the_protocol() {
+    let directory = Directory::new("unix");
+    let path = directory.path("s");
+    let running = start_unix(&path).await;
+    let connect = || UnixStream::connect(&path);
+    check_traffic(connect().await.unwrap(), connect().await.unwrap()).await;
+    stop(running).await;
+    assert!(!path.exists(), "the socket file goes with its listener");
+}
+
+#[tokio::test]
+async fn unix_socket_has_the_mode_that_was_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = Directory::new("mode");
+    for mode in [0o600, 0o660, 0o666] {
+        let path = directory.path("s");
+        let mut listener = Listener::unix(&path);
+        listener.address = ListenAddress::Unix {
+            path: path.clone(),
+            mode,
+        };
+        let mut config = config();
+        config.listeners.push(listener);
+        let running = start(config).await;
+        let found = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode);
+        stop(running).await;
+    }
+}
+
+#[tokio::test]
+async fn stale_socket_file_is_replaced() {
+    let directory = Directory::new("stale");
+    let path = directory.path("s");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "std leaves it behind");
+    let running = start_unix(&path).await;
+    UnixStream::connect(&path).await.unwrap();
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn socket_file_in_use_and_other_files_stay() {
+    let directory = Directory::new("used");
+    let path = directory.path("s");
+    let running = start_unix(&path).await;
+    let refused = running.listeners().add(9, Listener::unix(&path));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    UnixStream::connect(&path).await.unwrap();
+    let file = directory.path("precious");
+    std::fs::write(&file, "text").unwrap();
+    assert!(running.listeners().add(9, Listener::unix(&file)).is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"text");
+    stop(running).await;
+}
+
+// ---- listeners come and go ------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn listeners_come_and_go_while_connections_stay() {
+    let directory = Directory::new("reconfigure");
+    let (first, second) = (directory.path("1"), directory.path("2"));
+    let running = start_unix(&first).await;
+    let stream = UnixStream::connect(&first).await.unwrap();
+    let mut peer = Peer::join(stream, VERSIONS[1], "stays").await;
+    let listeners = running.listeners().clone();
+    listeners.add(1, Listener::unix(&second)).unwrap();
+    assert_eq!(listeners.addresses().len(), 2);
+    assert!(
+        listeners
+            .add(1, Listener::unix(directory.path("3")))
+            .is_err()
+    );
+    assert!(listeners.remove(0).await);
+    assert!(!listeners.remove(0).await);
+    assert!(UnixStream::connect(&first).await.is_err());
+    let stream = UnixStream::connect(&second).await.unwrap();
+    Peer::join(stream, VERSIONS[1], "comes").await;
+    peer.send(&paloma_codec::Packet::PingReq).await;
+    peer.receive().await.expect("a PINGRESP");
+    listeners.add(0, Listener::unix(&first)).unwrap();
+    UnixStream::connect(&first).await.unwrap();
+    stop(running).await;
+    assert!(listeners.add(5, Listener::unix(&first)).is_err());
+}
+
+#[tokio::test]
+async fn silent_connection_is_closed_at_the_connect_timeout() {
+    let directory = Directory::new("silent");
+    let mut config = config();
+    config.broker.limits.connect_timeout_ms = 50;
+    config.listeners.push(Listener::unix(directory.path("s")));
+    let running = start(config).await;
+    let stream = UnixStream::connect(directory.path("s")).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert_eq!(until_gone(stream).await, b"");
+    assert!(start.elapsed() >= Duration::from_millis(49));
+    stop(running).await;
+}
