@@ -17,6 +17,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-broker",
         ],
     ),
+    (
+        "paloma-auth",
+        &[
+            "paloma-topic",
+            "paloma-codec",
+            "paloma-session",
+            "paloma-broker",
+        ],
+    ),
     ("paloma-client", CORES),
     (
         "paloma",
@@ -26,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-session",
             "paloma-broker",
             "paloma-tokio",
+            "paloma-auth",
             "paloma-client",
         ],
     ),

@@ -1,0 +1,41 @@
+//! One way to find out who a client is, as a part of a [`Chain`](crate::Chain).
+
+use std::fmt;
+
+use paloma_broker::{AuthOutcome, AuthRequest, Authenticator};
+use paloma_session::Now;
+
+/// One way to find out who a client is. Time is an argument, so that it can be tested.
+pub trait Method: Send + Sync + fmt::Debug {
+    /// Judges a request, or leaves it to the methods behind. A method that fails must refuse: leaving is for requests that are not
+    /// for it.
+    fn judge(&self, now: Now, request: &AuthRequest) -> Verdict;
+
+    /// Whether [`judge`](Self::judge) may block or burn CPU.
+    fn is_blocking(&self) -> bool {
+        true
+    }
+}
+
+/// What a method says.
+#[derive(Debug)]
+pub enum Verdict {
+    /// This is the answer.
+    Decided(AuthOutcome),
+    /// The request is for another method; if there is none, the client is refused.
+    NotMine,
+}
+
+/// Somebody's own authenticator at the end of a chain: it decides whatever reaches it.
+#[derive(Debug)]
+pub struct Last<A>(pub A);
+
+impl<A: Authenticator> Method for Last<A> {
+    fn judge(&self, _: Now, request: &AuthRequest) -> Verdict {
+        Verdict::Decided(self.0.authenticate(request))
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.0.is_blocking()
+    }
+}
