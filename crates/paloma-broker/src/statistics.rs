@@ -1,7 +1,7 @@
 //! What goes through the broker, counted; and everything it knows about itself at one moment.
 
 use paloma_codec::ConnAckReason;
-use paloma_session::Monotonic;
+use paloma_session::{Counts, Monotonic};
 
 use crate::accounting::Accounting;
 use crate::broker::Tables;
@@ -78,6 +78,20 @@ impl Traffic {
     pub(crate) fn count_early(&mut self, bytes: usize) {
         self.packets_sent += u64::from(bytes > 0);
         self.bytes_sent += bytes as u64;
+    }
+
+    /// Counts what was written. It is done for every delivery that leaves alone, so nothing is checked: no sum comes near
+    /// 2⁶⁴.
+    pub(crate) fn count_written(&mut self, counts: Counts) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.wrapping_add(more);
+        let publishes = u64::from(counts.publishes);
+        add(&mut self.publish_sent, publishes);
+        add(
+            &mut self.packets_sent,
+            publishes.wrapping_add(counts.others.into()),
+        );
+        add(&mut self.bytes_sent, counts.bytes as u64);
+        add(&mut self.publish_bytes_sent, counts.payload_bytes as u64);
     }
 
     pub(crate) fn count_closed(&mut self, cause: CloseCause) {

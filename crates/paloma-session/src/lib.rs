@@ -43,6 +43,6 @@ pub use requests::RequestError;
 pub use session::{Leftover, Session, SubscriptionIdList};
 pub use terms::{Options, Role, Terms};
 pub use time::{Monotonic, Now, Wall};
-pub use transmit::{DropCause, Dropped, Sent, Transmit, TransmitStatus};
+pub use transmit::{Counts, DropCause, Dropped, Sent, Transmit, TransmitStatus};
 pub use violation::Violation;
 pub use window::{Flight, SendWindow};

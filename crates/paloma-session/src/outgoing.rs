@@ -43,7 +43,9 @@ impl Connection {
     ) -> TransmitStatus {
         let before = out.len();
         let status = self.transmit(now, committed, session, out);
-        if out.len() > before {
+        let after = out.len();
+        if after > before {
+            out.count_bytes(after - before);
             self.keep_alive.sent(now.monotonic);
         }
         status

@@ -57,12 +57,17 @@ pub struct Sent {
     pub repeated: u32,
 }
 
-impl Sent {
-    /// All PUBLISHes, repeats included.
-    #[must_use]
-    pub const fn publishes(self) -> u32 {
-        self.qos0 + self.qos1 + self.qos2 + self.repeated
-    }
+/// How much connections have written. Each number wraps, so that one that nobody takes is no trouble.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// PUBLISHes, repeats included.
+    pub publishes: u32,
+    /// Packets of all other kinds.
+    pub others: u32,
+    /// Bytes of all packets.
+    pub bytes: usize,
+    /// Payload bytes of PUBLISHes.
+    pub payload_bytes: usize,
 }
 
 /// A buffer that `poll_transmit` fills and the caller writes to the socket.
@@ -75,9 +80,7 @@ pub struct Transmit {
     large_bytes: usize,
     dropped: Vec<Dropped>,
     sent: Sent,
-    /// Packets other than PUBLISH.
-    others: u32,
-    payload_bytes: usize,
+    counts: Counts,
     budget_bytes: usize,
     large_bytes_min: usize,
 }
@@ -104,8 +107,12 @@ impl Transmit {
                 qos2: 0,
                 repeated: 0,
             },
-            others: 0,
-            payload_bytes: 0,
+            counts: Counts {
+                publishes: 0,
+                others: 0,
+                bytes: 0,
+                payload_bytes: 0,
+            },
             budget_bytes,
             large_bytes_min,
         }
@@ -169,16 +176,17 @@ impl Transmit {
         self.sent
     }
 
-    /// Packets of all kinds written since the last [`Transmit::clear`], those of [`Transmit::put`] left out.
-    #[must_use]
-    pub const fn packets(&self) -> u32 {
-        self.sent.publishes() + self.others
-    }
-
-    /// Payload bytes of the PUBLISHes written since the last [`Transmit::clear`].
-    #[must_use]
-    pub const fn payload_bytes(&self) -> usize {
-        self.payload_bytes
+    /// What connections have written since this was last asked; [`Transmit::clear`] and [`Transmit::put`] do not matter.
+    pub const fn take_counts(&mut self) -> Counts {
+        core::mem::replace(
+            &mut self.counts,
+            Counts {
+                publishes: 0,
+                others: 0,
+                bytes: 0,
+                payload_bytes: 0,
+            },
+        )
     }
 
     /// Empties the buffer and the accounts; the memory stays.
@@ -188,8 +196,6 @@ impl Transmit {
         self.large_bytes = 0;
         self.dropped.clear();
         self.sent = Sent::default();
-        self.others = 0;
-        self.payload_bytes = 0;
     }
 
     /// Appends bytes of the caller's own: whole packets that it encoded itself.
@@ -213,7 +219,8 @@ impl Transmit {
 
     pub(crate) fn put_payload(&mut self, message: &Message) {
         let payload = message.payload();
-        self.payload_bytes += payload.len();
+        let counts = &mut self.counts;
+        counts.payload_bytes = counts.payload_bytes.wrapping_add(payload.len());
         if payload.len() < self.large_bytes_min {
             self.bytes.extend_from_slice(payload);
         } else {
@@ -230,11 +237,17 @@ impl Transmit {
             Qos::ExactlyOnce => &mut self.sent.qos2,
         };
         *counter += 1;
+        self.counts.publishes = self.counts.publishes.wrapping_add(1);
     }
 
     /// Counts a packet that is no PUBLISH.
     pub(crate) const fn count_other(&mut self) {
-        self.others += 1;
+        self.counts.others = self.counts.others.wrapping_add(1);
+    }
+
+    /// Counts bytes that a connection has written.
+    pub(crate) const fn count_bytes(&mut self, bytes: usize) {
+        self.counts.bytes = self.counts.bytes.wrapping_add(bytes);
     }
 
     pub(crate) fn drop_delivery(&mut self, outbound: Outbound, cause: DropCause) {

@@ -42,31 +42,6 @@ enum Copied {
     Refused,
 }
 
-/// What a [`Transmit`] holds: the difference of two of these is what one connection got.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Written {
-    qos0: u32,
-    publishes: u32,
-    packets: u32,
-    bytes: usize,
-    payload_bytes: usize,
-    dropped: usize,
-}
-
-impl Written {
-    fn of(out: &Transmit) -> Self {
-        let sent = out.sent();
-        Self {
-            qos0: sent.qos0,
-            publishes: sent.publishes(),
-            packets: out.packets(),
-            bytes: out.len(),
-            payload_bytes: out.payload_bytes(),
-            dropped: out.dropped().len(),
-        }
-    }
-}
-
 impl Broker {
     /// Gives one session its copy; false if its queue had no room for it.
     pub(super) fn deliver(
@@ -121,7 +96,7 @@ impl Broker {
         match (copied, connection) {
             (Copied::Refused, _) => self.accounting.count_drop(DropCause::QueueFull),
             (Copied::InMemory, Some(connection)) => {
-                if Sample::takes(routed.message.id()) {
+                if routed.is_timed {
                     self.take_sample(connection, routed.message.id());
                 }
                 self.mark_transmit(connection);
@@ -306,11 +281,14 @@ impl Broker {
             }
             Phase::Open(open) => open.session,
         };
+        let is_timed = entry.sample.is_some();
         self.purge_if_stale(key);
-        let before = Written::of(out);
+        let (sent_before, dropped_before) = (out.sent().qos0, out.dropped().len());
         let status = self.transmit_open(now, id, key, out);
-        self.account_transmit(key, out, before);
-        self.end_sample(now, id, key);
+        self.account_transmit(key, out, sent_before, dropped_before);
+        if is_timed {
+            self.end_sample(now, id, key);
+        }
         self.resume_answered(id);
         self.load_more(key);
         self.list_replays(key);
@@ -356,16 +334,17 @@ impl Broker {
         }
     }
 
-    /// Counts what `out` has come to hold since `before`.
-    pub(super) fn account_transmit(&mut self, key: SessionKey, out: &Transmit, before: Written) {
-        let after = Written::of(out);
-        self.accounting.delivered += u64::from(after.qos0 - before.qos0);
-        let traffic = &mut self.traffic;
-        traffic.publish_sent += u64::from(after.publishes - before.publishes);
-        traffic.packets_sent += u64::from(after.packets - before.packets);
-        traffic.bytes_sent += (after.bytes - before.bytes) as u64;
-        traffic.publish_bytes_sent += (after.payload_bytes - before.payload_bytes) as u64;
-        for dropped in out.dropped().get(before.dropped..).unwrap_or_default() {
+    /// Counts what `out` has come to hold since it had sent so many QoS 0 messages and dropped so many in all.
+    pub(super) fn account_transmit(
+        &mut self,
+        key: SessionKey,
+        out: &mut Transmit,
+        sent_before: u32,
+        dropped_before: usize,
+    ) {
+        self.traffic.count_written(out.take_counts());
+        self.accounting.delivered += u64::from(out.sent().qos0 - sent_before);
+        for dropped in out.dropped().get(dropped_before..).unwrap_or_default() {
             let cause = match dropped.cause {
                 UnsentCause::Expired => DropCause::Expired,
                 UnsentCause::TooLarge | UnsentCause::NotSupported => DropCause::PacketTooLarge,

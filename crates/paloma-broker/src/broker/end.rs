@@ -6,7 +6,6 @@ use paloma_codec::{Disconnect, DisconnectReason, Qos};
 use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, WillFate};
 
 use super::Broker;
-use super::deliver::Written;
 use super::publish::{Outcome, Routed};
 use super::renewal::earlier;
 use crate::accounting::DropCause;
@@ -71,7 +70,7 @@ impl Broker {
                 open.protocol
                     .poll_transmit(now, committed, &mut session.protocol, &mut farewell);
         }
-        self.account_transmit(open.session, &farewell, Written::default());
+        self.account_transmit(open.session, &mut farewell, 0, 0);
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
@@ -415,6 +414,7 @@ impl Broker {
             message: outbound.message().clone(),
             qos: outbound.qos(),
             retain: outbound.retain(),
+            is_timed: false,
             more_ids: Vec::new(),
         };
         self.deliver(&routed, &recipient, outcome);

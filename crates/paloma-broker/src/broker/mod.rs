@@ -499,6 +499,12 @@ impl Broker {
         }
     }
 
+    /// Whether [`shut_down`](Self::shut_down) was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
     /// The latest batch that the store has confirmed.
     #[must_use]
     pub fn committed(&self) -> LogSeq {

@@ -57,6 +57,8 @@ pub(super) struct Routed {
     pub(super) message: Message,
     pub(super) qos: Qos,
     pub(super) retain: bool,
+    /// Its way to its receivers is timed.
+    pub(super) is_timed: bool,
     /// Further identifiers of recipients with [`Recipient::has_more_ids`].
     pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
 }
@@ -111,7 +113,8 @@ impl Broker {
         };
         if is_wanted {
             let id = self.next_message_id();
-            if Sample::takes(id.0) {
+            let is_timed = Sample::takes(id.0);
+            if is_timed {
                 self.sampled_at = now.monotonic;
             }
             let stamp = now.wall.as_millis();
@@ -127,6 +130,7 @@ impl Broker {
                 message,
                 qos,
                 retain,
+                is_timed,
                 more_ids: Vec::new(),
             };
             self.dispatch(routed, outcome, answer);
@@ -155,6 +159,7 @@ impl Broker {
             message,
             qos,
             retain,
+            is_timed: false,
             more_ids: Vec::new(),
         };
         self.dispatch(routed, outcome, None);

@@ -200,6 +200,7 @@ impl Broker {
             message,
             qos,
             retain: true,
+            is_timed: false,
             more_ids: Vec::new(),
         };
         self.dispatch(routed, Outcome::default(), None);
