@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle as ThreadHandle;
 use std::time::Duration;
 use std::{io, thread};
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::listeners::Listeners;
+use crate::monitor::Monitor;
 use crate::shared::{Admission, Failure, Parts, Shared};
 use crate::socket::{Socket, Stream};
 use crate::store::{self, StoreQueue};
@@ -241,14 +241,13 @@ impl Running {
     /// What the adapter itself has counted.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counters = &self.shared.counters;
-        Counts {
-            panics: counters.panics.load(Ordering::Relaxed),
-            refused: counters.refused.load(Ordering::Relaxed),
-            accept_errors: counters.accept_errors.load(Ordering::Relaxed),
-            stalled: counters.stalled.load(Ordering::Relaxed),
-            handshakes_failed: counters.handshakes_failed.load(Ordering::Relaxed),
-        }
+        self.monitor().counts()
+    }
+
+    /// A handle to the broker's counters that does not depend on this value.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.shared))
     }
 
     /// The authorizer's rules, and its epoch, have changed: from here on nothing is delivered that the new ones forbid, to

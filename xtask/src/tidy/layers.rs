@@ -26,6 +26,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-broker",
         ],
     ),
+    (
+        "paloma-admin",
+        &[
+            "paloma-topic",
+            "paloma-codec",
+            "paloma-session",
+            "paloma-broker",
+        ],
+    ),
     ("paloma-client", CORES),
     (
         "paloma",
@@ -36,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-broker",
             "paloma-tokio",
             "paloma-auth",
+            "paloma-admin",
             "paloma-client",
         ],
     ),
