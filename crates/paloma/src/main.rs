@@ -1,8 +1,10 @@
 //! The Paloma MQTT broker and its command line.
 
+mod admin;
 mod cli;
 mod client;
 mod config;
+mod notify;
 mod serve;
 
 use std::process::ExitCode;

@@ -5,12 +5,17 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use paloma_tokio::Monitor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use crate::admin;
 use crate::config::{Config, Listener, LogFormat, LogLevel};
+use crate::notify::Notifier;
 
 /// Files that are open besides connections: listeners, the runtimes' own, standard streams.
 const FILES_RESERVED: u64 = 64;
@@ -30,6 +35,8 @@ pub(crate) fn serve(config: &Config) -> ExitCode {
 fn run(config: &Config) -> io::Result<()> {
     let broker = broker_config(config)?;
     raise_file_limit(config);
+    let admin = admin::bind(&config.admin)?;
+    let notifier = Arc::new(Notifier::from_environment());
     let in_memory = "in memory: nothing survives a restart";
     let signals = Cell::new(None);
     let on_ready = |running: &paloma_tokio::Running| {
@@ -39,6 +46,19 @@ fn run(config: &Config) -> io::Result<()> {
             let version = env!("CARGO_PKG_VERSION");
             eprintln!("paloma {version} listening on tcp://{address} ({in_memory})");
         }
+        if let Some(listener) = admin
+            && let Err(error) = admin::start(listener, running.monitor(), &config.node_name)
+        {
+            tracing::warn!(%error, "no administration listener");
+        }
+        if let Some(interval) = notifier.watchdog_interval() {
+            tokio::spawn(tell_alive(
+                Arc::clone(&notifier),
+                running.monitor(),
+                interval,
+            ));
+        }
+        notifier.ready();
         tracing::info!(node = config.node_name, threads = config.threads, "ready");
     };
     paloma_tokio::serve(broker, on_ready, async {
@@ -47,15 +67,29 @@ fn run(config: &Config) -> io::Result<()> {
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals: stopping"),
             None => {}
         }
+        notifier.stopping();
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says again and again that turns are made; a broker that has failed says nothing.
+async fn tell_alive(notifier: Arc<Notifier>, monitor: Monitor, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        // Asking takes the broker's lock: one that hangs in a turn is not told alive.
+        if monitor.is_ready() || monitor.failure().is_none() {
+            notifier.alive();
+        }
+    }
 }
 
 fn broker_config(config: &Config) -> io::Result<paloma_tokio::Config> {
     let mut broker = paloma_tokio::Config::new();
     broker.broker.limits = config.limits.clone();
     broker.broker.behaviour.upgrade_outgoing_qos = config.upgrade_outgoing_qos;
+    broker.broker.sys_interval_seconds = config.sys_interval_seconds;
     if let Some(first) = config.listeners.first() {
         broker.broker.allow_empty_client_id = first.allow_empty_client_id;
         broker

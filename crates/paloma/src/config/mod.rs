@@ -40,6 +40,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
+    /// How often `$SYS` topics are published; 0 publishes none.
+    pub(crate) sys_interval_seconds: u32,
+    pub(crate) admin: Admin,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -52,8 +55,29 @@ impl Default for Config {
             listeners: vec![Listener::new(default_address())],
             limits: Limits::default(),
             upgrade_outgoing_qos: false,
+            sys_interval_seconds: 10,
+            admin: Admin::default(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// Where an operator's tools ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// `None` listens nowhere.
+    pub(crate) address: Option<Address>,
+    /// Somebody chose it, so that it must be had.
+    pub(crate) is_explicit: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let address = Address::parse("127.0.0.1:18083").expect("a literal address and port");
+        Self {
+            address: Some(address),
+            is_explicit: false,
         }
     }
 }

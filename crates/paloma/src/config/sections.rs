@@ -7,7 +7,7 @@ use super::keys::{Key, Source, find, only, put};
 use super::limits::LIMITS;
 use super::problem::{Fault, Problems};
 use super::value::Value;
-use super::{Config, LogFormat, LogLevel};
+use super::{Address, Admin, Config, LogFormat, LogLevel};
 
 /// The tables of the file that occur once.
 pub(super) const SECTIONS: &[(&str, Keys)] = &[
@@ -169,23 +169,22 @@ const BEHAVIOUR: &[Key<Config>] = &[
 
 const SYS: &[Key<Config>] = &[Key {
     name: "interval_seconds",
-    set: |_, value| {
-        only(
-            value.number(0, 86_400),
-            &0_u64,
-            "publishes no $SYS topics (`interval_seconds = 0`)",
-        )
-    },
+    set: |config, value| put(&mut config.sys_interval_seconds, value.number(0, 86_400)),
 }];
 
 const ADMIN: &[Key<Config>] = &[Key {
     name: "address",
-    set: |_, value| {
-        only(
-            value.text(),
-            &"",
-            "has no administration listener (`address = \"\"`)",
-        )
+    set: |config, value| {
+        let text = value.text()?;
+        let address = match text {
+            "" => None,
+            _ => Some(Address::parse(text)?),
+        };
+        config.admin = Admin {
+            address,
+            is_explicit: true,
+        };
+        Ok(())
     },
 }];
 

@@ -58,6 +58,7 @@ fn the_example_says_the_defaults() {
     assert_eq!(config.listeners[0].name, default.listeners[0].name);
     config.listeners.clear();
     default.listeners.clear();
+    default.admin.is_explicit = true;
     assert_eq!(config, default);
 }
 
@@ -309,8 +310,6 @@ fn what_comes_later_is_said_to() {
     for later in [
         "[auth]\npassword_file = 'x'",
         "[auth.jwt]\nissuer = 'x'",
-        "[sys]\ninterval_seconds = 10",
-        "[admin]\naddress = '127.0.0.1:18083'",
         "[behaviour]\ncheck_retain_source = false",
         "[limits]\nstore_bytes_max = 1_000_000_000",
         "[limits]\nfailed_logins_per_minute_max = 10",
@@ -334,6 +333,21 @@ fn what_comes_later_is_said_to() {
     accepted(
         "[auth]\npassword_file = ''\n[sys]\ninterval_seconds = 0\n[admin]\naddress = ''\n\
          [[listener]]\ntransport = 'tcp'\nprotocols = ['5.0', '3.1', '3.1.1']\nmount_point = ''\n",
+    );
+}
+
+#[test]
+fn an_administration_listener_that_somebody_chose_must_be_had() {
+    let admin = accepted("").admin;
+    assert!(!admin.is_explicit);
+    assert_eq!(admin.address.unwrap().to_string(), "127.0.0.1:18083");
+    let admin = accepted("[admin]\naddress = '[::1]:9000'").admin;
+    assert!(admin.is_explicit);
+    assert_eq!(admin.address.unwrap().to_string(), "[::1]:9000");
+    assert_eq!(accepted("[admin]\naddress = ''").admin.address, None);
+    assert_eq!(
+        accepted("[sys]\ninterval_seconds = 0").sys_interval_seconds,
+        0
     );
 }
 

@@ -1,4 +1,5 @@
 //! Processes of the binary under test.
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 use std::io::{BufRead, BufReader};
