@@ -18,7 +18,7 @@ use cache::Cache;
 use hash::StoredHash;
 
 use crate::gate::Gate;
-use crate::{Fault, Method, Problems, Verdict, file, lines};
+use crate::{Method, Problems, Verdict, file, lines};
 
 /// Most logins that wait until a core is free to hash.
 const WAITING_MAX: usize = 10_000;
@@ -92,6 +92,14 @@ impl PasswordFile {
     pub fn users(&self) -> &[ByteString] {
         &self.names
     }
+
+    /// Whether both files have this user, with the same hash: whoever knew the password then knows it still.
+    #[must_use]
+    pub fn has_same_password(&self, other: &Self, user: &str) -> bool {
+        let fingerprint = |file: &Self| file.users.get(user).map(StoredHash::fingerprint);
+        let own = fingerprint(self);
+        own.is_some() && own == fingerprint(other)
+    }
 }
 
 /// Sets a user's password: an argon2id line in the file, which is made with mode 0600 if there is none.
@@ -117,15 +125,20 @@ impl Passwords {
     /// # Errors
     /// As [`PasswordFile::read`].
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        let file = PasswordFile::read(path)?;
-        Self::new(path, file).map_err(|fault| Problems::one(path, fault))
+        Self::new(path, PasswordFile::read(path)?)
     }
 
-    fn new(path: &Path, file: PasswordFile) -> Result<Self, Fault> {
+    /// Checks against a file that has been read from `path`, or is to be read from there at the next
+    /// [`reload`](Self::reload).
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new(path: &Path, file: PasswordFile) -> Result<Self, Problems> {
+        let cache = Cache::new().map_err(|fault| Problems::one(path, fault))?;
         Ok(Self {
             path: path.to_owned(),
             file: RwLock::new(Arc::new(file)),
-            cache: Mutex::new(Cache::new()?),
+            cache: Mutex::new(cache),
             gate: Gate::of_cores(WAITING_MAX, WAIT_MAX),
             work: Work::default(),
         })
@@ -145,6 +158,12 @@ impl Passwords {
         *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
     }
 
+    /// The users in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<PasswordFile> {
+        Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn work(&self) -> PasswordWork {
@@ -156,7 +175,7 @@ impl Passwords {
     }
 
     fn check(&self, now: Monotonic, user: &str, password: &[u8]) -> Verdict {
-        let file = Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner));
+        let file = self.current();
         let stand_in = self.with_cache(|cache| cache.pick(user, file.names.len()));
         let stand_in = file.names.get(stand_in).map_or("", |name| name);
         // One path for users and strangers: only the last line tells them apart.
