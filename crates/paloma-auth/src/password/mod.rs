@@ -96,9 +96,10 @@ impl PasswordFile {
     /// Whether both files have this user, with the same hash: whoever knew the password then knows it still.
     #[must_use]
     pub fn has_same_password(&self, other: &Self, user: &str) -> bool {
-        let fingerprint = |file: &Self| file.users.get(user).map(StoredHash::fingerprint);
-        let own = fingerprint(self);
-        own.is_some() && own == fingerprint(other)
+        match (self.users.get(user), other.users.get(user)) {
+            (Some(own), Some(others)) => own.fingerprint() == others.fingerprint(),
+            (_, _) => false,
+        }
     }
 }
 
