@@ -3,15 +3,23 @@
 #![doc = include_str!("../README.md")]
 
 mod acl;
+mod certificate;
+mod chain;
 mod file;
 mod gate;
+mod limiter;
 mod lines;
 mod method;
 mod password;
 mod problem;
 mod random;
+mod scram;
 
 pub use acl::{AclRules, ClientRules, OpenTopics, ReloadableRules};
+pub use certificate::Certificates;
+pub use chain::{Chain, ListenerAuth};
+pub use limiter::LoginLimiter;
 pub use method::{Last, Method, Verdict};
 pub use password::{PasswordFile, PasswordWork, Passwords, remove_user, set_password};
 pub use problem::{Fault, Problem, Problems};
+pub use scram::{Scram, ScramFile, set_scram_password};
