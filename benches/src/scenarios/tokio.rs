@@ -95,7 +95,8 @@ async fn client(running: &Running, link: Link, client_id: &str) -> Box<dyn Strea
     let mut stream: Box<dyn Stream> = match link {
         Link::Duplex => Box::new(running.connect().expect("the broker takes connections")),
         Link::Loopback => {
-            let address = running.local_addresses().first().expect("one listener");
+            let addresses = running.local_addresses();
+            let address = *addresses.first().expect("one listener");
             let stream = TcpStream::connect(address)
                 .await
                 .expect("the broker listens");
