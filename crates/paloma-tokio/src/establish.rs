@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use paloma_broker::{ConnectionInfo, Refusal, Transport};
 use paloma_session::Monotonic;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::listen::attach;
 use crate::listener::{ListenAddress, Listener};
+use crate::proxy::{self, ProxyProtocol};
 use crate::raw::Raw;
 use crate::shared::{Admission, Counters, Shared};
 use crate::socket::Socket;
 use crate::tls::{Application, NameError, Tls};
+use crate::websocket::{self, ServeError, WebSocket};
 
 /// A socket that has been accepted.
 pub(crate) struct Arrival {
@@ -35,16 +38,21 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 enum Failure {
     Refused(Refusal),
+    Stranger,
+    Proxy(io::Error),
     Tls(io::Error),
     Name(NameError),
+    WebSocket(ServeError),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Tls(error) => error.fmt(f),
+            Self::Stranger => f.write_str("the peer is not trusted with PROXY headers"),
+            Self::Proxy(error) | Self::Tls(error) => error.fmt(f),
             Self::Name(error) => error.fmt(f),
+            Self::WebSocket(error) => error.fmt(f),
         }
     }
 }
@@ -52,14 +60,17 @@ impl fmt::Display for Failure {
 impl Listener {
     /// Whether packets may come at once.
     pub(crate) const fn is_plain(&self) -> bool {
-        self.tls.is_none()
+        let is_bare = self.tls.is_none() && self.websocket.is_none();
+        is_bare && matches!(self.proxy_protocol, ProxyProtocol::Off)
     }
 
     fn info(&self, index: u16, address: Option<IpAddr>) -> ConnectionInfo {
-        let transport = match (&self.tls, &self.address) {
-            (Some(_), _) => Transport::Tls,
-            (None, ListenAddress::Tcp(_)) => Transport::Tcp,
-            (None, ListenAddress::Unix { .. }) => Transport::Unix,
+        let transport = match (&self.tls, &self.websocket, &self.address) {
+            (Some(_), Some(_), _) => Transport::SecureWebSocket,
+            (None, Some(_), _) => Transport::WebSocket,
+            (Some(_), None, _) => Transport::Tls,
+            (None, None, ListenAddress::Tcp(_)) => Transport::Tcp,
+            (None, None, ListenAddress::Unix { .. }) => Transport::Unix,
         };
         ConnectionInfo {
             address,
@@ -106,13 +117,65 @@ impl Arrival {
     async fn shake_hands(self, shared: &Arc<Shared>) -> Result<(), Failure> {
         let mut info = self.listener.info(self.index, self.peer);
         info.accepted_at = Some(self.accepted_at);
-        shared.admit(info.address).map_err(Failure::Refused)?;
-        let socket = match &self.listener.tls {
-            None => self.raw.into_socket(),
-            Some(tls) => Socket::stream(secure(tls, Application::Mqtt, self.raw, &mut info).await?),
+        let Self {
+            mut raw, listener, ..
+        } = self;
+        if listener.proxy_protocol != ProxyProtocol::Off {
+            if !listener.trusts(info.address) {
+                return Err(Failure::Stranger);
+            }
+            let header = proxy::read(&mut raw, listener.proxy_protocol).await;
+            let header = header.map_err(Failure::Proxy)?;
+            info.address = header.source.or(info.address);
+            info.certificate_name = header.certificate_name;
+        }
+        // A trusted peer is a proxy: whom it speaks for is asked for below.
+        let is_proxied = listener.websocket.is_some()
+            && !listener.trusted.is_empty()
+            && listener.trusts(info.address);
+        if !is_proxied {
+            shared.admit(info.address).map_err(Failure::Refused)?;
+        }
+        let socket = match (&listener.tls, &listener.websocket) {
+            (None, None) => raw.into_socket(),
+            (Some(tls), None) => {
+                Socket::stream(secure(tls, Application::Mqtt, raw, &mut info).await?)
+            }
+            (None, Some(websocket)) => {
+                upgrade(shared, &listener, websocket, raw, &mut info).await?
+            }
+            (Some(tls), Some(websocket)) => {
+                let stream = secure(tls, Application::Http, raw, &mut info).await?;
+                upgrade(shared, &listener, websocket, stream, &mut info).await?
+            }
         };
+        if is_proxied {
+            shared.admit(info.address).map_err(Failure::Refused)?;
+        }
         attach(shared, socket, self.shard, info, Admission::Given).map_err(Failure::Refused)
     }
+}
+
+/// A WebSocket over a stream; notes whom a trusted proxy forwards for.
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shared: &Shared,
+    listener: &Listener,
+    websocket: &WebSocket,
+    stream: S,
+    info: &mut ConnectionInfo,
+) -> Result<Socket, Failure> {
+    let message_bytes_max = shared.decode_limits.packet_bytes_max.into();
+    let (stream, request) = websocket::serve(stream, websocket, message_bytes_max)
+        .await
+        .map_err(Failure::WebSocket)?;
+    // Each proxy adds whom it heard from: the last one that we do not trust is who we do not know more about.
+    for address in request.forwarded_for.iter().rev() {
+        if listener.trusted.is_empty() || !listener.trusts(info.address) {
+            break;
+        }
+        info.address = Some(*address);
+    }
+    Ok(Socket::stream(stream))
 }
 
 /// TLS over a socket; notes who the peer is.

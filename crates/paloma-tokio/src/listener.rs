@@ -1,10 +1,13 @@
 //! What a listener is made of.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::network::Network;
+use crate::proxy::ProxyProtocol;
 use crate::tls::Tls;
+use crate::websocket::WebSocket;
 
 /// Who may connect to a Unix socket, unless configured otherwise: its owner.
 const UNIX_MODE: u32 = 0o600;
@@ -22,6 +25,12 @@ pub struct Listener {
     pub connections_max: usize,
     /// Present: TLS.
     pub tls: Option<Tls>,
+    /// Present: a WebSocket carries the packets.
+    pub websocket: Option<WebSocket>,
+    /// Which PROXY header comes first; others than those who are trusted get no connection then.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY header or `X-Forwarded-For` is believed.
+    pub trusted: Vec<Network>,
 }
 
 impl Listener {
@@ -32,6 +41,9 @@ impl Listener {
             address,
             connections_max: usize::MAX,
             tls: None,
+            websocket: None,
+            proxy_protocol: ProxyProtocol::Off,
+            trusted: Vec::new(),
         }
     }
 
@@ -46,6 +58,18 @@ impl Listener {
     pub fn with_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
         self
+    }
+
+    /// The same over a WebSocket.
+    #[must_use]
+    pub fn with_websocket(mut self, websocket: WebSocket) -> Self {
+        self.websocket = Some(websocket);
+        self
+    }
+
+    /// Whether the peer's word about others is believed. Whoever may use a Unix socket is trusted with it.
+    pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        peer.is_none_or(|peer| self.trusted.iter().any(|network| network.contains(peer)))
     }
 
     /// A Unix socket at `path` that its owner alone may connect to.

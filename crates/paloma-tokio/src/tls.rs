@@ -19,6 +19,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 pub use error::TlsError;
 pub use name::NameError;
+pub(crate) use name::checked;
 
 /// Largest file of certificates, keys or revocations.
 const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -1,4 +1,9 @@
 //! TLS: who gets in, under which name, and how certificates change under way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers fail as their tests do"
+)]
 #![allow(dead_code, reason = "each suite uses its part of the support modules")]
 
 #[path = "support/certificates.rs"]
@@ -277,7 +282,7 @@ async fn files_are_judged_by_name() {
         .write("torn.pem", "-----BEGIN CERTIFICATE-----\n!!\n");
     check(&TlsFiles::new(&torn, &good.key), "torn.pem");
     let mut clients = good.clone();
-    clients.clients = ClientCertificates::Required(world.authority_file(Some(torn.clone())));
+    clients.clients = ClientCertificates::Required(world.authority_file(Some(torn)));
     check(&clients, "torn.pem");
     clients.clients = ClientCertificates::Required(ClientAuthority {
         ca: good.key.clone(),

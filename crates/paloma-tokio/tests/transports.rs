@@ -1,17 +1,25 @@
 //! Every transport carries the protocol, keeps to its own rules, and fails alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers fail as their tests do"
+)]
 #![allow(dead_code, reason = "each suite uses its part of the support module")]
 
 #[path = "support/certificates.rs"]
 mod certificates;
 mod support;
+#[path = "support/websocket.rs"]
+mod websocket;
 
 use std::path::Path;
 use std::time::Duration;
 
-use certificates::Directory;
+use certificates::{Authority, Directory, secure};
 use paloma_codec::{Delivery, Qos};
-use paloma_tokio::{ListenAddress, Listener, Running};
-use support::{PATIENCE, Peer, VERSIONS, config, id, publish, start};
+use paloma_tokio::websocket::WebSocket;
+use paloma_tokio::{ListenAddress, Listener, Running, Tls, TlsFiles};
+use support::{PATIENCE, Peer, VERSIONS, config, id, publish, start, tcp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -60,6 +68,56 @@ async fn until_gone<S: AsyncRead + Unpin>(mut stream: S) -> Vec<u8> {
         .await
         .expect("the broker closes");
     bytes
+}
+
+// ---- all of them ----------------------------------------------------------------------------------------------------
+
+async fn start_with(set: impl FnOnce(Listener) -> Listener) -> Running {
+    let mut config = config();
+    config
+        .listeners
+        .push(set(Listener::tcp(([127, 0, 0, 1], 0).into())));
+    start(config).await
+}
+
+#[tokio::test]
+async fn tls_carries_the_protocol() {
+    let (tls, authority, _directory) = tls("traffic-tls");
+    let running = start_with(|listener| listener.with_tls(tls)).await;
+    let connector = authority.connector(None, b"mqtt");
+    let connect = async || secure(&connector, tcp(&running).await).await.unwrap();
+    check_traffic(connect().await, connect().await).await;
+}
+
+#[tokio::test]
+async fn websocket_carries_the_protocol() {
+    let running = start_with(|listener| listener.with_websocket(WebSocket::new())).await;
+    let connect = async || websocket::library(tcp(&running).await).await;
+    check_traffic(connect().await, connect().await).await;
+}
+
+#[tokio::test]
+async fn secure_websocket_carries_the_protocol() {
+    let (tls, authority, _directory) = tls("traffic-wss");
+    let running =
+        start_with(|listener| listener.with_tls(tls).with_websocket(WebSocket::new())).await;
+    let connector = authority.connector(None, b"http/1.1");
+    let connect = async || {
+        let stream = secure(&connector, tcp(&running).await).await.unwrap();
+        websocket::library(stream).await
+    };
+    check_traffic(connect().await, connect().await).await;
+}
+
+fn tls(name: &str) -> (Tls, Authority, Directory) {
+    let directory = Directory::new(name);
+    let authority = Authority::new("tests");
+    let server = authority.server(1);
+    let files = TlsFiles::new(
+        directory.write("server.pem", &server.pem),
+        directory.write("server.key", &server.key_pem),
+    );
+    (Tls::load(files).expect("good files"), authority, directory)
 }
 
 // ---- Unix sockets ---------------------------------------------------------------------------------------------------
