@@ -81,6 +81,8 @@ pub(crate) struct SessionEntry {
     pub(crate) spill: Option<Box<Spill>>,
     /// The newest stored message that came into memory.
     pub(crate) newest: MessageId,
+    /// The operator knows that its queue is full.
+    pub(crate) is_told_full: bool,
     /// Retained messages still to be queued, a job for each subscription.
     pub(crate) replays: VecDeque<Replay>,
     /// The broker's list of sessions with replays names this one.
@@ -107,6 +109,7 @@ impl SessionEntry {
             expires_at: None,
             spill: None,
             newest: MessageId(0),
+            is_told_full: false,
             replays: VecDeque::new(),
             replay_listed: false,
             routed: (0, 0),

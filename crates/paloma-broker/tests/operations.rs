@@ -179,3 +179,39 @@ fn anonymous_clients_of_other_machines_read_no_sys_topics() {
         check(far, Some("operator"), SubAckReason::GrantedQos0);
     }
 }
+
+#[test]
+fn an_operator_hears_who_came_who_went_and_who_was_refused() {
+    let mut world = World::with(|config| {
+        config.limits.sessions_max = 1;
+        config.limits.queue_messages_max = 2;
+    });
+    world.client("before anybody listens");
+    world.broker.want_notices();
+    let (first, _) = world.connect(v5("before anybody listens"));
+    world.subscribe(first, "a", Qos::AtMostOnce);
+    world.set_reading(first, false);
+    for _ in 0..5 {
+        world.publish(first, "a", "a payload");
+    }
+    let second = world.open(ProtocolVersion::V5);
+    world.send(second, Packet::Connect(Box::new(v5("b"))));
+    let third = world.open(ProtocolVersion::V5);
+    world.cut(third);
+    world.cut(first);
+    let (notices, lost) = world.broker.take_notices();
+    let told: Vec<String> = notices.iter().map(|notice| format!("{notice:?}")).collect();
+    let expected = [
+        ["Disconnected", "TakenOver"],
+        ["Connected", "before anybody listens"],
+        ["QueueFull", "before anybody listens"],
+        ["Refused", "QuotaExceeded"],
+        ["Unopened", "SocketClosed"],
+        ["Disconnected", "SocketClosed"],
+    ];
+    assert_eq!((told.len(), lost), (expected.len(), 0), "{told:?}");
+    for (told, words) in told.iter().zip(expected) {
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        assert!(!told.contains("a payload"), "{told}");
+    }
+}

@@ -18,6 +18,7 @@ mod monitor;
 mod network;
 pub mod proxy;
 mod raw;
+mod report;
 mod running;
 mod shared;
 mod socket;

@@ -128,8 +128,10 @@ fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
     } else {
         (Some(config.store), None)
     };
+    let mut core = Core::new(config.broker);
+    core.want_notices();
     let shared = Shared::new(Parts {
-        broker: Core::new(config.broker),
+        broker: core,
         authenticator: config.authenticator,
         store: inline,
         store_queue: queued.as_ref().map(|(queue, _)| queue.clone()),

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::links::{Link, Links, Wakes};
+use crate::report::Reporter;
 use crate::socket::Socket;
 use crate::store::StoreQueue;
 use crate::wake::WakeCell;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) decode_limits: DecodeLimits,
     pub(crate) counters: Counters,
+    reporter: Reporter,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
     transmit_bytes: usize,
@@ -166,6 +168,7 @@ impl Shared {
             clock: Clock::new(),
             decode_limits: parts.broker.decode_limits(),
             counters: Counters::default(),
+            reporter: Reporter::default(),
             failure: watch::Sender::new(None),
             // Between two flushes a session's queue may not fill up with what its socket would take.
             flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
@@ -219,8 +222,12 @@ impl Shared {
             core.links.give_up();
         }
         let wakes = core.links.take_wakes();
+        let notices = (!core.broker.has_no_notices()).then(|| core.broker.take_notices());
         drop(guard);
         self.wake(wakes);
+        if let Some((notices, lost)) = notices {
+            self.reporter.report(now.monotonic, notices, lost);
+        }
         if let Some(failure) = failed {
             tracing::error!(%failure, "the broker has failed and stops");
             self.failure.send_replace(Some(failure));

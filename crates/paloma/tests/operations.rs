@@ -34,7 +34,7 @@ fn start(change: impl FnOnce(&mut Command)) -> Broker {
     let after = |mark: &str| {
         let rest = said.split_once(mark).unwrap().1;
         let end = rest.find([' ', '/', '\n']).unwrap();
-        rest[..end].to_owned()
+        rest.get(..end).unwrap().to_owned()
     };
     Broker {
         child,
@@ -142,7 +142,7 @@ fn check_notifications(name: &str, manager: &UnixDatagram) {
     let next = || {
         let mut word = [0; 64];
         let len = manager.recv(&mut word).unwrap();
-        String::from_utf8_lossy(&word[..len]).into_owned()
+        String::from_utf8_lossy(word.get(..len).unwrap()).into_owned()
     };
     assert_eq!(next(), "READY=1");
     assert_eq!(next(), "WATCHDOG=1");

@@ -19,6 +19,7 @@ use crate::connection::{
     Asked, ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase, Renewal,
 };
 use crate::effect::{CloseCause, Effect};
+use crate::notice::Notice;
 use crate::principal::Principal;
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::store::{SessionId, StoreOp};
@@ -105,8 +106,20 @@ impl Broker {
         self.close_early(id, farewell.take_bytes(), cause);
     }
 
-    fn refuse_client(&mut self, id: ConnectionId, mut handshake: Handshake, reason: ConnAckReason) {
+    fn refuse_client(
+        &mut self,
+        id: ConnectionId,
+        client_id: Option<ByteString>,
+        mut handshake: Handshake,
+        reason: ConnAckReason,
+    ) {
         self.traffic.count_connect_refused(reason);
+        let entry = self.connections.get(id.key());
+        self.notices.push(Notice::Refused {
+            client_id,
+            address: entry.and_then(|entry| entry.info.address),
+            reason,
+        });
         handshake.refuse(&ConnAck::refused(reason));
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Handshake(Box::new(handshake));
@@ -125,7 +138,7 @@ impl Broker {
             return;
         };
         if let Err(reason) = self.check_connect(&connect) {
-            return self.refuse_client(id, *handshake, reason);
+            return self.refuse_client(id, Some(connect.client_id), *handshake, reason);
         }
         let is_assigned = connect.client_id.is_empty();
         let client_id = if is_assigned {
@@ -236,7 +249,12 @@ impl Broker {
         };
         match outcome {
             AuthOutcome::Allow(admission) => self.admit(now, id, pending, *admission),
-            AuthOutcome::Deny(reason) => self.refuse_client(id, pending.handshake, reason),
+            AuthOutcome::Deny(reason) => self.refuse_client(
+                id,
+                Some(pending.client_id.clone()),
+                pending.handshake,
+                reason,
+            ),
             AuthOutcome::Continue(data) => self.challenge(id, pending, data),
         }
         self.resume(id);
@@ -246,6 +264,7 @@ impl Broker {
         let Some(named) = &pending.connect.authentication else {
             return self.refuse_client(
                 id,
+                Some(pending.client_id.clone()),
                 pending.handshake,
                 ConnAckReason::BadAuthenticationMethod,
             );
@@ -260,7 +279,12 @@ impl Broker {
             ..Auth::default()
         };
         if pending.handshake.challenge(auth).is_err() {
-            return self.refuse_client(id, pending.handshake, ConnAckReason::UnspecifiedError);
+            return self.refuse_client(
+                id,
+                Some(pending.client_id.clone()),
+                pending.handshake,
+                ConnAckReason::UnspecifiedError,
+            );
         }
         let handshake = std::mem::take(&mut pending.handshake);
         if let Some(entry) = self.connections.get_mut(id.key()) {
@@ -289,7 +313,12 @@ impl Broker {
         if let Some(will) = &pending.connect.will
             && !principal.may(&*self.authorizer, Action::Write, will.topic.borrowed())
         {
-            return self.refuse_client(id, pending.handshake, ConnAckReason::NotAuthorized);
+            return self.refuse_client(
+                id,
+                Some(pending.client_id.clone()),
+                pending.handshake,
+                ConnAckReason::NotAuthorized,
+            );
         }
         let existing = self.by_client_id.get(client_id).copied();
         let is_foreign = existing
@@ -297,10 +326,20 @@ impl Broker {
             .is_some_and(|session| session.principal.identity != principal.identity);
         if is_foreign {
             let reason = ConnAckReason::ClientIdentifierNotValid;
-            return self.refuse_client(id, pending.handshake, reason);
+            return self.refuse_client(
+                id,
+                Some(pending.client_id.clone()),
+                pending.handshake,
+                reason,
+            );
         }
         if existing.is_none() && self.sessions.len() >= self.limits.sessions_max as usize {
-            return self.refuse_client(id, pending.handshake, ConnAckReason::QuotaExceeded);
+            return self.refuse_client(
+                id,
+                Some(pending.client_id.clone()),
+                pending.handshake,
+                ConnAckReason::QuotaExceeded,
+            );
         }
         let was_stored = existing
             .and_then(|key| self.sessions.get(key))
@@ -377,13 +416,14 @@ impl Broker {
         let expiry_seconds = conn_ack
             .session_expiry_seconds
             .unwrap_or(connect.session_expiry_seconds);
-        let receive_maximum = connect.receive_maximum;
+        let (receive_maximum, version) = (connect.receive_maximum, connect.version);
         let will = self.will_of(connect);
         let options = self.options();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.connection = Some(id);
+        session.is_told_full = false;
         self.connected += 1;
         self.traffic.clients_accepted += 1;
         self.traffic.clients_maximum = self.traffic.clients_maximum.max(self.connected as u64);
@@ -409,6 +449,13 @@ impl Broker {
         let (Some(protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key())) else {
             return;
         };
+        self.notices.push(Notice::Connected {
+            client_id: session.principal.client_id.clone(),
+            user: session.principal.identity.user.clone(),
+            address: entry.info.address,
+            version,
+            is_resumed: earlier.is_present,
+        });
         entry.phase = Phase::Open(Box::new(Open {
             protocol,
             session: key,

@@ -13,6 +13,7 @@ use crate::auth::Action;
 use crate::connection::{ConnectionId, Pause, Phase};
 use crate::effect::Effect;
 use crate::limits::{Limits, QueueWhenFull};
+use crate::notice::Notice;
 use crate::session::{SessionEntry, SessionKey, Spill};
 use crate::statistics::Sample;
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
@@ -94,7 +95,10 @@ impl Broker {
             )
         };
         match (copied, connection) {
-            (Copied::Refused, _) => self.accounting.count_drop(DropCause::QueueFull),
+            (Copied::Refused, _) => {
+                self.accounting.count_drop(DropCause::QueueFull);
+                self.tell_full(recipient.session);
+            }
             (Copied::InMemory, Some(connection)) => {
                 if routed.is_timed {
                     self.take_sample(connection, routed.message.id());
@@ -226,6 +230,9 @@ impl Broker {
         if is_stored {
             session.newest = session.newest.max(message);
         }
+        if !shed.is_empty() {
+            self.tell_full(key);
+        }
         for victim in shed {
             self.drop_copy(key, &victim, DropCause::QueueFull);
         }
@@ -305,6 +312,16 @@ impl Broker {
             && open.protocol.may_read()
         {
             self.resume(id);
+        }
+    }
+
+    /// Says once that the session's queue is full.
+    fn tell_full(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !std::mem::replace(&mut session.is_told_full, true)
+        {
+            let client_id = session.principal.client_id.clone();
+            self.notices.push(Notice::QueueFull { client_id });
         }
     }
 

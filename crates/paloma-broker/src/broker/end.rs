@@ -1,5 +1,6 @@
 //! Connections end, wills are sent, sessions expire.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use paloma_codec::{Disconnect, DisconnectReason, Qos};
@@ -12,6 +13,7 @@ use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::connection::{ConnectionId, Open, Phase};
 use crate::effect::{CloseCause, Effect};
+use crate::notice::Notice;
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::shared::{GroupKey, Left};
 use crate::store::{MessageId, StoreOp};
@@ -74,6 +76,7 @@ impl Broker {
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
+        self.note_disconnected(id, open.session, cause);
         self.detach(now, id, *open, cause);
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
@@ -90,8 +93,31 @@ impl Broker {
             return;
         };
         entry.phase = Phase::Closing(farewell);
+        let address = entry.info.address;
+        if cause != CloseCause::Refused {
+            self.notices.push(Notice::Unopened { address, cause });
+        }
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
+    }
+
+    /// Tells of a client's end; its connection must still be known.
+    fn note_disconnected(&mut self, id: ConnectionId, key: SessionKey, cause: CloseCause) {
+        let address = self
+            .connections
+            .get(id.key())
+            .and_then(|entry| entry.info.address);
+        self.note_client_gone(key, address, cause);
+    }
+
+    fn note_client_gone(&mut self, key: SessionKey, address: Option<IpAddr>, cause: CloseCause) {
+        if let Some(session) = self.sessions.get(key) {
+            self.notices.push(Notice::Disconnected {
+                client_id: session.principal.client_id.clone(),
+                address,
+                cause,
+            });
+        }
     }
 
     pub(super) fn end_for_shutdown(&mut self, now: Now, id: ConnectionId) {
@@ -115,12 +141,18 @@ impl Broker {
         &mut self,
         now: Now,
         id: ConnectionId,
-        phase: Phase,
+        (phase, address): (Phase, Option<IpAddr>),
         cause: CloseCause,
     ) {
         match phase {
-            Phase::Open(open) => self.detach(now, id, *open, cause),
-            Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => {}
+            Phase::Open(open) => {
+                self.note_client_gone(open.session, address, cause);
+                self.detach(now, id, *open, cause);
+            }
+            Phase::Handshake(_) | Phase::Authenticating(_) => {
+                self.notices.push(Notice::Unopened { address, cause });
+            }
+            Phase::Closing(_) => {}
         }
     }
 

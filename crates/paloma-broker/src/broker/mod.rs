@@ -31,6 +31,7 @@ use crate::client_id::ClientIds;
 use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Pause, Phase};
 use crate::effect::{CloseCause, Effect, Refusal, Reply};
 use crate::limits::Limits;
+use crate::notice::{Notice, Notices};
 use crate::rate::ConnectionRate;
 use crate::retained::RetainedMessages;
 use crate::session::{SessionEntry, SessionKey};
@@ -130,6 +131,7 @@ pub struct Broker {
     rate: ConnectionRate,
     accounting: Accounting,
     traffic: Traffic,
+    notices: Notices,
     latency: Histogram,
     /// When the message came that was last chosen to be timed.
     sampled_at: Monotonic,
@@ -189,6 +191,7 @@ impl Broker {
             rate: ConnectionRate::default(),
             accounting: Accounting::default(),
             traffic: Traffic::default(),
+            notices: Notices::default(),
             latency: Histogram::default(),
             sampled_at: Monotonic::ZERO,
             connected: 0,
@@ -317,7 +320,8 @@ impl Broker {
         self.arm_connection(id, None);
         if let Some(entry) = self.connections.remove(id.key()) {
             self.traffic.count_closed(cause);
-            self.end_connection(now, id, entry.phase, cause);
+            let (phase, address) = (entry.phase, entry.info.address);
+            self.end_connection(now, id, (phase, address), cause);
         }
     }
 
@@ -395,6 +399,23 @@ impl Broker {
     /// The next thing for the driver to do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Has [`take_notices`](Self::take_notices) filled from here on. Off at first, for drivers that never take them.
+    pub fn want_notices(&mut self) {
+        self.notices.is_wanted = true;
+    }
+
+    /// What happened to clients since the last call, in its order, and how many notices there was no room for. Take them
+    /// at the end of each turn.
+    pub fn take_notices(&mut self) -> (VecDeque<Notice>, u64) {
+        self.notices.take()
+    }
+
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn has_no_notices(&self) -> bool {
+        self.notices.is_empty()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`finish_turn`](Self::finish_turn) have to be called again

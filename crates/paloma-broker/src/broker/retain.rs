@@ -10,6 +10,7 @@ use paloma_topic::TopicNameRef;
 
 use super::Broker;
 use super::publish::Outcome;
+use crate::notice::Notice;
 use crate::retained::{self, Retained, RetainedFull};
 use crate::session::SessionKey;
 use crate::store::{MessageId, StoreOp};
@@ -46,6 +47,10 @@ impl Broker {
             Ok(previous) => previous,
             Err(full) => {
                 self.accounting.retained_refused += 1;
+                let author = origin.and_then(|key| self.sessions.get(key));
+                self.notices.push(Notice::RetainedFull {
+                    client_id: author.map(|session| session.principal.client_id.clone()),
+                });
                 return Err(full);
             }
         };

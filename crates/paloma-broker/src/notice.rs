@@ -1,0 +1,99 @@
+//! What an operator may want to read in a log. Never a payload, never a password.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use bytestring::ByteString;
+use paloma_codec::{ConnAckReason, ProtocolVersion};
+
+use crate::effect::CloseCause;
+
+/// Notices that wait for the driver; further ones are counted only.
+const WAITING_MAX: usize = 256;
+
+/// Something that happened to a client. Client ids and user names are the peer's own words: escape them before they are
+/// printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A client was let in.
+    Connected {
+        /// Its client id, assigned if it sent none.
+        client_id: ByteString,
+        /// Who it is; `None` for an anonymous client.
+        user: Option<ByteString>,
+        /// Where it comes from.
+        address: Option<IpAddr>,
+        /// What it speaks.
+        version: ProtocolVersion,
+        /// It found its earlier session.
+        is_resumed: bool,
+    },
+    /// A client that was let in is gone.
+    Disconnected {
+        /// Its client id.
+        client_id: ByteString,
+        /// Where it came from.
+        address: Option<IpAddr>,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A CONNECT was refused.
+    Refused {
+        /// The client id that it named, if it came so far.
+        client_id: Option<ByteString>,
+        /// Where it came from.
+        address: Option<IpAddr>,
+        /// What it was told.
+        reason: ConnAckReason,
+    },
+    /// A connection ended without a client having been let in or refused.
+    Unopened {
+        /// Where it came from.
+        address: Option<IpAddr>,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A session's queue is full and messages for it are dropped. Said once between two connects of its client.
+    QueueFull {
+        /// Its client id.
+        client_id: ByteString,
+    },
+    /// A limit on retained messages keeps new ones out.
+    RetainedFull {
+        /// The client whose message it was.
+        client_id: Option<ByteString>,
+    },
+}
+
+/// Notices for the driver, and how many there was no room for.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    pub(crate) is_wanted: bool,
+    waiting: VecDeque<Notice>,
+    lost: u64,
+}
+
+impl Notices {
+    pub(crate) fn push(&mut self, notice: Notice) {
+        if !self.is_wanted {
+            return;
+        }
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(notice);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> (VecDeque<Notice>, u64) {
+        (
+            std::mem::take(&mut self.waiting),
+            std::mem::take(&mut self.lost),
+        )
+    }
+}

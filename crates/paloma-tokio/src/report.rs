@@ -1,0 +1,154 @@
+//! The core's notices as lines of the log, no more of them than a log can take.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use paloma_broker::{CloseCause, Notice};
+use paloma_session::Monotonic;
+
+/// Lines a second that peers can cause; what is above is counted and said in one line.
+const LINES_PER_SECOND_MAX: u64 = 100;
+
+/// Writes notices, outside the broker's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Reporter {
+    budget: Mutex<Budget>,
+}
+
+#[derive(Debug, Default)]
+struct Budget {
+    second: u64,
+    spent: u64,
+    suppressed: u64,
+}
+
+impl Budget {
+    /// Takes a line of this second's budget. The number is of lines that were suppressed before, once a new second has
+    /// begun.
+    fn spend(&mut self, second: u64) -> (bool, u64) {
+        let mut suppressed = 0;
+        if second != self.second {
+            self.second = second;
+            self.spent = 0;
+            suppressed = std::mem::take(&mut self.suppressed);
+        }
+        let may_go = self.spent < LINES_PER_SECOND_MAX;
+        if may_go {
+            self.spent += 1;
+        } else {
+            self.suppressed += 1;
+        }
+        (may_go, suppressed)
+    }
+}
+
+impl Reporter {
+    /// Writes what has room; `lost` notices did not even reach this function.
+    pub(crate) fn report(&self, now: Monotonic, notices: VecDeque<Notice>, lost: u64) {
+        let second = now.as_nanos() / 1_000_000_000;
+        for notice in notices {
+            let (may_go, suppressed) = self.spend(second);
+            if suppressed > 0 {
+                tracing::warn!(lines = suppressed, "client events were too many to log");
+            }
+            if may_go {
+                write(&notice);
+            }
+        }
+        if lost > 0 {
+            tracing::warn!(lines = lost, "client events were too many to log");
+        }
+    }
+
+    fn spend(&self, second: u64) -> (bool, u64) {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.spend(second)
+    }
+}
+
+/// Names are the peer's own words: their debug form escapes what could forge a line.
+fn write(notice: &Notice) {
+    match notice {
+        Notice::Connected {
+            client_id,
+            user,
+            address,
+            version,
+            is_resumed,
+        } => tracing::info!(
+            client = ?&**client_id,
+            user = user.as_deref().map(tracing::field::debug),
+            address = address.map(tracing::field::display),
+            ?version,
+            resumed = is_resumed,
+            "client connected"
+        ),
+        Notice::Disconnected {
+            client_id,
+            address,
+            cause,
+        } => {
+            let address = address.map(tracing::field::display);
+            if is_worth_a_warning(*cause) {
+                tracing::warn!(client = ?&**client_id, address, %cause, "client disconnected");
+            } else {
+                tracing::info!(client = ?&**client_id, address, %cause, "client disconnected");
+            }
+        }
+        Notice::Refused {
+            client_id,
+            address,
+            reason,
+        } => tracing::warn!(
+            client = client_id.as_deref().map(tracing::field::debug),
+            address = address.map(tracing::field::display),
+            %reason,
+            "client refused"
+        ),
+        // Somebody looked whether the port is open, and no more.
+        Notice::Unopened {
+            address,
+            cause: cause @ (CloseCause::SocketClosed | CloseCause::ShuttingDown),
+        } => tracing::debug!(
+            address = address.map(tracing::field::display),
+            %cause,
+            "connection ended before a client was let in"
+        ),
+        Notice::Unopened { address, cause } => tracing::info!(
+            address = address.map(tracing::field::display),
+            %cause,
+            "connection ended before a client was let in"
+        ),
+        Notice::QueueFull { client_id } => tracing::warn!(
+            client = ?&**client_id,
+            "queue full: messages for this client are dropped"
+        ),
+        Notice::RetainedFull { client_id } => tracing::warn!(
+            client = client_id.as_deref().map(tracing::field::debug),
+            "retained messages have reached a limit: a new one is refused"
+        ),
+        other => tracing::debug!(?other, "client event"),
+    }
+}
+
+/// Whether the broker cut a client that did not behave, or could not keep up.
+fn is_worth_a_warning(cause: CloseCause) -> bool {
+    matches!(
+        cause,
+        CloseCause::Malformed | CloseCause::Violation | CloseCause::Stalled | CloseCause::Internal
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_costs_a_bounded_number_of_lines_and_is_told_afterwards() {
+        let mut budget = Budget::default();
+        let written = (0..1_000).filter(|_| budget.spend(7).0).count();
+        assert_eq!(written as u64, LINES_PER_SECOND_MAX);
+        assert_eq!(budget.spend(8), (true, 900));
+        assert_eq!(budget.spend(8), (true, 0));
+    }
+}
