@@ -232,9 +232,9 @@ impl Broker {
         }
         if !shed.is_empty() {
             self.tell_full(key);
-        }
-        for victim in shed {
-            self.drop_copy(key, &victim, DropCause::QueueFull);
+            for victim in &shed {
+                self.drop_copy(key, victim, DropCause::QueueFull);
+            }
         }
         match pushed {
             Pushed::Stored => Copied::InMemory,
@@ -297,9 +297,22 @@ impl Broker {
             self.end_sample(now, id, key);
         }
         self.resume_answered(id);
-        self.load_more(key);
-        self.list_replays(key);
+        self.refill(key);
         status
+    }
+
+    /// What was written made room for what waits elsewhere. Most sessions have nothing elsewhere.
+    fn refill(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let (has_spilled, has_replays) = (session.spill.is_some(), !session.replays.is_empty());
+        if has_spilled {
+            self.load_more(key);
+        }
+        if has_replays {
+            self.list_replays(key);
+        }
     }
 
     /// Answers have left: if there were too many, more packets may come.
