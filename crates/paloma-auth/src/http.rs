@@ -1,0 +1,212 @@
+//! An HTTP service that answers at login.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytestring::ByteString;
+use paloma_broker::{Admission, AuthOutcome, AuthRequest, Authorizer, Identity};
+use paloma_codec::ConnAckReason;
+use paloma_session::Now;
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::gate::Gate;
+use crate::jwt::client_rules;
+use crate::{Method, Verdict};
+
+/// Largest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// The shortest time to live that is honoured, so that an answer of 0 does not make the broker ask for ever.
+const TTL_MIN: Duration = Duration::from_secs(10);
+
+/// How a hook is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpHookConfig {
+    /// `http://…`, or `https://…` with the feature `https`.
+    pub url: String,
+    /// For the whole request, from resolving the name to the last byte of the answer.
+    pub timeout: Duration,
+    /// Requests at a time.
+    pub requests_max: usize,
+    /// Logins that wait for one of them to end, each for `timeout` at most.
+    pub waiting_max: usize,
+}
+
+impl HttpHookConfig {
+    /// Two seconds, 16 requests at a time, 256 waiting.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            timeout: Duration::from_secs(2),
+            requests_max: 16,
+            waiting_max: 256,
+        }
+    }
+}
+
+/// Why a hook cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpHookError {
+    /// The URL begins neither with `http://` nor, with the feature `https`, with `https://`.
+    Url,
+    /// A timeout or a number of requests of 0 would refuse everybody.
+    Zero,
+}
+
+/// Asks an HTTP service who a client is and what it may do, at login and when its answer's time to live ends.
+///
+/// The request is a POST of `{"client_id", "username", "password", "address", "listener", "certificate_name"}`; a
+/// password that is not UTF-8 goes as `password_base64`. The answer is status 200 with
+/// `{"allow": true, "user": "…", "acl": ["read a/#", …], "ttl_seconds": 300}`, all but `allow` optional, the rules as
+/// they stand behind `pattern` in an ACL file; or `{"allow": false}`, status 401 or 403. All else, and no answer in time,
+/// refuses the client as "server unavailable". Whatever reaches this method is decided here, so it goes last.
+pub struct HttpHook {
+    agent: Agent,
+    config: HttpHookConfig,
+    gate: Gate,
+}
+
+impl HttpHook {
+    /// Makes a hook; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A configuration that could never work.
+    pub fn new(config: HttpHookConfig) -> Result<Self, HttpHookError> {
+        let is_https = cfg!(feature = "https") && config.url.starts_with("https://");
+        if !is_https && !config.url.starts_with("http://") {
+            return Err(HttpHookError::Url);
+        }
+        if config.timeout.is_zero() || config.requests_max == 0 {
+            return Err(HttpHookError::Zero);
+        }
+        let agent = Agent::config_builder()
+            .timeout_global(Some(config.timeout))
+            .max_redirects(0)
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_response_header_size(8 * 1024)
+            .max_idle_connections(config.requests_max)
+            .max_idle_connections_per_host(config.requests_max)
+            .build()
+            .new_agent();
+        Ok(Self {
+            agent,
+            gate: Gate::new(config.requests_max, config.waiting_max, config.timeout),
+            config,
+        })
+    }
+
+    fn ask(&self, request: &AuthRequest) -> AuthOutcome {
+        let Ok(_pass) = self.gate.enter() else {
+            return AuthOutcome::Deny(ConnAckReason::ServerBusy);
+        };
+        match self.send(&question(request).to_string()) {
+            Some((200, answer)) => judge(request, &answer),
+            Some((401 | 403, _)) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
+            Some(_) | None => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
+        }
+    }
+
+    /// Status and body. Errors are not told apart: each of them refuses.
+    fn send(&self, question: &str) -> Option<(u16, Vec<u8>)> {
+        let post = self.agent.post(&self.config.url);
+        let mut answer = post
+            .header("content-type", "application/json")
+            .send(question)
+            .ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        Some((status, body.read_to_vec().ok()?))
+    }
+}
+
+impl Method for HttpHook {
+    fn judge(&self, _: Now, request: &AuthRequest) -> Verdict {
+        if request.method.is_some() || request.username.is_none() && request.password.is_none() {
+            return Verdict::NotMine;
+        }
+        Verdict::Decided(self.ask(request))
+    }
+}
+
+impl fmt::Debug for HttpHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("HttpHook").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for HttpHookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Url if cfg!(feature = "https") => "the URL has to begin with http:// or https://",
+            Self::Url => "the URL has to begin with http://",
+            Self::Zero => "the timeout and the number of requests must not be 0",
+        })
+    }
+}
+
+impl std::error::Error for HttpHookError {}
+
+fn question(request: &AuthRequest) -> Value {
+    let mut question = json!({
+        "client_id": &*request.client_id,
+        "username": request.username.as_deref(),
+        "address": request.info.address.map(|address| address.to_string()),
+        "listener": request.info.listener,
+        "certificate_name": request.info.certificate_name.as_deref(),
+    });
+    let password = request.password.as_deref();
+    let (key, value) = match password.map(|bytes| (bytes, str::from_utf8(bytes))) {
+        None => ("password", Value::Null),
+        Some((_, Ok(text))) => ("password", Value::from(text)),
+        Some((bytes, Err(_))) => ("password_base64", Value::from(STANDARD.encode(bytes))),
+    };
+    if let Value::Object(fields) = &mut question {
+        fields.insert(key.to_owned(), value);
+    }
+    question
+}
+
+fn judge(request: &AuthRequest, answer: &[u8]) -> AuthOutcome {
+    match read_answer(request, answer) {
+        Some(Some(admission)) => AuthOutcome::Allow(Box::new(admission)),
+        Some(None) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
+        None => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
+    }
+}
+
+/// The terms, or a refusal; `None` if the answer is not what it should be in every field.
+fn read_answer(request: &AuthRequest, answer: &[u8]) -> Option<Option<Admission>> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    if !answer.get("allow")?.as_bool()? {
+        return Some(None);
+    }
+    let user = match present(&answer, "user") {
+        None => request.username.clone(),
+        Some(user) => Some(ByteString::from(
+            user.as_str().filter(|user| !user.is_empty())?,
+        )),
+    };
+    let rules: Option<Arc<dyn Authorizer>> = match present(&answer, "acl") {
+        None => None,
+        Some(acl) => Some(client_rules(acl)?),
+    };
+    let valid_for = match present(&answer, "ttl_seconds") {
+        None => None,
+        Some(ttl) => Some(Duration::from_secs(ttl.as_u64()?).max(TTL_MIN)),
+    };
+    Some(Some(Admission {
+        rules,
+        valid_for,
+        ..Admission::of(Identity { user })
+    }))
+}
+
+fn present<'a>(answer: &'a Value, name: &str) -> Option<&'a Value> {
+    answer.get(name).filter(|value| !value.is_null())
+}

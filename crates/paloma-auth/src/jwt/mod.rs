@@ -1,0 +1,116 @@
+//! JSON Web Tokens in the password of CONNECT. (RFC 7519)
+
+mod claims;
+mod der;
+mod key;
+mod token;
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use paloma_broker::{AuthOutcome, AuthRequest};
+use paloma_codec::ConnAckReason;
+use paloma_session::Now;
+
+pub(crate) use self::claims::client_rules;
+pub use self::key::JwtKeys;
+use crate::{Method, Problems, Verdict};
+
+/// What a token has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtRules {
+    /// `iss` has to be this.
+    pub issuer: Option<String>,
+    /// `aud` has to be or hold this. Without it a token that names an audience is refused, since it is for somebody
+    /// else. (RFC 7519, section 4.1.3)
+    pub audience: Option<String>,
+    /// The claim that holds the user name.
+    pub user_claim: String,
+    /// The claim that holds the client's rules: strings as they stand behind `pattern` in an ACL file. A token without it
+    /// leaves the rules to the listener.
+    pub acl_claim: String,
+    /// How far the issuer's clock may be off.
+    pub leeway: Duration,
+}
+
+impl Default for JwtRules {
+    /// The user in `sub`, the rules in `acl`, clocks that agree within ten seconds.
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audience: None,
+            user_claim: "sub".to_owned(),
+            acl_claim: "acl".to_owned(),
+            leeway: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Takes a signed token in the password for who it says, for as long as it is valid.
+///
+/// HS256, RS256, ES256 and EdDSA with Ed25519. A key serves one algorithm, so a token cannot choose how it is checked,
+/// and `none` is never accepted. A token has to expire: `exp` ends the session. The user name of CONNECT does not count.
+/// A password that has not the form of a token is left to the next method.
+#[derive(Debug)]
+pub struct Jwt {
+    keys: RwLock<Arc<JwtKeys>>,
+    rules: JwtRules,
+}
+
+impl Jwt {
+    /// Checks tokens by these keys.
+    #[must_use]
+    pub fn new(keys: JwtKeys, rules: JwtRules) -> Self {
+        Self {
+            keys: RwLock::new(Arc::new(keys)),
+            rules,
+        }
+    }
+
+    /// Reads the keys again from where they came from.
+    ///
+    /// # Errors
+    /// As when they were read first; the keys stay as they were.
+    pub fn reload(&self) -> Result<(), Problems> {
+        let keys = self.keys().read_again()?;
+        self.replace(keys);
+        Ok(())
+    }
+
+    /// Puts other keys in force: the second half of a reload of several files, all of which have been read.
+    pub fn replace(&self, keys: JwtKeys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<JwtKeys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Method for Jwt {
+    fn judge(&self, now: Now, request: &AuthRequest) -> Verdict {
+        let password = request
+            .password
+            .as_ref()
+            .filter(|_| request.method.is_none());
+        let token = password.and_then(|password| token::Token::parse(password));
+        let Some(token) = token else {
+            return Verdict::NotMine;
+        };
+        let claims = token.verify(&self.keys());
+        let admission = claims.and_then(|claims| claims::admission(&claims, &self.rules, now.wall));
+        Verdict::Decided(match admission {
+            Some(admission) => AuthOutcome::Allow(Box::new(admission)),
+            None => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
+        })
+    }
+}
+
+impl JwtKeys {
+    /// Where the keys came from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.source().0
+    }
+}
