@@ -7,9 +7,10 @@ mod config;
 mod notify;
 mod serve;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::cli::{Command, ConfigArgs};
+use crate::cli::{Command, ConfigArgs, ConfigCommand};
 use crate::config::{Config, Flags};
 
 /// The command line or the configuration is wrong.
@@ -26,9 +27,40 @@ fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),
+        Command::Config(ConfigCommand::Show(arguments)) => match configuration(&arguments) {
+            Ok(config) => print(config::show(&config).as_bytes()),
+            Err(code) => code,
+        },
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            cli::completions(shell, &mut script);
+            print(&script)
+        }
+        Command::Man { dir } => {
+            let mut page = Vec::new();
+            match cli::manual(dir.as_deref(), &mut page) {
+                Ok(()) => print(&page),
+                Err(error) => fail(&error),
+            }
+        }
         Command::Pub(arguments) => client::publish(&arguments, properties),
         Command::Sub(arguments) => client::subscribe(&arguments, properties),
     }
+}
+
+/// Prints all of `bytes`.
+fn print(bytes: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(bytes) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads only the beginning of it has what he wants.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("paloma: {error}");
+    ExitCode::FAILURE
 }
 
 /// Prints what is wrong with the command line, or the help that was asked for.

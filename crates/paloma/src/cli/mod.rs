@@ -7,11 +7,13 @@ mod subscribe;
 mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub(crate) use self::client::{ConnectArgs, Version};
 pub(crate) use self::publish::PublishArgs;
@@ -42,8 +44,32 @@ pub(crate) enum Command {
     ///
     /// Exit codes: 0 all is well, 2 something is wrong.
     Check(ConfigArgs),
+    /// Look at a configuration, or make one of mosquitto's.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a script that completes this command line in a shell.
+    ///
+    /// For bash: `paloma completions bash > /etc/bash_completion.d/paloma`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command.
+    Man {
+        /// Write `paloma.1`, `paloma-serve.1` and so on into this directory.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     Pub(Box<PublishArgs>),
     Sub(Box<SubscribeArgs>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print what would be in force: file, environment and flags together, every key with its value.
+    ///
+    /// The output is a configuration file that says the same. Secrets are in files of their own and not shown.
+    Show(ConfigArgs),
 }
 
 /// Reads the command line; for `pub` and `sub` with the properties of its `-D`s.
@@ -70,6 +96,22 @@ pub(crate) fn parse(
     let (arguments, properties) = take_properties(arguments, takes_value)
         .map_err(|error| command.error(ErrorKind::InvalidValue, error))?;
     Ok((Cli::try_parse_from(arguments)?, properties))
+}
+
+/// Writes a shell's completion script.
+pub(crate) fn completions(shell: Shell, out: &mut Vec<u8>) {
+    clap_complete::generate(shell, &mut Cli::command(), "paloma", out);
+}
+
+/// Writes the manual page into `out`, or one for each command into a directory.
+///
+/// # Errors
+/// A page cannot be written.
+pub(crate) fn manual(dir: Option<&Path>, out: &mut Vec<u8>) -> io::Result<()> {
+    match dir {
+        Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
+        None => clap_mangen::Man::new(Cli::command()).render(out),
+    }
 }
 
 /// Every option that is followed by its value, with its dashes.

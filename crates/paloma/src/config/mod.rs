@@ -6,6 +6,7 @@ mod limits;
 mod listener;
 mod problem;
 mod sections;
+mod show;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -23,6 +24,7 @@ pub(crate) use self::listener::Listener;
 pub(crate) use self::problem::Problems;
 use self::problem::{Fault, Place};
 use self::sections::{LOG_LEVELS, SECTIONS};
+pub(crate) use self::show::show;
 use self::value::Value;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;

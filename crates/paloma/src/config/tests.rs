@@ -13,7 +13,11 @@ fn problems(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Vec<Stri
         })
 }
 
-fn load_text(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Result<Config, Problems> {
+pub(super) fn load_text(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let mut config = Config::default();
     apply_text(Path::new("p.toml"), text, &mut config, &mut problems);

@@ -1,0 +1,222 @@
+//! What is in force, written as a configuration file that says the same.
+
+use std::fmt::{Display, Write};
+
+use paloma_broker::{Limits, QueueWhenFull};
+
+use super::sections::LOG_LEVELS;
+use super::{Config, Listener, LogFormat};
+
+/// Writes every key with the value in force. No key holds a secret: passwords and keys are in files of their own, which
+/// are named here and not read.
+pub(crate) fn show(config: &Config) -> String {
+    let mut page = Page::default();
+    page.table("[node]");
+    page.text("name", &config.node_name);
+    page.bare("threads", config.threads);
+    page.table("[store]");
+    page.bare("in_memory", true);
+    for listener in &config.listeners {
+        show_listener(&mut page, listener);
+    }
+    page.table("[auth]");
+    page.text("password_file", "");
+    page.text("acl_file", "");
+    page.table("[limits]");
+    show_limits(&mut page, &config.limits);
+    page.table("[behaviour]");
+    page.bare("upgrade_outgoing_qos", config.upgrade_outgoing_qos);
+    page.bare("check_retain_source", true);
+    page.table("[sys]");
+    page.bare("interval_seconds", config.sys_interval_seconds);
+    page.table("[admin]");
+    let admin = config.admin.address.as_ref();
+    page.text(
+        "address",
+        &admin.map(ToString::to_string).unwrap_or_default(),
+    );
+    page.table("[log]");
+    let level = LOG_LEVELS
+        .iter()
+        .find(|(_, level)| *level == config.log_level);
+    page.text("level", level.map_or("info", |(name, _)| name));
+    let format = match config.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    page.text("format", format);
+    page.0
+}
+
+fn show_listener(page: &mut Page, listener: &Listener) {
+    page.table("[[listener]]");
+    page.text("name", &listener.name);
+    page.text("address", &listener.address.to_string());
+    page.text("transport", "tcp");
+    page.bare("protocols", r#"["3.1", "3.1.1", "5.0"]"#);
+    page.bare("allow_anonymous", listener.allow_anonymous);
+    page.bare("allow_empty_client_id", listener.allow_empty_client_id);
+    page.text("client_id_prefix", &listener.client_id_prefix);
+    if let Some(connections_max) = listener.connections_max {
+        page.bounded("connections_max", connections_max, usize::MAX);
+    }
+    page.text("password_file", "");
+    page.text("acl_file", "");
+    page.text("mount_point", "");
+}
+
+fn show_limits(page: &mut Page, limits: &Limits) {
+    let l = limits;
+    page.bare("packet_bytes_max", l.packet_bytes_max);
+    page.bare("connect_bytes_max", l.connect_bytes_max);
+    page.bare("connect_timeout_ms", l.connect_timeout_ms);
+    page.bare("keep_alive_seconds_max", l.keep_alive_seconds_max);
+    page.bare("keep_alive_enforce_v3", l.keep_alive_enforce_v3);
+    page.bare("receive_maximum", l.receive_maximum);
+    page.bare("inflight_max", l.inflight_max);
+    page.bounded("inflight_bytes_max", l.inflight_bytes_max, u32::MAX);
+    page.bare("topic_alias_maximum", l.topic_alias_maximum);
+    page.bounded("topic_alias_bytes_max", l.topic_alias_bytes_max, u32::MAX);
+    page.bare("client_id_bytes_max", l.client_id_bytes_max);
+    page.bare("will_bytes_max", l.will_bytes_max);
+    page.bounded("user_properties_max", l.user_properties_max, u16::MAX);
+    page.bounded(
+        "user_properties_bytes_max",
+        l.user_properties_bytes_max,
+        u32::MAX,
+    );
+    page.bounded("connections_max", l.connections_max, u32::MAX);
+    page.bare("qos_max", l.qos_max);
+    page.bare("retain_available", l.retain_available);
+    page.bounded("queue_messages_max", l.queue_messages_max, u32::MAX);
+    page.bounded("queue_bytes_max", l.queue_bytes_max, u32::MAX);
+    page.bare("queue_qos0", l.queue_qos0);
+    let when_full = match l.queue_when_full {
+        QueueWhenFull::DropNewest => "drop_newest",
+        QueueWhenFull::DropOldest => "drop_oldest",
+    };
+    page.text("queue_when_full", when_full);
+    let memory = l.queue_memory_messages_max;
+    page.bounded("queue_memory_messages_max", memory, u32::MAX);
+    let expiry = l.session_expiry_seconds_max;
+    page.bounded("session_expiry_seconds_max", expiry, u32::MAX);
+    page.bounded("sessions_max", l.sessions_max, u32::MAX);
+    let subscriptions = l.subscriptions_per_client_max;
+    page.bounded("subscriptions_per_client_max", subscriptions, u32::MAX);
+    let filters = l.filters_per_subscribe_max;
+    page.bounded("filters_per_subscribe_max", filters, u16::MAX);
+    page.bounded("topic_levels_max", l.topic_levels_max, u16::MAX);
+    page.bare("topic_bytes_max", l.topic_bytes_max);
+    page.bounded("retained_messages_max", l.retained_messages_max, u32::MAX);
+    page.bounded("retained_bytes_max", l.retained_bytes_max, u64::MAX);
+    page.bare("outbound_buffer_bytes_max", l.outbound_buffer_bytes_max);
+    page.bare("stall_timeout_ms", l.stall_timeout_ms);
+    page.bounded("will_delay_seconds_max", l.will_delay_seconds_max, u32::MAX);
+    let rate = l.connections_per_second_max;
+    page.bounded("connections_per_second_max", rate, u32::MAX);
+    let rate = l.connections_per_second_per_address_max;
+    page.bounded("connections_per_second_per_address_max", rate, u32::MAX);
+    page.bare("rate_limit_loopback", l.rate_limit_loopback);
+    page.bounded("uncommitted_bytes_max", l.uncommitted_bytes_max, u64::MAX);
+}
+
+/// A configuration file that grows.
+#[derive(Default)]
+pub(super) struct Page(pub(super) String);
+
+impl Page {
+    pub(super) fn table(&mut self, header: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\n" };
+        self.line(format_args!("{gap}{header}"));
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.line(format_args!("{key} = {}", quoted(value)));
+    }
+
+    pub(super) fn bare(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    /// A number that stands for no bound at all when it is `unlimited`.
+    fn bounded<N: Display + PartialEq>(&mut self, key: &str, value: N, unlimited: N) {
+        if value == unlimited {
+            self.text(key, "unlimited");
+        } else {
+            self.bare(key, value);
+        }
+    }
+
+    pub(super) fn line(&mut self, line: impl Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// A TOML string of one line.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            _ if letter.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(letter));
+            }
+            _ => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+    use crate::config::sections::SECTIONS;
+    use crate::config::tests::load_text;
+
+    fn check(config: &Config) {
+        let page = show(config);
+        let mut again = load_text(&page, &[], &Flags::default()).unwrap();
+        assert_eq!(show(&again), page);
+        // A listener knows where it was written.
+        again.listeners.clone_from(&config.listeners);
+        assert_eq!(again, *config, "{page}");
+    }
+
+    #[test]
+    fn what_is_shown_says_the_same() {
+        let mut config = Config::default();
+        config.node_name = "n-1".to_owned();
+        config.limits.retained_bytes_max = u64::MAX;
+        config.limits.queue_when_full = QueueWhenFull::DropOldest;
+        config.limits.receive_maximum = u16::MAX;
+        config.sys_interval_seconds = 7;
+        config.admin.is_explicit = true;
+        config.log_format = LogFormat::Json;
+        check(&config);
+        config.admin.address = None;
+        check(&config);
+    }
+
+    #[test]
+    fn every_key_of_the_example_is_shown() {
+        let example = include_str!("../../paloma.toml");
+        let page = show(&Config::default());
+        for (section, _) in SECTIONS {
+            assert!(page.contains(&format!("[{section}]")), "{section}");
+        }
+        for line in example.lines().filter(|line| !line.starts_with(['#', '['])) {
+            let Some((key, _)) = line.split_once(" = ") else {
+                continue;
+            };
+            assert!(page.contains(&format!("\n{key} = ")), "{key} in {page}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_letters_is_one_toml_string() {
+        assert_eq!(quoted("a\"b\\c\nd"), r#""a\"b\\c\u000Ad""#);
+    }
+}
