@@ -75,6 +75,8 @@ pub struct Accounting {
     pub delivered: u64,
     /// Retained messages refused because a limit was reached.
     pub retained_refused: u64,
+    /// Publishes refused because of `memory_bytes_max`.
+    pub memory_refused: u64,
     dropped: [u64; DropCause::ALL.len()],
 }
 

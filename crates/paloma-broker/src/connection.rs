@@ -156,6 +156,8 @@ pub(crate) struct ConnectionEntry {
     pub(crate) is_transmit_due: bool,
     /// Why `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
     pub(crate) pause: Option<Pause>,
+    /// What the memory account has it down for.
+    pub(crate) charged: u64,
     /// A message on its way to this connection that is being timed.
     pub(crate) sample: Option<Sample>,
 }

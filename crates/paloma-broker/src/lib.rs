@@ -18,6 +18,7 @@ mod client_id;
 mod connection;
 mod effect;
 mod limits;
+mod memory;
 mod notice;
 mod principal;
 mod rate;

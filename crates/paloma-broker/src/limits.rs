@@ -65,6 +65,8 @@ pub struct Limits {
     pub sessions_max: u32,
     /// Subscriptions of one client.
     pub subscriptions_per_client_max: u32,
+    /// Levels of one client's filters with wildcards, all taken together: what one match can cost because of it.
+    pub wildcard_levels_per_client_max: u32,
     /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
     pub filters_per_subscribe_max: u16,
     /// Levels of a topic or filter.
@@ -89,6 +91,9 @@ pub struct Limits {
     pub rate_limit_loopback: bool,
     /// Bytes that wait for a commit before publishers are no longer read.
     pub uncommitted_bytes_max: u64,
+    /// Bytes of memory in all, by [`Broker::memory_bytes`](crate::Broker::memory_bytes). Above it nothing new is published, and
+    /// 5 % above it nobody new is let in; `u64::MAX` is unlimited.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -119,6 +124,7 @@ impl Default for Limits {
             session_expiry_seconds_max: 2_592_000,
             sessions_max: 100_000,
             subscriptions_per_client_max: 10_000,
+            wildcard_levels_per_client_max: 16_384,
             filters_per_subscribe_max: 1_024,
             topic_levels_max: 128,
             topic_bytes_max: 4_096,
@@ -131,6 +137,7 @@ impl Default for Limits {
             connections_per_second_per_address_max: 100,
             rate_limit_loopback: false,
             uncommitted_bytes_max: 67_108_864,
+            memory_bytes_max: u64::MAX,
         }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct SessionEntry {
     pub(crate) is_stored: bool,
     /// The filters subscribed to.
     pub(crate) filters: Vec<FilterId>,
+    /// Levels of those filters and of its groups' that have wildcards.
+    pub(crate) wildcard_levels: u32,
     /// The share groups joined.
     pub(crate) groups: Vec<GroupKey>,
     pub(crate) will: Option<Box<Will>>,
@@ -89,6 +91,8 @@ pub(crate) struct SessionEntry {
     pub(crate) replay_listed: bool,
     /// The last routing that reached this session and its place among the recipients.
     pub(crate) routed: (u64, u32),
+    /// What the memory account has it down for.
+    pub(crate) charged: u64,
 }
 
 impl SessionEntry {
@@ -103,6 +107,7 @@ impl SessionEntry {
             expiry_seconds: 0,
             is_stored: false,
             filters: Vec::new(),
+            wildcard_levels: 0,
             groups: Vec::new(),
             will: None,
             will_at: None,
@@ -113,6 +118,7 @@ impl SessionEntry {
             replays: VecDeque::new(),
             replay_listed: false,
             routed: (0, 0),
+            charged: 0,
         }
     }
 
@@ -129,6 +135,11 @@ impl SessionEntry {
     /// Whether its state is stored, since it was to outlive a connection, and so the process.
     pub(crate) fn is_durable(&self) -> bool {
         self.is_stored
+    }
+
+    /// Filters with so many levels are no longer subscribed to.
+    pub(crate) fn drop_levels(&mut self, levels: u32) {
+        self.wildcard_levels = self.wildcard_levels.saturating_sub(levels);
     }
 
     /// Nothing of this session is due any more.

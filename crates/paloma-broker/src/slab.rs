@@ -127,6 +127,11 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// How many places there are, free ones included: every value's index is below it.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The key of whatever is at `index` now.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key<T>> {
         let slot = self.slots.get(index as usize)?;

@@ -179,6 +179,11 @@ impl Subscriptions {
         self.count
     }
 
+    /// About how many bytes the filters own, subscribers not counted.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.filters.heap_bytes()
+    }
+
     pub(crate) fn id(&self, filter: TopicFilterRef<'_>) -> Option<FilterId> {
         self.filters.id(filter)
     }

@@ -126,6 +126,12 @@ impl Message {
         finish(topic, expiry, publish.payload, scratch)
     }
 
+    /// How many handles hold the message: what each of them costs is its share of the one allocation.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Shared::strong_count(&self.bytes)
+    }
+
     /// Makes a message of the program's own.
     ///
     /// # Errors

@@ -47,6 +47,13 @@ impl InboundAliases {
         Ok(())
     }
 
+    /// Bytes of heap that the table owns.
+    pub(crate) const fn heap_bytes(&self) -> usize {
+        let each = size_of::<(TopicAlias, TopicName)>();
+        self.bytes
+            .saturating_add(self.entries.capacity().saturating_mul(each))
+    }
+
     /// What `alias` stands for. The copy shares the topic's bytes.
     pub(crate) fn resolve(&self, alias: TopicAlias) -> Option<TopicName> {
         let place = self
@@ -98,6 +105,16 @@ struct OutboundAlias {
 }
 
 impl OutboundAliases {
+    /// Bytes of heap that the table owns.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let topics = self.entries.iter().map(|entry| entry.topic.capacity());
+        let each = size_of::<OutboundAlias>();
+        topics
+            .sum::<usize>()
+            .saturating_add(self.entries.capacity().saturating_mul(each))
+            .saturating_add(self.seen.capacity().saturating_mul(size_of::<u32>()))
+    }
+
     /// The form to try first for `topic`, with at most `maximum` aliases. Nothing is registered by asking.
     pub(crate) fn choose(&mut self, topic: &[u8], maximum: u16) -> Choice {
         let hash = hash(topic);

@@ -57,6 +57,11 @@ impl Answers {
         self.fifo.len()
     }
 
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let entries = self.fifo.capacity().saturating_mul(size_of::<Answer>());
+        entries.saturating_add(self.packets.capacity())
+    }
+
     pub(crate) fn push_ack(&mut self, ack: Ack, gate: Gate) {
         self.fifo.push_back(Answer {
             gate: gate.seq(),

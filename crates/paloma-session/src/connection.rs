@@ -252,6 +252,18 @@ impl Connection {
         self.answers.len() < self.options.answers_max as usize
     }
 
+    /// Bytes of heap that the connection owns: answers that wait, alias tables.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            size_of::<Rare>()
+                .saturating_add(rare.inbound.heap_bytes())
+                .saturating_add(rare.outbound.heap_bytes())
+                .saturating_add(rare.carried.heap_bytes())
+        });
+        self.answers.heap_bytes().saturating_add(rare)
+    }
+
     /// How many answers wait for a commit or for the socket.
     #[must_use]
     pub fn answers_waiting(&self) -> usize {

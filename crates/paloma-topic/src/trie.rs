@@ -12,6 +12,9 @@ use crate::{TopicFilterRef, TopicNameRef};
 /// Marks the ids of filters with wildcards.
 const WILD: u32 = ID_END;
 
+/// What an entry of an index costs, room to grow included.
+pub(crate) const INDEX_BYTES: usize = 16;
+
 /// Names a filter of one [`FilterTrie`] in four bytes, as long as the filter is in it.
 ///
 /// The id of a removed filter may be given to another one later. Ids depend on the order of insertions and
@@ -31,6 +34,8 @@ pub struct FilterTrie<V> {
     hashing: Hashing,
     exact: Slab<Exact<V>>,
     exact_index: Index,
+    /// Bytes of the texts in `exact`.
+    exact_text: usize,
     wild: WildTree<V>,
 }
 
@@ -48,6 +53,7 @@ impl<V> FilterTrie<V> {
             hashing: Hashing::new(seed),
             exact: Slab::new(),
             exact_index: Index::default(),
+            exact_text: 0,
             wild: WildTree::new(),
         }
     }
@@ -62,6 +68,13 @@ impl<V> FilterTrie<V> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// About how many bytes of heap the trie owns, what values own not counted. Costs nothing to ask.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        let each = size_of::<Exact<V>>() + INDEX_BYTES;
+        self.exact.len() * each + self.exact_text + self.wild.heap_bytes()
     }
 
     /// The id of a filter that is there.
@@ -163,6 +176,7 @@ impl<V> FilterTrie<V> {
             return self.wild.remove(&self.hashing, entry);
         }
         let exact = self.exact.remove(id.0)?;
+        self.exact_text -= exact.text.len();
         self.exact_index
             .remove(self.hashing.text(&exact.text), id.0);
         Some(exact.value)
@@ -195,6 +209,7 @@ impl<V> FilterTrie<V> {
         if filter.has_wildcard() {
             return FilterId(self.wild.insert(&self.hashing, text, value) | WILD);
         }
+        self.exact_text += text.len();
         let id = self.exact.insert(Exact {
             text: Box::from(text),
             value,

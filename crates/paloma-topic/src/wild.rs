@@ -10,6 +10,7 @@ use crate::filter::levels_match;
 use crate::hash::{Hash, Hashing, Index};
 use crate::level::{last_level_offset, split_level};
 use crate::slab::{NONE, Slab};
+use crate::trie::INDEX_BYTES;
 
 /// The node that stands for no level at all; it is always there.
 const ROOT: u32 = 0;
@@ -24,6 +25,8 @@ pub(crate) struct WildTree<V> {
     nodes: Slab<Node>,
     edges: Index,
     entries: Slab<Entry<V>>,
+    /// Bytes of the filters' texts.
+    text: usize,
 }
 
 #[derive(Clone)]
@@ -44,6 +47,7 @@ struct Node {
 #[derive(Clone)]
 struct Entry<V> {
     node: u32,
+    text_len: u32,
     value: V,
 }
 
@@ -66,11 +70,18 @@ impl<V> WildTree<V> {
             nodes,
             edges: Index::default(),
             entries: Slab::new(),
+            text: 0,
         }
     }
 
     pub(crate) const fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Nodes, entries, and the texts as they were inserted; common beginnings are counted as often as they are there.
+    pub(crate) const fn heap_bytes(&self) -> usize {
+        let nodes = self.nodes.len() * (size_of::<Node>() + INDEX_BYTES);
+        nodes + self.entries.len() * size_of::<Entry<V>>() + self.text
     }
 
     pub(crate) fn get(&self, entry: u32) -> Option<&V> {
@@ -104,7 +115,13 @@ impl<V> WildTree<V> {
 
     /// Adds a filter that is not there.
     pub(crate) fn insert(&mut self, hashing: &Hashing, filter: &str, value: V) -> u32 {
-        let entry = self.entries.insert(Entry { node: ROOT, value });
+        let text_len = u32::try_from(filter.len()).unwrap_or(u32::MAX);
+        self.text += text_len as usize;
+        let entry = self.entries.insert(Entry {
+            node: ROOT,
+            text_len,
+            value,
+        });
         let (mut id, mut rest) = (ROOT, filter);
         loop {
             self.unfold(hashing, id);
@@ -132,8 +149,10 @@ impl<V> WildTree<V> {
     pub(crate) fn remove(&mut self, hashing: &Hashing, entry: u32) -> Option<V> {
         let Entry {
             node: mut id,
+            text_len,
             value,
         } = self.entries.remove(entry)?;
+        self.text -= text_len as usize;
         let node = self.nodes.at_mut(id);
         if node.entry == entry {
             node.entry = NONE;

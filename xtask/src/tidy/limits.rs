@@ -30,7 +30,8 @@ fn read(path: &'static str) -> Outcome<String> {
     })
 }
 
-/// The lines `key: value,` of `impl Default for Limits`; a variant is written as its key in the configuration.
+/// The lines `key: value,` of `impl Default for Limits`; a variant is written as its key in the configuration, and a
+/// type's `MAX` as the word that stands for it there.
 fn in_code(text: &str) -> Defaults {
     let body = text
         .split_once("impl Default for Limits")
@@ -50,6 +51,9 @@ fn in_code(text: &str) -> Defaults {
 }
 
 fn snake(variant: &str) -> String {
+    if variant == "MAX" {
+        return "unlimited".to_owned();
+    }
     let mut text = String::new();
     for letter in variant.chars() {
         if letter.is_uppercase() && !text.is_empty() {

@@ -13,12 +13,14 @@ use paloma_session::server::{Handshake, HandshakeEvent};
 use paloma_session::{Gate, Now, Options, Session, Transmit};
 
 use super::Broker;
+use super::audit::connect_bytes;
 use super::deliver::queue_limits;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
     Asked, ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase, Renewal,
 };
 use crate::effect::{CloseCause, Effect};
+use crate::memory::SESSION_BYTES;
 use crate::notice::Notice;
 use crate::principal::Principal;
 use crate::session::{SessionEntry, SessionKey, Will};
@@ -51,9 +53,11 @@ impl Broker {
             challenged: None,
             is_transmit_due: false,
             pause: None,
+            charged: 0,
             sample: None,
         };
         let id = ConnectionId::from_key(self.connections.insert(entry));
+        self.charge_connection(id);
         self.arm_connection(id, Some(connect_by));
         id
     }
@@ -140,6 +144,7 @@ impl Broker {
         if let Err(reason) = self.check_connect(&connect) {
             return self.refuse_client(id, Some(connect.client_id), *handshake, reason);
         }
+        self.memory.take(connect_bytes(&connect));
         let is_assigned = connect.client_id.is_empty();
         let client_id = if is_assigned {
             self.client_ids.next()
@@ -189,6 +194,9 @@ impl Broker {
     fn check_connect(&self, connect: &Connect) -> Result<(), ConnAckReason> {
         if connect.client_id.is_empty() && !self.allow_empty_client_id {
             return Err(ConnAckReason::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
+        }
+        if self.is_closed_to(&connect.client_id) {
+            return Err(ConnAckReason::ServerBusy);
         }
         let Some(will) = &connect.will else {
             return Ok(());
@@ -387,6 +395,9 @@ impl Broker {
         let key = self
             .sessions
             .insert(SessionEntry::new(id, principal, protocol));
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.memory.charge(&mut session.charged, SESSION_BYTES);
+        }
         self.by_client_id.insert(client_id, key);
         self.by_session_id.insert(id, key);
         key

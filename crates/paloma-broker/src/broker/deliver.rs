@@ -13,6 +13,7 @@ use crate::auth::Action;
 use crate::connection::{ConnectionId, Pause, Phase};
 use crate::effect::Effect;
 use crate::limits::{Limits, QueueWhenFull};
+use crate::memory::{DELIVERY_BYTES, MESSAGE_BYTES};
 use crate::notice::Notice;
 use crate::session::{SessionEntry, SessionKey, Spill};
 use crate::statistics::Sample;
@@ -227,6 +228,7 @@ impl Broker {
         let pushed = session
             .protocol
             .enqueue(outbound, ids, |victim| shed.push(victim));
+        self.memory.take(DELIVERY_BYTES);
         if is_stored {
             session.newest = session.newest.max(message);
         }
@@ -459,6 +461,7 @@ impl Broker {
         for (entry, message) in entries {
             spill.after = entry.message;
             session.newest = session.newest.max(entry.message);
+            self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             spill.count = spill.count.saturating_sub(1);
             spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
             let outbound = Outbound::new(message, entry.qos)

@@ -1,5 +1,6 @@
 //! The broker itself: its tables, and the turn that everything happens in.
 
+mod audit;
 mod commits;
 mod connect;
 mod deliver;
@@ -31,6 +32,7 @@ use crate::client_id::ClientIds;
 use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Pause, Phase};
 use crate::effect::{CloseCause, Effect, Refusal, Reply};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::notice::{Notice, Notices};
 use crate::rate::ConnectionRate;
 use crate::retained::RetainedMessages;
@@ -138,6 +140,7 @@ pub struct Broker {
     /// Sessions whose client is connected.
     connected: usize,
     commits: Commits,
+    memory: Memory,
     fan_outs: FanOuts,
     /// Sessions with retained messages to be queued, each once.
     replaying: VecDeque<SessionKey>,
@@ -196,6 +199,7 @@ impl Broker {
             sampled_at: Monotonic::ZERO,
             connected: 0,
             commits: Commits::default(),
+            memory: Memory::default(),
             fan_outs: FanOuts::default(),
             replaying: VecDeque::new(),
             departures: VecDeque::new(),
@@ -319,6 +323,7 @@ impl Broker {
     pub fn handle_closed(&mut self, now: Now, id: ConnectionId, cause: CloseCause) {
         self.arm_connection(id, None);
         if let Some(entry) = self.connections.remove(id.key()) {
+            self.memory.release(entry.charged);
             self.traffic.count_closed(cause);
             let (phase, address) = (entry.phase, entry.info.address);
             self.end_connection(now, id, (phase, address), cause);
@@ -358,6 +363,7 @@ impl Broker {
         self.run_replays(now, &mut steps);
         self.run_regrants(&mut steps);
         self.run_departures(&mut steps);
+        self.run_audit(now);
         if let Some(batch) = self.commits.seal() {
             self.effects.push_back(Effect::Persist(batch));
         }

@@ -11,6 +11,7 @@ use super::fan_out::FanOut;
 use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
+use crate::memory::MESSAGE_BYTES;
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness, group_number};
 use crate::statistics::Sample;
@@ -105,6 +106,11 @@ impl Broker {
         if !self.may_publish(origin, topic) {
             return self.refuse(answer, stored_id, PubAckReason::NotAuthorized);
         }
+        let is_deletion = retain && publish.payload.is_empty();
+        if self.is_full() && !is_deletion {
+            self.accounting.memory_refused += 1;
+            return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
+        }
         self.collect_recipients(topic, Some(origin));
         let is_wanted = retain || !self.recipients.list.is_empty();
         let mut outcome = Outcome {
@@ -119,6 +125,7 @@ impl Broker {
             }
             let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
+            self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             if retain
                 && self
                     .retain(now, &message, qos, Some(origin), &mut outcome)

@@ -67,7 +67,12 @@ impl Broker {
             return SubAckReason::NotAuthorized;
         }
         let held = session.filters.len() + session.groups.len();
-        let is_full = held >= self.limits.subscriptions_per_client_max as usize;
+        let levels = session
+            .wildcard_levels
+            .saturating_add(wildcard_levels(filter));
+        let is_full = held >= self.limits.subscriptions_per_client_max as usize
+            || levels > self.limits.wildcard_levels_per_client_max
+            || self.is_full();
         if is_full && !self.is_subscribed(key, &wanted.target) {
             return SubAckReason::QuotaExceeded;
         }
@@ -107,6 +112,8 @@ impl Broker {
             && !replaced
         {
             session.filters.push(id);
+            let levels = wildcard_levels(filter);
+            session.wildcard_levels = session.wildcard_levels.saturating_add(levels);
         }
         replaced
     }
@@ -120,6 +127,8 @@ impl Broker {
             && !joined.replaced
         {
             session.groups.push(joined.key);
+            let levels = wildcard_levels(filter);
+            session.wildcard_levels = session.wildcard_levels.saturating_add(levels);
         }
     }
 
@@ -216,6 +225,7 @@ impl Broker {
                     return false;
                 }
                 session.filters.retain(|other| *other != id);
+                session.drop_levels(wildcard_levels(filter));
                 session.replays.retain(|replay| replay.filter != *filter);
                 true
             }
@@ -223,7 +233,11 @@ impl Broker {
                 let Some(group) = self.groups.find(share, filter) else {
                     return false;
                 };
+                let held = session.groups.len();
                 session.groups.retain(|other| *other != group);
+                if session.groups.len() < held {
+                    session.drop_levels(wildcard_levels(filter));
+                }
                 match self.groups.leave(group, key) {
                     Left::NotAMember => false,
                     Left::Member => true,
@@ -242,5 +256,15 @@ impl Broker {
             self.commits.wait(id);
         }
         self.mark_transmit(id);
+    }
+}
+
+/// What a filter adds to the cost of each match: a filter without wildcards is found by one lookup with all others.
+fn wildcard_levels(filter: &TopicFilter) -> u32 {
+    let filter = filter.borrowed();
+    if filter.has_wildcard() {
+        u32::try_from(filter.levels().count()).unwrap_or(u32::MAX)
+    } else {
+        0
     }
 }

@@ -11,12 +11,19 @@ use super::{
     LoadRequest, Loaded, MessageId, QueueEntry, SessionId, Store, StoreBatch, StoreError, StoreOp,
 };
 
+/// What a message and a queue entry cost beside the message's bytes.
+const MESSAGE_BYTES: u64 = 96;
+const ENTRY_BYTES: u64 = 96;
+
 /// Keeps queues in memory and answers through the same port as a store on disk. Only what can be asked for again is
 /// kept: messages that wait in a durable session's queue, counted by reference.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     queues: HashMap<SessionId, BTreeMap<MessageId, QueueEntry>, foldhash::fast::FixedState>,
     messages: HashMap<MessageId, (Message, u32), foldhash::fast::FixedState>,
+    /// Bytes of the messages.
+    bytes: u64,
+    entries: u64,
 }
 
 impl MemoryStore {
@@ -42,6 +49,7 @@ impl MemoryStore {
                 StoreOp::Dequeue(session, message) => self.dequeue(session, message),
                 StoreOp::DeleteSession(session) => {
                     for message in self.queues.remove(&session).unwrap_or_default().into_keys() {
+                        self.entries -= 1;
                         self.release(message);
                     }
                 }
@@ -63,11 +71,13 @@ impl MemoryStore {
         if let Some((_, references)) = self.messages.get_mut(&id) {
             *references += 1;
         } else if let Some(message) = arriving.filter(|message| message.id() == id.0) {
+            self.bytes += message.len() as u64;
             self.messages.insert(id, (message.clone(), 1));
         } else {
             debug_assert!(false, "an entry refers to a message that was never put");
             return;
         }
+        self.entries += 1;
         let previous = self.queues.entry(session).or_default().insert(id, entry);
         debug_assert!(previous.is_none(), "a session queues a message once");
     }
@@ -79,6 +89,7 @@ impl MemoryStore {
         if queue.remove(&message).is_none() {
             return;
         }
+        self.entries -= 1;
         if queue.is_empty() {
             self.queues.remove(&session);
         }
@@ -90,8 +101,10 @@ impl MemoryStore {
             return;
         };
         *references -= 1;
-        if *references == 0 {
-            self.messages.remove(&id);
+        if *references == 0
+            && let Some((message, _)) = self.messages.remove(&id)
+        {
+            self.bytes -= message.len() as u64;
         }
     }
 }
@@ -129,6 +142,11 @@ impl Store for MemoryStore {
             session: request.session,
             entries,
         })
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let messages = self.messages.len() as u64;
+        self.bytes + messages * MESSAGE_BYTES + self.entries * ENTRY_BYTES
     }
 
     fn is_blocking(&self) -> bool {

@@ -171,6 +171,11 @@ pub trait Store: Send + fmt::Debug {
     /// When a record cannot be read.
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError>;
 
+    /// Bytes of memory that the store holds and that grow with what it is given.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
     /// Whether calls wait for a device, so that they must not be made on an I/O thread.
     fn is_blocking(&self) -> bool {
         true

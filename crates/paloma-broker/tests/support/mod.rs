@@ -417,6 +417,7 @@ impl World {
                 break;
             }
         }
+        self.broker.set_outside_bytes(self.store.memory_bytes());
         self.check_invariants();
     }
 

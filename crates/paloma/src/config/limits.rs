@@ -5,6 +5,7 @@ use paloma_broker::{Limits, QueueWhenFull};
 use super::keys::{Key, put};
 use super::problem::Fault;
 use super::value::Value;
+use crate::memory;
 
 const PACKET_BYTES: u64 = 268_435_455;
 const U16: u64 = 65_535;
@@ -137,6 +138,12 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
             value.number_or_unlimited(1, U32, u32::MAX),
         )
     }),
+    limit("wildcard_levels_per_client_max", |limits, value| {
+        put(
+            &mut limits.wildcard_levels_per_client_max,
+            value.number_or_unlimited(1, U32, u32::MAX),
+        )
+    }),
     limit("filters_per_subscribe_max", |limits, value| {
         put(
             &mut limits.filters_per_subscribe_max,
@@ -212,8 +219,11 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
             "has no store",
         )
     }),
-    limit("memory_percent_max", |_, value| {
-        not_yet(value.number(1, 100), "does not watch the machine's memory")
+    // A file is written for machines of different sizes: it sets `memory_bytes_max` as a share.
+    limit("memory_percent_max", |limits, value| {
+        let percent = value.number_or_unlimited(1, 100, u64::MAX)?;
+        limits.memory_bytes_max = memory::share(percent);
+        Ok(())
     }),
 ];
 

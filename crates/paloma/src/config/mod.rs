@@ -16,6 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use paloma_broker::Limits;
+
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::address::Address;
@@ -26,6 +27,7 @@ use self::problem::{Fault, Place};
 use self::sections::{LOG_LEVELS, SECTIONS};
 pub(crate) use self::show::show;
 use self::value::Value;
+use crate::memory;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const LISTENERS_MAX: usize = 64;
@@ -55,7 +57,7 @@ impl Default for Config {
             node_name: "paloma".to_owned(),
             threads: 1,
             listeners: vec![Listener::new(default_address())],
-            limits: Limits::default(),
+            limits: default_limits(),
             upgrade_outgoing_qos: false,
             sys_interval_seconds: 10,
             admin: Admin::default(),
@@ -82,6 +84,12 @@ impl Default for Admin {
             is_explicit: false,
         }
     }
+}
+
+fn default_limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.memory_bytes_max = memory::share(memory::DEFAULT_PERCENT);
+    limits
 }
 
 /// How much is logged: each level includes those before it.

@@ -1,0 +1,156 @@
+//! The rounds of the memory account: what each session and connection holds.
+
+use paloma_session::{Flight, Now, Outbound};
+
+use super::Broker;
+use crate::connection::{ConnectionEntry, ConnectionId, Phase};
+use crate::memory::{
+    CONNECTION_BYTES, Cursor, MESSAGE_BYTES, Pressure, RETAINED_BYTES, SESSION_BYTES,
+    SUBSCRIPTION_BYTES, TIMER_BYTES,
+};
+use crate::session::SessionEntry;
+
+impl Broker {
+    /// About how many bytes of memory the broker holds, its driver's buffers and an in-memory store included; messages
+    /// that several sessions share are counted once. Costs nothing to ask; `memory_bytes_max` is judged by it.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// Takes in how many bytes the driver holds for this broker: what sockets have not taken, packets that have come in
+    /// part, and what a store keeps in memory.
+    pub fn set_outside_bytes(&mut self, bytes: u64) {
+        self.memory.set_outside(bytes);
+    }
+
+    /// Whether nothing that takes memory may be published.
+    pub(super) fn is_full(&self) -> bool {
+        self.memory.pressure(self.limits.memory_bytes_max) >= Pressure::Publishes
+    }
+
+    /// Whether nobody may be let in whose session would be a new one. A client whose session is kept may come: it alone
+    /// can empty its queue.
+    pub(super) fn is_closed_to(&self, client_id: &str) -> bool {
+        self.memory.pressure(self.limits.memory_bytes_max) == Pressure::Connections
+            && !self.by_client_id.contains_key(client_id)
+    }
+
+    /// Goes on with the account's round, if one is due.
+    pub(super) fn run_audit(&mut self, now: Now) {
+        self.memory.set_tables(self.table_bytes());
+        let max = self.limits.memory_bytes_max;
+        let Some((cursor, mut steps)) = self.memory.begin(now.monotonic, max) else {
+            return;
+        };
+        let mut next = Some(cursor);
+        while steps > 0
+            && let Some(cursor) = next
+        {
+            next = match cursor {
+                Cursor::Session(index) => Some(self.audit_session(index, &mut steps)),
+                Cursor::Connection(index) => self.audit_connection(index, &mut steps),
+            };
+        }
+        self.memory.pause(now.monotonic, next);
+    }
+
+    fn audit_session(&mut self, index: u32, steps: &mut usize) -> Cursor {
+        let Self {
+            sessions, memory, ..
+        } = self;
+        if index as usize >= sessions.places() {
+            return Cursor::Connection(0);
+        }
+        *steps = steps.saturating_sub(1);
+        let session = sessions.key_at(index).and_then(|key| sessions.get_mut(key));
+        if let Some(session) = session {
+            let held = session.protocol.queue().len() + session.protocol.window().len();
+            *steps = steps.saturating_sub(held);
+            let bytes = session.memory_bytes();
+            memory.charge(&mut session.charged, bytes);
+        }
+        Cursor::Session(index + 1)
+    }
+
+    fn audit_connection(&mut self, index: u32, steps: &mut usize) -> Option<Cursor> {
+        let Self {
+            connections,
+            memory,
+            ..
+        } = self;
+        if index as usize >= connections.places() {
+            return None;
+        }
+        *steps = steps.saturating_sub(1);
+        let entry = connections
+            .key_at(index)
+            .and_then(|key| connections.get_mut(key));
+        if let Some(entry) = entry {
+            let bytes = entry.memory_bytes();
+            memory.charge(&mut entry.charged, bytes);
+        }
+        Some(Cursor::Connection(index + 1))
+    }
+
+    /// What the tables hold that know their size.
+    fn table_bytes(&self) -> u64 {
+        let subscriptions = self.subscriptions.len() + self.groups.members();
+        self.subscriptions.heap_bytes() as u64
+            + subscriptions as u64 * SUBSCRIPTION_BYTES
+            + self.retained.bytes()
+            + self.retained.len() as u64 * RETAINED_BYTES
+            + self.timers.len() as u64 * TIMER_BYTES
+            + self.commits.bytes_waiting()
+    }
+
+    /// Charges a connection that is new with the least that it costs.
+    pub(super) fn charge_connection(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            self.memory.charge(&mut entry.charged, CONNECTION_BYTES);
+        }
+    }
+}
+
+impl SessionEntry {
+    fn memory_bytes(&self) -> u64 {
+        let window = self.protocol.window().iter();
+        let sent = window.filter_map(|(_, flight)| match flight {
+            Flight::Publish(outbound) => Some(outbound),
+            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
+        });
+        let messages: u64 = self.protocol.queue().iter().chain(sent).map(share).sum();
+        let will = self.will.as_ref().map_or(0, |will| will.message.len());
+        let lists = self.filters.capacity() * 4 + self.groups.capacity() * 8;
+        SESSION_BYTES + messages + (self.protocol.heap_bytes() + will + lists) as u64
+    }
+}
+
+/// The delivery's part of a message that others may hold too.
+fn share(outbound: &Outbound) -> u64 {
+    let message = outbound.message();
+    (message.len() as u64 + MESSAGE_BYTES) / (message.holders() as u64).max(1)
+}
+
+impl ConnectionEntry {
+    fn memory_bytes(&self) -> u64 {
+        let pending = |pending: &crate::connection::Pending| connect_bytes(&pending.connect);
+        let owned = match &self.phase {
+            Phase::Handshake(_) => 0,
+            Phase::Authenticating(waiting) => pending(waiting),
+            Phase::Open(open) => open.protocol.heap_bytes() as u64,
+            Phase::Closing(farewell) => farewell.capacity() as u64,
+        };
+        CONNECTION_BYTES + owned + self.challenged.as_deref().map_or(0, pending)
+    }
+}
+
+/// What a CONNECT holds of its packet.
+pub(super) fn connect_bytes(connect: &paloma_codec::Connect) -> u64 {
+    // Its parts share the packet's bytes, which they came in; the password may be copied for the authenticator.
+    let will = connect.will.as_ref();
+    let will = will.map_or(0, |will| will.payload.len() + will.topic.as_str().len());
+    let name = connect.username.as_ref().map_or(0, |name| name.len());
+    let password = connect.password.as_ref().map_or(0, |secret| secret.len());
+    (will + 2 * (name + password) + connect.client_id.len()) as u64
+}

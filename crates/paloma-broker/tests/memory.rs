@@ -1,0 +1,284 @@
+//! The memory account: what it says, and what happens above `memory_bytes_max`.
+
+mod support;
+
+use paloma_codec::{
+    ConnAckReason, Connect, Packet, PubAckReason, Publish, Qos, SubAckReason, SubscribeOptions,
+    Unsubscribe,
+};
+use support::{Handle, World, id, message, publish_packet, qos1, target, v3, v5};
+
+const MIB: u64 = 1024 * 1024;
+
+fn limited(memory_bytes_max: u64) -> World {
+    World::with(|config| {
+        config.limits.memory_bytes_max = memory_bytes_max;
+        config.limits.queue_messages_max = 100_000;
+        config.limits.queue_bytes_max = u32::MAX;
+        config.limits.retained_bytes_max = u64::MAX;
+    })
+}
+
+fn as_durable(connect: Connect) -> Connect {
+    Connect {
+        clean_start: false,
+        session_expiry_seconds: 3_600,
+        ..connect
+    }
+}
+
+/// Durable sessions whose clients are away, each with the filter `t/<its number>`.
+fn absent(world: &mut World, count: u32) {
+    for n in 0..count {
+        let (client, _) = world.connect(as_durable(v5(&format!("absent{n}"))));
+        world.subscribe(client, &format!("t/{n}"), Qos::AtLeastOnce);
+        world.cut(client);
+    }
+}
+
+/// Publishes at QoS 1 and gives the answer's reason.
+fn publish(world: &mut World, client: Handle, topic: &str, bytes: usize) -> PubAckReason {
+    let publish = Publish {
+        delivery: qos1(1),
+        ..message(topic, &"x".repeat(bytes))
+    };
+    world.send(client, publish_packet(publish));
+    match world.next(client) {
+        Some(Packet::PubAck(ack)) => ack.reason,
+        other => panic!("expected PUBACK, got {other:?}"),
+    }
+}
+
+/// Publishes until that is refused, in steps as small as `bytes`.
+fn fill(world: &mut World, client: Handle, bytes: usize) -> u32 {
+    for n in 0..1_000_000 {
+        if publish(world, client, "t/0", bytes).is_error() {
+            return n;
+        }
+    }
+    panic!("nothing is ever refused");
+}
+
+/// Moves on so that all that was given back is noticed.
+fn settle_accounts(world: &mut World) {
+    for _ in 0..3 {
+        world.advance(11);
+    }
+}
+
+#[test]
+fn above_the_limit_publishes_are_refused_until_memory_is_given_back() {
+    // At the limit, one above, far above: the last publish that is taken is the one that passes it.
+    let mut world = limited(4 * MIB);
+    absent(&mut world, 1);
+    let writer = world.client("w");
+    let old = world.connect(v3("old", true)).0;
+    let before = fill(&mut world, writer, 1_000);
+    assert!(before > 1_000, "{before}");
+    assert!(world.broker.memory_bytes() > 4 * MIB);
+    assert!(world.broker.memory_bytes() < 4 * MIB + 4_096);
+    let taken = world.broker.queued();
+    for _ in 0..1_000 {
+        assert_eq!(
+            publish(&mut world, writer, "t/0", 1_000),
+            PubAckReason::QuotaExceeded
+        );
+        // 3.1.1 has no words for it: the message is acknowledged and dropped.
+        assert_eq!(
+            publish(&mut world, old, "t/0", 1_000),
+            PubAckReason::Success
+        );
+        // QoS 0 is dropped in silence.
+        world.publish(writer, "t/0", "x");
+    }
+    assert_eq!(world.broker.queued(), taken);
+    assert_eq!(world.broker.accounting().memory_refused, 3_001);
+    assert_eq!(world.closed(writer), None);
+    // The reader comes and takes what waits: acknowledgements go on, and with them the refusal ends.
+    let (reader, ack) = world.connect(as_durable(v5("absent0")));
+    assert_eq!(ack.reason, ConnAckReason::Success);
+    assert_eq!(world.take_all(reader).len() as u64, taken);
+    settle_accounts(&mut world);
+    assert!(
+        world.broker.memory_bytes() < MIB,
+        "{}",
+        world.broker.memory_bytes()
+    );
+    assert_eq!(
+        publish(&mut world, writer, "t/0", 1_000),
+        PubAckReason::Success
+    );
+}
+
+#[test]
+fn a_twentieth_above_the_limit_nobody_new_is_let_in() {
+    let mut world = limited(4 * MIB);
+    absent(&mut world, 1);
+    let writer = world.client("w");
+    fill(&mut world, writer, 1_000);
+    // Above the limit, but not that far.
+    world.client("newcomer");
+    // One message can pass both marks.
+    let mut world = limited(4 * MIB);
+    absent(&mut world, 1);
+    let writer = world.client("w");
+    assert!(!publish(&mut world, writer, "t/0", 1_500_000).is_error());
+    assert!(!publish(&mut world, writer, "t/0", 1_500_000).is_error());
+    fill(&mut world, writer, 1_500_000);
+    for (connect, expected) in [
+        (v5("newcomer"), ConnAckReason::ServerBusy),
+        (v3("newcomer", true), ConnAckReason::ServerUnavailable),
+        (v5(""), ConnAckReason::ServerBusy),
+    ] {
+        let (client, ack) = world.connect(connect);
+        assert_eq!(ack.reason, expected);
+        assert!(world.closed(client).is_some());
+    }
+    // Whose session is kept may come: nobody else can empty its queue.
+    let (reader, ack) = world.connect(as_durable(v5("absent0")));
+    assert_eq!(ack.reason, ConnAckReason::Success);
+    assert!(world.take_all(reader).len() >= 2);
+    settle_accounts(&mut world);
+    world.client("newcomer");
+}
+
+#[test]
+fn deletions_and_goodbyes_go_on_above_the_limit() {
+    let mut world = limited(4 * MIB);
+    let writer = world.client("w");
+    world.subscribe(writer, "mine", Qos::AtMostOnce);
+    for n in 0.. {
+        let before = world.broker.tables().retained;
+        world.retain(writer, &format!("r/{n}"), &"x".repeat(1_000));
+        if world.broker.tables().retained == before {
+            break;
+        }
+    }
+    let options = SubscribeOptions::new(Qos::AtMostOnce);
+    let refused = world.subscribe_with(writer, "more", options, |_| {});
+    assert_eq!(refused, [SubAckReason::QuotaExceeded]);
+    // What is there already may be subscribed to anew.
+    world.subscribe(writer, "mine", Qos::AtMostOnce);
+    world.unsubscribe(writer, "mine");
+    let retained = world.broker.tables().retained;
+    for n in 0..retained {
+        world.retain(writer, &format!("r/{n}"), "");
+    }
+    assert_eq!(world.broker.tables().retained, 0);
+    settle_accounts(&mut world);
+    world.subscribe(writer, "more", Qos::AtMostOnce);
+}
+
+#[test]
+fn a_message_for_many_is_charged_once() {
+    // B13
+    let mut world = limited(u64::MAX);
+    for n in 0..500 {
+        let (client, _) = world.connect(as_durable(v5(&format!("c{n}"))));
+        world.subscribe(client, "t", Qos::AtLeastOnce);
+        world.cut(client);
+    }
+    let writer = world.client("w");
+    settle_accounts(&mut world);
+    let before = world.broker.memory_bytes();
+    publish(&mut world, writer, "t", 1_000_000);
+    settle_accounts(&mut world);
+    let charged = world.broker.memory_bytes() - before;
+    // Once in the broker, once in a store that is in memory.
+    assert!((1_000_000..2_200_000).contains(&charged), "{charged}");
+}
+
+/// Bytes that the allocator has given out for what `play` leaves behind, and the most at any time.
+fn measured(play: impl FnOnce() -> World) -> (World, u64, u64) {
+    let mut world = None;
+    let info = allocation_counter::measure(|| world = Some(play()));
+    let live = u64::try_from(info.bytes_current).unwrap_or_default();
+    (world.expect("the script was played"), live, info.bytes_max)
+}
+
+#[test]
+fn the_account_says_what_the_allocator_says() {
+    for bytes in [10, 1_000, 50_000] {
+        let (world, live, _) = measured(|| {
+            let mut world = limited(u64::MAX);
+            absent(&mut world, 50);
+            let writer = world.client("w");
+            for n in 0..1_000 {
+                publish(&mut world, writer, &format!("t/{}", n % 50), bytes);
+            }
+            for n in 0..500 {
+                world.retain(writer, &format!("r/{n}"), &"x".repeat(bytes));
+            }
+            settle_accounts(&mut world);
+            world
+        });
+        let said = world.broker.memory_bytes();
+        assert!(
+            said * 10 > live * 7 && said * 10 < live * 25,
+            "{bytes}: {said} said, {live} live"
+        );
+    }
+}
+
+#[test]
+fn publishing_far_beyond_the_limit_holds_no_more_than_a_fifth_above_it() {
+    // B7: twenty times the limit is offered.
+    let max = 4 * MIB;
+    for bytes in [50, 1_000, 20_000] {
+        let (world, _, most) = measured(|| {
+            let mut world = limited(max);
+            absent(&mut world, 100);
+            let writer = world.client("w");
+            let count = 20 * max / (bytes as u64 + 400);
+            for n in 0..count {
+                let topic = format!("t/{}", n % 100);
+                let publish = Publish {
+                    delivery: qos1(u16::try_from(n % 8).unwrap_or_default() + 1),
+                    ..message(&topic, &"x".repeat(bytes))
+                };
+                world.send(writer, publish_packet(publish));
+                world.drain(writer);
+            }
+            world
+        });
+        assert!(world.broker.accounting().memory_refused > 0);
+        assert!(most < max + max / 5, "{bytes}: {most} at most");
+    }
+}
+
+fn leave(world: &mut World, client: Handle, filter: &str) {
+    let unsubscribe = Unsubscribe::new(id(1), vec![target(filter)]);
+    world.send(client, Packet::Unsubscribe(unsubscribe));
+    assert!(matches!(world.next(client), Some(Packet::UnsubAck(_))));
+}
+
+#[test]
+fn hostile_filters_are_bounded_by_their_levels() {
+    // B11: at the limit, one above, far above.
+    for connect in [v5("c"), v3("c", true)] {
+        let is_v5 = connect.version.is_v5();
+        let mut world = World::with(|config| config.limits.wildcard_levels_per_client_max = 1_280);
+        let (client, _) = world.connect(connect);
+        let filter = |n: u32| format!("{n}/{}", vec!["+"; 127].join("/"));
+        for n in 0..10 {
+            world.subscribe(client, &filter(n), Qos::AtMostOnce);
+        }
+        let options = SubscribeOptions::new(Qos::AtMostOnce);
+        let refused = if is_v5 {
+            SubAckReason::QuotaExceeded
+        } else {
+            SubAckReason::UnspecifiedError
+        };
+        for wanted in ["+".to_owned(), "$share/g/+".to_owned(), filter(10)] {
+            let reasons = world.subscribe_with(client, &wanted, options, |_| {});
+            assert_eq!(reasons, [refused]);
+        }
+        // Filters without wildcards cost one lookup for all of them.
+        world.subscribe(client, "a/b/c", Qos::AtMostOnce);
+        world.subscribe(client, &filter(3), Qos::AtMostOnce);
+        leave(&mut world, client, &filter(3));
+        world.subscribe(client, "$share/g/a/+", Qos::AtMostOnce);
+        leave(&mut world, client, "$share/g/a/+");
+        world.subscribe(client, &filter(11), Qos::AtMostOnce);
+    }
+}
