@@ -1,5 +1,6 @@
 //! From a new socket to a session: CONNECT, authentication, takeover, resume.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -435,9 +436,6 @@ impl Broker {
         };
         session.connection = Some(id);
         session.is_told_full = false;
-        self.connected += 1;
-        self.traffic.clients_accepted += 1;
-        self.traffic.clients_maximum = self.traffic.clients_maximum.max(self.connected as u64);
         session.window_maximum = receive_maximum.get().min(self.limits.inflight_max);
         session.expiry_seconds = expiry_seconds;
         // A store that knows the session holds a part of its queue, so that it stays there until its end.
@@ -460,13 +458,8 @@ impl Broker {
         let (Some(protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key())) else {
             return;
         };
-        self.notices.push(Notice::Connected {
-            client_id: session.principal.client_id.clone(),
-            user: session.principal.identity.user.clone(),
-            address: entry.info.address,
-            version,
-            is_resumed: earlier.is_present,
-        });
+        let principal = Arc::clone(&session.principal);
+        let address = entry.info.address;
         entry.phase = Phase::Open(Box::new(Open {
             protocol,
             session: key,
@@ -474,8 +467,29 @@ impl Broker {
             asked: Asked::Nothing,
             waiting: None,
         }));
+        self.note_connected(&principal, address, version, earlier.is_present);
         self.answered(id, is_stored);
         self.arm_open(id);
+    }
+
+    /// Counts a client that was let in, and tells of it.
+    fn note_connected(
+        &mut self,
+        principal: &Principal,
+        address: Option<IpAddr>,
+        version: ProtocolVersion,
+        is_resumed: bool,
+    ) {
+        self.connected += 1;
+        self.traffic.clients_accepted += 1;
+        self.traffic.clients_maximum = self.traffic.clients_maximum.max(self.connected as u64);
+        self.notices.push(Notice::Connected {
+            client_id: principal.client_id.clone(),
+            user: principal.identity.user.clone(),
+            address,
+            version,
+            is_resumed,
+        });
     }
 
     /// The broker's own limits on a connection, which the client is not told.
