@@ -19,7 +19,9 @@ pub(crate) fn bind(admin: &Admin) -> io::Result<Option<TcpListener>> {
         return Ok(None);
     };
     let bind = || {
-        let addresses: Vec<SocketAddr> = (address.host(), address.port())
+        let addresses: Vec<SocketAddr> = address
+            .host_and_port()
+            .ok_or(io::ErrorKind::Unsupported)?
             .to_socket_addrs()?
             .collect();
         let listener = TcpListener::bind(addresses.as_slice())?;

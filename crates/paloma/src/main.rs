@@ -97,6 +97,8 @@ fn configuration(arguments: &ConfigArgs) -> Result<Config, ExitCode> {
     let flags = Flags {
         listen: arguments.listen.clone(),
         allow_anonymous: arguments.allow_anonymous,
+        cert: arguments.cert.clone(),
+        key: arguments.key.clone(),
         data: arguments.data.clone(),
         log: arguments.log.clone(),
     };

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paloma_tokio::Monitor;
+use paloma_tokio::{ListenAddress, Monitor, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use crate::admin;
-use crate::config::{Config, Listener, LogFormat, LogLevel};
+use crate::config::{Address, Config, Listener, LogFormat, LogLevel};
 use crate::notify::Notifier;
 
 /// Files that are open besides connections: listeners, the runtimes' own, standard streams.
@@ -33,7 +33,7 @@ pub(crate) fn serve(config: &Config) -> ExitCode {
 }
 
 fn run(config: &Config) -> io::Result<()> {
-    let broker = broker_config(config)?;
+    let built = Built::new(config)?;
     raise_file_limit(config);
     let admin = admin::bind(&config.admin)?;
     let notifier = Arc::new(Notifier::from_environment());
@@ -42,9 +42,13 @@ fn run(config: &Config) -> io::Result<()> {
     let on_ready = |running: &paloma_tokio::Running| {
         // Before anybody is told that the broker runs: from then on a signal has to stop it gracefully.
         signals.set(Some(Signals::new()));
-        for address in running.local_addresses() {
+        for ((_, address), scheme) in running.listeners().addresses().iter().zip(&built.schemes) {
             let version = env!("CARGO_PKG_VERSION");
-            eprintln!("paloma {version} listening on tcp://{address} ({in_memory})");
+            let place = match address {
+                ListenAddress::Tcp(address) => address.to_string(),
+                ListenAddress::Unix { path, .. } => path.display().to_string(),
+            };
+            eprintln!("paloma {version} listening on {scheme}://{place} ({in_memory})");
         }
         if let Some(listener) = admin
             && let Err(error) = admin::start(listener, running.monitor(), &config.node_name)
@@ -61,9 +65,9 @@ fn run(config: &Config) -> io::Result<()> {
         notifier.ready();
         tracing::info!(node = config.node_name, threads = config.threads, "ready");
     };
-    paloma_tokio::serve(broker, on_ready, async {
+    paloma_tokio::serve(built.broker, on_ready, async {
         match signals.take() {
-            Some(Ok(mut signals)) => signals.recv().await,
+            Some(Ok(mut signals)) => signals.recv(&built.tls).await,
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals: stopping"),
             None => {}
         }
@@ -85,7 +89,49 @@ async fn tell_alive(notifier: Arc<Notifier>, monitor: Monitor, interval: Duratio
     }
 }
 
-fn broker_config(config: &Config) -> io::Result<paloma_tokio::Config> {
+/// What a configuration makes.
+struct Built {
+    broker: paloma_tokio::Config,
+    /// Of each listener's address.
+    schemes: Vec<&'static str>,
+    /// Certificates that SIGHUP reads again.
+    tls: Vec<Tls>,
+}
+
+impl Built {
+    fn new(config: &Config) -> io::Result<Self> {
+        let mut built = Self {
+            broker: broker_config(config),
+            schemes: Vec::new(),
+            tls: Vec::new(),
+        };
+        for listener in &config.listeners {
+            built.add(listener)?;
+        }
+        Ok(built)
+    }
+
+    /// Adds a listener at all the addresses that its name stands for.
+    fn add(&mut self, listener: &Listener) -> io::Result<()> {
+        let transport = &listener.transport;
+        let tls = transport.load_tls()?;
+        self.tls.extend(tls.clone());
+        for address in resolve(listener)? {
+            let is_unix = matches!(address, ListenAddress::Unix { .. });
+            self.schemes.push(transport.scheme(is_unix));
+            let mut built = paloma_tokio::Listener::new(address);
+            built.connections_max = listener.connections_max.unwrap_or(usize::MAX);
+            built.tls.clone_from(&tls);
+            built.websocket = transport.websocket();
+            built.proxy_protocol = transport.proxy_protocol;
+            built.trusted.clone_from(&transport.trusted);
+            self.broker.listeners.push(built);
+        }
+        Ok(())
+    }
+}
+
+fn broker_config(config: &Config) -> paloma_tokio::Config {
     let mut broker = paloma_tokio::Config::new();
     broker.broker.limits = config.limits.clone();
     broker.broker.behaviour.upgrade_outgoing_qos = config.upgrade_outgoing_qos;
@@ -98,33 +144,32 @@ fn broker_config(config: &Config) -> io::Result<paloma_tokio::Config> {
             .clone_from(&first.client_id_prefix);
     }
     broker.threads = NonZeroUsize::new(config.threads).unwrap_or(NonZeroUsize::MIN);
-    for listener in &config.listeners {
-        for address in resolve(listener)? {
-            let mut built = paloma_tokio::Listener::tcp(address);
-            built.connections_max = listener.connections_max.unwrap_or(usize::MAX);
-            broker.listeners.push(built);
-        }
-    }
-    Ok(broker)
+    broker
 }
 
 /// The addresses of a listener: all those that its name stands for.
-fn resolve(listener: &Listener) -> io::Result<Vec<SocketAddr>> {
+fn resolve(listener: &Listener) -> io::Result<Vec<ListenAddress>> {
     let address = &listener.address;
+    let (host, port) = match address {
+        Address::Tcp { host, port } => (host.as_str(), *port),
+        Address::Unix { path } => {
+            return Ok(vec![ListenAddress::Unix {
+                path: path.clone(),
+                mode: listener.socket_mode,
+            }]);
+        }
+    };
     let context = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     };
-    let addresses: Vec<SocketAddr> = (address.host(), address.port())
-        .to_socket_addrs()
-        .map_err(context)?
-        .collect();
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(context)?.collect();
     // `localhost` passed the check of the configuration by its name only.
     let stranger = addresses.iter().find(|address| !is_loopback(address));
     if let Some(stranger) = stranger.filter(|_| !listener.allow_anonymous) {
         let message = format!("{address} is {stranger} here, which is not loopback");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
-    Ok(addresses)
+    Ok(addresses.into_iter().map(ListenAddress::Tcp).collect())
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
@@ -160,6 +205,7 @@ fn raise_file_limit(config: &Config) {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -167,13 +213,31 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+    /// Waits for a signal that stops; SIGHUP has certificates read again.
+    async fn recv(&mut self, tls: &[Tls]) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
+                _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),
+                _ = self.hangup.recv() => reload(tls),
+            }
+        }
+    }
+}
+
+/// Reads certificates again; each that is broken leaves the old one in force.
+fn reload(tls: &[Tls]) {
+    for tls in tls {
+        let certificate = tls.files().certificate.display();
+        match tls.reload() {
+            Ok(()) => tracing::info!(%certificate, "SIGHUP: certificate reloaded"),
+            Err(error) => {
+                tracing::error!(%certificate, %error, "SIGHUP: the old certificate stays")
+            }
         }
     }
 }

@@ -143,9 +143,18 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Listen here and nowhere else; may be repeated. Port 0 takes a free port.
-    #[arg(long, value_name = "tcp://HOST:PORT")]
+    /// Listen here and nowhere else; may be repeated: tcp://HOST:PORT, tls://HOST:PORT,
+    /// ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, unix:///PATH. Port 0 takes a free port.
+    #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<String>,
+
+    /// Certificate of the tls:// and wss:// listeners, in PEM.
+    #[arg(long, value_name = "FILE", requires = "listen", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Its private key, in PEM, which nobody else may read.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 
     /// Let anybody connect to the --listen addresses, from other machines too.
     #[arg(long)]

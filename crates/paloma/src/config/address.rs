@@ -2,27 +2,37 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::problem::Fault;
 
-/// A host name or IP address, and a port; port 0 lets the operating system choose.
+/// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
-    host: String,
-    port: u16,
+pub(crate) enum Address {
+    /// A host name or IP address, and a port; port 0 lets the operating system choose.
+    Tcp { host: String, port: u16 },
+    /// A Unix socket at an absolute path.
+    Unix { path: PathBuf },
+}
+
+/// What the URL of `--listen` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenUrl<'a> {
+    pub(crate) scheme: &'a str,
+    pub(crate) address: Address,
+    /// Of a WebSocket, if it is there.
+    pub(crate) path: Option<&'a str>,
 }
 
 impl Address {
-    /// Reads `host:port`, `[v6]:port`.
+    /// Reads `host:port`, `[v6]:port` or `unix:/path`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
-        if text.starts_with("unix:") {
-            return Err(Fault::NotSupportedYet {
-                instead: "listens on TCP only",
-            });
-        }
         let fault = || Fault::Address {
             found: text.to_owned(),
         };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path).ok_or_else(fault);
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(fault)?;
         let is_host = match host.strip_prefix('[') {
             Some(v6) => v6
@@ -40,56 +50,75 @@ impl Address {
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        Ok(Self { host, port })
+        Ok(Self::Tcp { host, port })
+    }
+
+    /// The kernel takes 107 bytes at most.
+    fn unix(path: &str) -> Option<Self> {
+        let is_fine = path.len() > 1 && path.len() < 108 && path.starts_with('/');
+        (is_fine && !path.contains('\0')).then(|| Self::Unix { path: path.into() })
     }
 
     /// Reads the URL of `--listen`.
-    pub(crate) fn parse_url(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse_url(text: &str) -> Result<ListenUrl<'_>, Fault> {
         let fault = || Fault::Url {
             found: text.to_owned(),
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(fault)?;
-        match scheme {
-            "tcp" | "mqtt" => {
-                let rest = rest.strip_suffix('/').unwrap_or(rest);
-                Self::parse(rest).map_err(|_| fault())
-            }
-            "tls" | "mqtts" | "ws" | "wss" | "unix" => Err(Fault::NotSupportedYet {
-                instead: "listens on tcp:// only",
-            }),
-            _ => Err(fault()),
+        let (address, path) = match scheme {
+            "unix" => (Self::unix(rest), None),
+            "tcp" | "mqtt" | "tls" | "mqtts" => (
+                Self::parse(rest.strip_suffix('/').unwrap_or(rest)).ok(),
+                None,
+            ),
+            "ws" | "wss" => match rest.find('/') {
+                Some(slash) => {
+                    let (host, path) = rest.split_at(slash);
+                    (Self::parse(host).ok(), Some(path))
+                }
+                None => (Self::parse(rest).ok(), None),
+            },
+            _ => (None, None),
+        };
+        let address = address.ok_or_else(fault)?;
+        Ok(ListenUrl {
+            scheme,
+            address,
+            path,
+        })
+    }
+
+    /// What a TCP socket is bound to.
+    pub(crate) fn host_and_port(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Tcp { host, port } => Some((host, *port)),
+            Self::Unix { .. } => None,
         }
     }
 
-    pub(crate) fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub(crate) const fn port(&self) -> u16 {
-        self.port
+    /// Whether two listeners with it would be in each other's way.
+    pub(crate) const fn is_exclusive(&self) -> bool {
+        !matches!(self, Self::Tcp { port: 0, .. })
     }
 
     /// Whether only this machine reaches it. A name other than `localhost` may mean anything.
     pub(crate) fn is_loopback(&self) -> bool {
-        match self.host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => address.is_loopback(),
-            Ok(IpAddr::V6(address)) => {
-                address.is_loopback()
-                    || address
-                        .to_ipv4_mapped()
-                        .is_some_and(|address| address.is_loopback())
-            }
-            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        let Self::Tcp { host, .. } = self else {
+            return true;
+        };
+        match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
         }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -105,9 +134,10 @@ mod tests {
 
     fn check(text: &str, expected: Option<(&str, u16, bool)>) {
         let address = Address::parse(text).ok();
-        let found = address
-            .as_ref()
-            .map(|a| (a.host(), a.port(), a.is_loopback()));
+        let found = address.as_ref().map(|address| match address {
+            Address::Tcp { host, port } => (host.as_str(), *port, address.is_loopback()),
+            Address::Unix { path } => (path.to_str().unwrap(), 0, address.is_loopback()),
+        });
         assert_eq!(found, expected, "{text}");
         if let Some(address) = &address {
             assert_eq!(address.to_string(), text);
@@ -127,6 +157,7 @@ mod tests {
         check("[::1]:1883", Some(("::1", 1883, true)));
         check("[::]:1883", Some(("::", 1883, false)));
         check("[::ffff:127.0.0.1]:1", Some(("::ffff:127.0.0.1", 1, true)));
+        check("unix:/run/paloma.sock", Some(("/run/paloma.sock", 0, true)));
     }
 
     #[test]
@@ -147,6 +178,10 @@ mod tests {
             "localhost:+1",
             "local/host:1",
             "[::1:1",
+            "unix:",
+            "unix:/",
+            "unix:relative",
+            "unix://host/path/that/is/longer/than/a/socket/may/be/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         ] {
             check(text, None);
         }
@@ -154,21 +189,21 @@ mod tests {
 
     #[test]
     fn a_listen_url_has_a_scheme() {
-        let url = |text| Address::parse_url(text).map(|address| address.to_string());
-        assert_eq!(url("tcp://127.0.0.1:1883"), Ok("127.0.0.1:1883".to_owned()));
-        assert_eq!(url("mqtt://[::1]:1883/"), Ok("[::1]:1883".to_owned()));
-        for later in [
-            "tls://h:1",
-            "ws://h:1",
-            "wss://h:1",
-            "unix:///run/paloma.sock",
-        ] {
-            assert!(
-                matches!(url(later), Err(Fault::NotSupportedYet { .. })),
-                "{later}"
-            );
-        }
+        let check = |text, scheme: &str, address: &str, path: Option<&str>| {
+            let url = Address::parse_url(text).unwrap();
+            let found = (url.scheme, url.address.to_string(), url.path);
+            assert_eq!(found, (scheme, address.to_owned(), path));
+        };
+        check("tcp://127.0.0.1:1883", "tcp", "127.0.0.1:1883", None);
+        check("mqtt://[::1]:1883/", "mqtt", "[::1]:1883", None);
+        check("tls://h:8883", "tls", "h:8883", None);
+        check("ws://h:80", "ws", "h:80", None);
+        check("wss://h:443/a/b", "wss", "h:443", Some("/a/b"));
+        check("unix:///run/p.sock", "unix", "unix:/run/p.sock", None);
+        let url = Address::parse_url;
         for wrong in [
+            "unix://run/p.sock",
+            "ws://h/mqtt",
             "127.0.0.1:1883",
             "tcp:/h:1",
             "http://h:1",

@@ -2,9 +2,11 @@
 
 use toml::de::DeTable;
 
+use super::Flags;
 use super::address::Address;
 use super::keys::{Key, Source, only, put};
 use super::problem::{Fault, Place, Problems};
+use super::transport::Transport;
 
 /// A place to listen for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,9 @@ pub(crate) struct Listener {
     pub(crate) client_id_prefix: String,
     /// Most connections through this listener; `None` for no limit of its own.
     pub(crate) connections_max: Option<usize>,
+    /// Permissions of a Unix socket.
+    pub(crate) socket_mode: u32,
+    pub(crate) transport: Transport,
     /// Where the address was given, and in which key.
     place: Place,
     key: String,
@@ -33,20 +38,25 @@ impl Listener {
             allow_empty_client_id: true,
             client_id_prefix: String::new(),
             connections_max: None,
+            socket_mode: 0o600,
+            transport: Transport::default(),
             place: Place::Default,
             key: "listener.address".to_owned(),
         }
     }
 
-    /// The listener of one `--listen URL`.
-    pub(super) fn from_url(url: &str, allow_anonymous: bool) -> Result<Self, Fault> {
-        let address = Address::parse_url(url)?;
+    /// The listener of one `--listen URL`, with the other flags.
+    pub(super) fn from_url(url: &str, flags: &Flags) -> Result<Self, Fault> {
+        let url = Address::parse_url(url)?;
+        let certificate = flags.cert.clone().zip(flags.key.clone());
+        let transport = Transport::from_scheme(url.scheme, url.path, certificate)?;
         Ok(Self {
-            name: address.to_string(),
-            allow_anonymous,
+            name: url.address.to_string(),
+            allow_anonymous: flags.allow_anonymous,
+            transport,
             place: Place::Flag { flag: "--listen" },
             key: String::new(),
-            ..Self::new(address)
+            ..Self::new(url.address)
         })
     }
 
@@ -66,6 +76,8 @@ impl Listener {
             ..Self::new(default.clone())
         };
         source.read_table(&prefix, table, KEYS, &mut listener, problems);
+        let transport = &mut listener.transport;
+        transport.read_tables(source, &prefix, table, problems);
         if let Some(address) = table.get("address") {
             listener.place = source.place(address.span().start);
         }
@@ -76,6 +88,13 @@ impl Listener {
 /// Notes what is wrong between listeners, and between each of them and strangers.
 pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
     for (index, listener) in listeners.iter().enumerate() {
+        // Without [auth] no listener asks who somebody is.
+        let is_anonymous = true;
+        for (place, table, fault) in listener.transport.check(is_anonymous) {
+            let place = place.unwrap_or_else(|| listener.place.clone());
+            let prefix = listener.key.strip_suffix("address").unwrap_or_default();
+            problems.push(place, format!("{prefix}{table}"), fault);
+        }
         let mut note = |fault| problems.push(listener.place.clone(), listener.key.clone(), fault);
         if !listener.allow_anonymous && !listener.address.is_loopback() {
             note(Fault::AnonymousBeyondLoopback {
@@ -92,8 +111,8 @@ pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
             }
         }
         let mut earlier = listeners.iter().take(index);
-        let fixed_port = listener.address.port() != 0;
-        if fixed_port
+        let is_exclusive = listener.address.is_exclusive();
+        if is_exclusive
             && earlier
                 .clone()
                 .any(|other| other.address == listener.address)
@@ -102,7 +121,7 @@ pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
                 what: "the address",
                 found: listener.address.to_string(),
             });
-        } else if fixed_port && earlier.any(|other| other.name == listener.name) {
+        } else if is_exclusive && earlier.any(|other| other.name == listener.name) {
             note(Fault::Twice {
                 what: "the name",
                 found: listener.name.clone(),
@@ -131,13 +150,21 @@ const KEYS: &[Key<Listener>] = &[
     },
     Key {
         name: "transport",
-        set: |_, value| {
-            let transports = [("tcp", true), ("websocket", false)];
-            only(
+        set: |listener, value| {
+            let transports = [("tcp", false), ("websocket", true)];
+            put(
+                &mut listener.transport.is_websocket,
                 value.choice(&transports),
-                &true,
-                "listens on TCP only (`transport = \"tcp\"`)",
             )
+        },
+    },
+    Key {
+        name: "socket_mode",
+        set: |listener, value| {
+            let rule = "a mode is written in octal, as \"0660\"";
+            let mode = u32::from_str_radix(value.text()?, 8).ok();
+            let mode = mode.filter(|mode| *mode <= 0o777);
+            put(&mut listener.socket_mode, mode.ok_or(Fault::Text { rule }))
         },
     },
     Key {
@@ -205,28 +232,17 @@ const KEYS: &[Key<Listener>] = &[
             )
         },
     },
+    // Read by `Transport::read_tables`.
     Key {
         name: "tls",
-        set: |_, _| {
-            Err(Fault::NotSupportedYet {
-                instead: "listens on TCP only",
-            })
-        },
+        set: |_, value| value.table(),
     },
     Key {
         name: "websocket",
-        set: |_, _| {
-            Err(Fault::NotSupportedYet {
-                instead: "listens on TCP only",
-            })
-        },
+        set: |_, value| value.table(),
     },
     Key {
         name: "proxy_protocol",
-        set: |_, _| {
-            Err(Fault::NotSupportedYet {
-                instead: "reads no PROXY headers",
-            })
-        },
+        set: |_, value| value.table(),
     },
 ];

@@ -9,6 +9,7 @@ mod sections;
 mod show;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod value;
 
 use std::ffi::OsString;
@@ -116,6 +117,9 @@ pub(crate) struct Flags {
     /// Take the place of all configured listeners, if there are any.
     pub(crate) listen: Vec<String>,
     pub(crate) allow_anonymous: bool,
+    /// The certificate and key of listeners with TLS.
+    pub(crate) cert: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
     pub(crate) log: Option<String>,
 }
@@ -289,7 +293,7 @@ fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {
     let flag = |flag| Place::Flag { flag };
     let mut listeners = Vec::with_capacity(flags.listen.len());
     for url in &flags.listen {
-        match Listener::from_url(url, flags.allow_anonymous) {
+        match Listener::from_url(url, flags) {
             Ok(listener) => listeners.push(listener),
             Err(fault) => problems.push(flag("--listen"), "", fault),
         }

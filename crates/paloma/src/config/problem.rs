@@ -97,6 +97,8 @@ pub(crate) enum Fault {
     NotSupportedYet { instead: &'static str },
     /// A listener that strangers can reach, without anything that says so.
     AnonymousBeyondLoopback { address: String },
+    /// The files of TLS; the text names the one that is wrong.
+    Tls(String),
     /// A text with characters that it may not have, or one that is too long or empty.
     Text { rule: &'static str },
 }
@@ -129,11 +131,14 @@ impl fmt::Display for Fault {
             Self::Address { found } => {
                 write!(
                     f,
-                    "`{found}` is not an address of the form host:port or [v6]:port"
+                    "`{found}` is not an address of the form host:port, [v6]:port or unix:/path"
                 )
             }
             Self::Url { found } => {
-                write!(f, "`{found}` is not a URL of the form tcp://host:port")
+                write!(
+                    f,
+                    "`{found}` is not a URL of the form tcp://host:port, tls://, ws://, wss:// or unix:///path"
+                )
             }
             Self::Twice { what, found } => {
                 write!(f, "{what} `{found}` is used by an earlier listener too")
@@ -147,6 +152,7 @@ impl fmt::Display for Fault {
                  if that is meant, set `allow_anonymous = true` on the listener \
                  (with --listen: --allow-anonymous)"
             ),
+            Self::Tls(error) => f.write_str(error),
             Self::Text { rule } => f.write_str(rule),
         }
     }

@@ -178,7 +178,14 @@ const ADMIN: &[Key<Config>] = &[Key {
         let text = value.text()?;
         let address = match text {
             "" => None,
-            _ => Some(Address::parse(text)?),
+            _ => {
+                let address = Address::parse(text)?;
+                if address.host_and_port().is_none() {
+                    let found = text.to_owned();
+                    return Err(Fault::Address { found });
+                }
+                Some(address)
+            }
         };
         config.admin = Admin {
             address,

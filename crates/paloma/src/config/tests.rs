@@ -318,14 +318,9 @@ fn what_comes_later_is_said_to() {
         "[behaviour]\ncheck_retain_source = false",
         "[limits]\nstore_bytes_max = 1_000_000_000",
         "[limits]\nfailed_logins_per_minute_max = 10",
-        "[[listener]]\ntransport = 'websocket'",
-        "[[listener]]\naddress = 'unix:/run/paloma'",
         "[[listener]]\nprotocols = ['5.0']",
         "[[listener]]\npassword_file = 'x'",
         "[[listener]]\nmount_point = 'x/'",
-        "[[listener]]\n[listener.tls]\ncertificate = 'x'",
-        "[[listener]]\n[listener.websocket]\npath = '/'",
-        "[[listener]]\n[listener.proxy_protocol]\nversion = '1'",
     ] {
         let found = problems(later, &[], &Flags::default());
         assert_eq!(found.len(), 1, "{later}: {found:?}");
@@ -462,15 +457,15 @@ fn flags_win_over_everything() {
 #[test]
 fn wrong_flags_are_named() {
     let flags = Flags {
-        listen: vec!["ws://h:1".to_owned(), "nonsense".to_owned()],
+        listen: vec!["tls://h:1".to_owned(), "nonsense".to_owned()],
         log: Some("loud".to_owned()),
         ..Flags::default()
     };
     assert_eq!(
         problems("", &[], &flags),
         [
-            "--listen: not supported yet: this build listens on tcp:// only",
-            "--listen: `nonsense` is not a URL of the form tcp://host:port",
+            "--listen: TLS needs --cert FILE and --key FILE beside it",
+            "--listen: `nonsense` is not a URL of the form tcp://host:port, tls://, ws://, wss:// or unix:///path",
             "--log: `loud` is not one of off, error, warn, info, debug, trace",
         ]
     );
@@ -490,6 +485,73 @@ fn a_missing_file_is_an_error_with_its_name() {
             .to_string()
             .starts_with("no/such/paloma.toml: cannot be read: ")
     );
+}
+
+#[test]
+fn listeners_are_carried_by_what_their_tables_say() {
+    let config = accepted(
+        "[[listener]]\naddress = 'unix:/run/paloma.sock'\nsocket_mode = '0660'\n\
+         [[listener]]\nname = 'web'\naddress = '127.0.0.1:80'\ntransport = 'websocket'\n\
+         [listener.websocket]\npath = '/x'\norigins = ['https://app.example']\n\
+         [listener.proxy_protocol]\nversion = 2\ntrusted = ['10.0.0.0/8', '::1']\n",
+    );
+    let [unix, web] = &config.listeners[..] else {
+        panic!("{config:?}");
+    };
+    assert_eq!(unix.socket_mode, 0o660);
+    assert_eq!(unix.transport.scheme(true), "unix");
+    assert_eq!(web.transport.scheme(false), "ws");
+    let websocket = web.transport.websocket().unwrap();
+    assert_eq!(websocket.path, "/x");
+    assert_eq!(web.transport.trusted.len(), 2);
+}
+
+#[test]
+fn transports_that_contradict_themselves_are_refused() {
+    let check = |keys: &str, expected: &str| {
+        let found = problems(&format!("[[listener]]\n{keys}"), &[], &Flags::default());
+        assert_eq!(found.len(), 1, "{keys}: {found:?}");
+        assert!(found[0].contains(expected), "{keys}: {found:?}");
+    };
+    check("tls = 1", "listener[0].tls: expected a table");
+    check(
+        "[listener.tls]\ncertificate = 'x'",
+        "needs `certificate` and `key`",
+    );
+    check(
+        "[listener.tls]\ncertificate = 'no/such.pem'\nkey = 'y'",
+        "listener[0].tls: no/such.pem: ",
+    );
+    check(
+        "[listener.proxy_protocol]\ntruste = []",
+        "listener[0].proxy_protocol.truste: unknown key; did you mean `trusted`?",
+    );
+    check(
+        "[listener.websocket]\npath = 'mqtt'",
+        "a path begins with `/`",
+    );
+    check(
+        "[listener.websocket]\norigins = ['app.example']",
+        "an origin is written as",
+    );
+    check(
+        "transport = 'websocket'\n[listener.websocket]\norigins = ['*']",
+        "lets every web page in",
+    );
+    check(
+        "[listener.proxy_protocol]\nversion = '1'",
+        "name them in `trusted`",
+    );
+    check(
+        "[listener.proxy_protocol]\nversion = '3'",
+        "is not one of off, 1, 2",
+    );
+    check(
+        "[listener.proxy_protocol]\ntrusted = ['10.0.0.1/8']",
+        "trusted peers are",
+    );
+    check("socket_mode = '0999'", "octal");
+    check("address = 'unix:relative'", "is not an address");
 }
 
 proptest! {

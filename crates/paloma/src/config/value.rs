@@ -105,6 +105,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether it is a table, which somebody else reads.
+    pub(crate) fn table(&self) -> Result<(), Fault> {
+        match self {
+            Self::Toml(DeValue::Table(_)) => Ok(()),
+            Self::Toml(_) | Self::Text(_) => Err(self.not("a table")),
+        }
+    }
+
     fn is_number(&self) -> bool {
         match self {
             Self::Toml(value) => value.is_integer(),

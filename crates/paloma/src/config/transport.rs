@@ -1,0 +1,318 @@
+//! The keys of `[listener.tls]`, `[listener.websocket]` and `[listener.proxy_protocol]`: what carries the packets.
+
+use std::path::PathBuf;
+
+use paloma_tokio::proxy::ProxyProtocol;
+use paloma_tokio::websocket::{Origins, WebSocket};
+use paloma_tokio::{
+    CertificateIdentity, ClientAuthority, ClientCertificates, Network, Tls, TlsFiles,
+};
+use toml::de::DeTable;
+
+use super::keys::{Key, Source, put};
+use super::problem::{Fault, Place, Problems};
+use super::value::Value;
+
+/// What carries the packets of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Transport {
+    pub(crate) is_websocket: bool,
+    websocket: WebSocketKeys,
+    pub(super) tls: Option<TlsKeys>,
+    pub(crate) proxy_protocol: ProxyProtocol,
+    /// Whose PROXY header and `X-Forwarded-For` are believed.
+    pub(crate) trusted: Vec<Network>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WebSocketKeys {
+    path: String,
+    origins: Vec<String>,
+}
+
+impl Default for WebSocketKeys {
+    fn default() -> Self {
+        Self {
+            path: "/mqtt".to_owned(),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// `[listener.tls]`; an empty path is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsKeys {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: PathBuf,
+    asks_clients: Asks,
+    crl: PathBuf,
+    identity: CertificateIdentity,
+    /// Where the table begins, if it is in a file.
+    place: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asks {
+    #[default]
+    None,
+    Optional,
+    Required,
+}
+
+impl Transport {
+    /// What `--listen` says by its scheme; the certificate is that of `--cert` and `--key`.
+    pub(super) fn from_scheme(
+        scheme: &str,
+        path: Option<&str>,
+        certificate: Option<(PathBuf, PathBuf)>,
+    ) -> Result<Self, Fault> {
+        let mut transport = Self {
+            is_websocket: matches!(scheme, "ws" | "wss"),
+            ..Self::default()
+        };
+        if let Some(path) = path {
+            path.clone_into(&mut transport.websocket.path);
+        }
+        if matches!(scheme, "tls" | "mqtts" | "wss") {
+            let rule = "TLS needs --cert FILE and --key FILE beside it";
+            let (certificate, key) = certificate.ok_or(Fault::Text { rule })?;
+            transport.tls = Some(TlsKeys {
+                certificate,
+                key,
+                ..TlsKeys::default()
+            });
+        }
+        Ok(transport)
+    }
+
+    /// Reads the tables within a `[[listener]]`.
+    pub(super) fn read_tables<'a>(
+        &mut self,
+        source: &Source<'_>,
+        prefix: &str,
+        table: &'a DeTable<'a>,
+        problems: &mut Problems,
+    ) {
+        let inner = |name: &str| table.get(name).and_then(|value| value.get_ref().as_table());
+        if let Some((table, value)) = inner("tls").zip(table.get("tls")) {
+            let mut tls = TlsKeys {
+                place: Some(source.place(value.span().start)),
+                ..TlsKeys::default()
+            };
+            let prefix = format!("{prefix}.tls");
+            source.read_table(&prefix, table, TLS, &mut tls, problems);
+            self.tls = Some(tls);
+        }
+        if let Some(table) = inner("websocket") {
+            let prefix = format!("{prefix}.websocket");
+            source.read_table(&prefix, table, WEBSOCKET, &mut self.websocket, problems);
+        }
+        if let Some(table) = inner("proxy_protocol") {
+            let prefix = format!("{prefix}.proxy_protocol");
+            source.read_table(&prefix, table, PROXY_PROTOCOL, self, problems);
+        }
+    }
+
+    /// What is wrong with the keys together, the files that they name included: where, if it is known better than by
+    /// the listener's place, in which table, and what.
+    pub(super) fn check(&self, is_anonymous: bool) -> Vec<(Option<Place>, &'static str, Fault)> {
+        let mut faults = Vec::new();
+        if let Some(tls) = &self.tls {
+            let fault = match tls.files().map(Tls::load) {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(Fault::Tls(error.to_string())),
+                Err(rule) => Some(Fault::Text { rule }),
+            };
+            faults.extend(fault.map(|fault| (tls.place.clone(), "tls", fault)));
+        }
+        let takes_any_page = self.websocket.origins.iter().any(|origin| origin == "*");
+        if self.is_websocket && takes_any_page && is_anonymous {
+            let rule = "origins = [\"*\"] lets every web page in, and on this listener no client has to say who it is";
+            faults.push((None, "websocket", Fault::Text { rule }));
+        }
+        if self.proxy_protocol != ProxyProtocol::Off && self.trusted.is_empty() {
+            let rule = "PROXY headers are believed of trusted peers only: name them in `trusted`";
+            faults.push((None, "proxy_protocol", Fault::Text { rule }));
+        }
+        faults
+    }
+
+    /// The scheme of its address.
+    pub(crate) const fn scheme(&self, is_unix: bool) -> &'static str {
+        match (self.is_websocket, self.tls.is_some()) {
+            (true, true) => "wss",
+            (true, false) => "ws",
+            (false, true) => "tls",
+            (false, false) if is_unix => "unix",
+            (false, false) => "tcp",
+        }
+    }
+
+    /// TLS with what the files hold now, if it is on.
+    pub(crate) fn load_tls(&self) -> std::io::Result<Option<Tls>> {
+        let Some(keys) = &self.tls else {
+            return Ok(None);
+        };
+        let files = keys.files().map_err(std::io::Error::other)?;
+        Ok(Some(Tls::load(files)?))
+    }
+
+    pub(crate) fn websocket(&self) -> Option<WebSocket> {
+        if !self.is_websocket {
+            return None;
+        }
+        let keys = &self.websocket;
+        let mut websocket = WebSocket::new();
+        websocket.path.clone_from(&keys.path);
+        websocket.origins = if keys.origins.is_empty() {
+            Origins::SameHost
+        } else if keys.origins.iter().any(|origin| origin == "*") {
+            Origins::Any
+        } else {
+            Origins::Listed(keys.origins.clone())
+        };
+        Some(websocket)
+    }
+}
+
+impl TlsKeys {
+    fn files(&self) -> Result<TlsFiles, &'static str> {
+        let is_given = |path: &PathBuf| !path.as_os_str().is_empty();
+        if !is_given(&self.certificate) || !is_given(&self.key) {
+            return Err("TLS needs `certificate` and `key`");
+        }
+        let mut files = TlsFiles::new(&self.certificate, &self.key);
+        let authority = ClientAuthority {
+            ca: self.client_ca.clone(),
+            crl: is_given(&self.crl).then(|| self.crl.clone()),
+        };
+        let asks = self.asks_clients;
+        if asks == Asks::None && self.identity != CertificateIdentity::None {
+            return Err("`identity` needs `client_certificate` to be \"optional\" or \"required\"");
+        }
+        if asks == Asks::None && (is_given(&self.client_ca) || is_given(&self.crl)) {
+            return Err("`client_ca` and `crl` do nothing while `client_certificate` is \"none\"");
+        }
+        if asks != Asks::None && !is_given(&self.client_ca) {
+            return Err("`client_certificate` needs `client_ca`");
+        }
+        files.clients = match asks {
+            Asks::None => ClientCertificates::None,
+            Asks::Optional => ClientCertificates::Optional(authority),
+            Asks::Required => ClientCertificates::Required(authority),
+        };
+        files.identity = self.identity;
+        Ok(files)
+    }
+}
+
+fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    value.text().map(PathBuf::from)
+}
+
+const TLS: &[Key<TlsKeys>] = &[
+    Key {
+        name: "certificate",
+        set: |tls, value| put(&mut tls.certificate, path(value)),
+    },
+    Key {
+        name: "key",
+        set: |tls, value| put(&mut tls.key, path(value)),
+    },
+    Key {
+        name: "client_ca",
+        set: |tls, value| put(&mut tls.client_ca, path(value)),
+    },
+    Key {
+        name: "client_certificate",
+        set: |tls, value| {
+            let choices = [
+                ("none", Asks::None),
+                ("optional", Asks::Optional),
+                ("required", Asks::Required),
+            ];
+            put(&mut tls.asks_clients, value.choice(&choices))
+        },
+    },
+    Key {
+        name: "crl",
+        set: |tls, value| put(&mut tls.crl, path(value)),
+    },
+    Key {
+        name: "identity",
+        set: |tls, value| {
+            let choices = [
+                ("none", CertificateIdentity::None),
+                ("common_name", CertificateIdentity::CommonName),
+                ("subject", CertificateIdentity::Subject),
+            ];
+            put(&mut tls.identity, value.choice(&choices))
+        },
+    },
+];
+
+const WEBSOCKET: &[Key<WebSocketKeys>] = &[
+    Key {
+        name: "path",
+        set: |keys, value| {
+            let path = value.text()?;
+            if !path.is_empty() && (!path.starts_with('/') || path.contains(['?', ' '])) {
+                let rule = "a path begins with `/` and has no query; \"\" accepts any";
+                return Err(Fault::Text { rule });
+            }
+            put(&mut keys.path, Ok(path.to_owned()))
+        },
+    },
+    Key {
+        name: "origins",
+        set: |keys, value| {
+            let origins = value.texts()?;
+            let is_origin = |origin: &&str| {
+                *origin == "*"
+                    || origin
+                        .split_once("://")
+                        .is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'))
+            };
+            if !origins.iter().all(is_origin) {
+                let rule =
+                    "an origin is written as https://host or https://host:port; [\"*\"] is any";
+                return Err(Fault::Text { rule });
+            }
+            let origins = origins.into_iter().map(str::to_owned).collect();
+            put(&mut keys.origins, Ok(origins))
+        },
+    },
+];
+
+const PROXY_PROTOCOL: &[Key<Transport>] = &[
+    Key {
+        name: "version",
+        set: |transport, value| {
+            let choices = [
+                ("off", ProxyProtocol::Off),
+                ("1", ProxyProtocol::V1),
+                ("2", ProxyProtocol::V2),
+            ];
+            let version = match value.number::<u8>(1, 2) {
+                Ok(1) => Ok(ProxyProtocol::V1),
+                Ok(_) => Ok(ProxyProtocol::V2),
+                Err(Fault::WrongType { .. }) => value.choice(&choices),
+                Err(fault) => Err(fault),
+            };
+            put(&mut transport.proxy_protocol, version)
+        },
+    },
+    Key {
+        name: "trusted",
+        set: |transport, value| {
+            let rule = "trusted peers are addresses, or networks as 10.0.0.0/8";
+            let networks = value.texts()?.into_iter().map(str::parse);
+            let networks = networks.collect::<Result<_, _>>();
+            put(
+                &mut transport.trusted,
+                networks.map_err(|_| Fault::Text { rule }),
+            )
+        },
+    },
+];
