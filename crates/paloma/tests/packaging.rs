@@ -68,7 +68,7 @@ fn systemd_accepts_the_unit() {
         assert!(unit.contains(line), "{line}");
     }
     // The verifier wants to find the program.
-    let unit = unit.replace("/usr/bin/paloma", env!("CARGO_BIN_EXE_paloma"));
+    let unit = unit.replace("/usr/local/bin/paloma", env!("CARGO_BIN_EXE_paloma"));
     let dir = std::env::temp_dir().join(format!("paloma-unit-{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();
     let file = dir.join("paloma.service");

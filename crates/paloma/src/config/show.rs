@@ -187,8 +187,10 @@ mod tests {
 
     #[test]
     fn what_is_shown_says_the_same() {
-        let mut config = Config::default();
-        config.node_name = "n-1".to_owned();
+        let mut config = Config {
+            node_name: "n-1".to_owned(),
+            ..Config::default()
+        };
         config.limits.retained_bytes_max = u64::MAX;
         config.limits.queue_when_full = QueueWhenFull::DropOldest;
         config.limits.receive_maximum = u16::MAX;
