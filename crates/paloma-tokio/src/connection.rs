@@ -247,6 +247,7 @@ impl Drop for ConnectionTask {
     fn drop(&mut self) {
         // A runtime that is shut down drops its tasks without asking them.
         self.end(CloseCause::SocketClosed);
+        self.input.end(&self.shared.gauge);
         self.link.owner.clear();
         self.shared.release(self.link.listener);
     }

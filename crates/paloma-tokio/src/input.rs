@@ -7,6 +7,7 @@ use paloma_broker::ConnectionId;
 use paloma_codec::{DecodeError, Decoder, PacketRef, ProtocolVersion};
 
 use crate::flush;
+use crate::gauge::Gauge;
 use crate::links::Link;
 use crate::shared::Shared;
 
@@ -77,6 +78,8 @@ pub(crate) struct Input {
     decoder: Decoder,
     /// The beginning of a packet; or, while paused, bytes that the core has not taken.
     held: Vec<u8>,
+    /// What the gauge has it down for.
+    charged: usize,
 }
 
 impl Input {
@@ -84,11 +87,24 @@ impl Input {
         Self {
             decoder,
             held: Vec::new(),
+            charged: 0,
         }
     }
 
     /// Takes in what was read.
     pub(crate) fn handle_bytes(
+        &mut self,
+        shared: &Arc<Shared>,
+        link: &Link,
+        bytes: &[u8],
+        room: Room<'_>,
+    ) -> Flow {
+        let flow = self.take_in(shared, link, bytes, room);
+        self.report(&shared.gauge);
+        flow
+    }
+
+    fn take_in(
         &mut self,
         shared: &Arc<Shared>,
         link: &Link,
@@ -123,7 +139,19 @@ impl Input {
         let held = mem::take(&mut self.held);
         let (used, flow) = self.feed(shared, link, &held, &mut room);
         self.hold(held.get(used..).unwrap_or(&[]));
+        self.report(&shared.gauge);
         flow
+    }
+
+    /// Nothing more comes: what was held is given up.
+    pub(crate) fn end(&mut self, gauge: &Gauge) {
+        self.held = Vec::new();
+        self.report(gauge);
+    }
+
+    fn report(&mut self, gauge: &Gauge) {
+        let held = self.held.capacity();
+        gauge.change(mem::replace(&mut self.charged, held), held);
     }
 
     /// Moves bytes behind the held ones until they are a packet, or cannot become one. The header is looked at as it

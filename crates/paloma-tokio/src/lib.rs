@@ -9,6 +9,7 @@ mod connection;
 mod establish;
 mod flush;
 pub mod framed;
+mod gauge;
 mod input;
 mod links;
 mod listen;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use paloma_broker::{CloseCause, ConnectionId};
 use paloma_session::{Monotonic, TransmitStatus};
 
+use crate::gauge::{Charge, Gauge};
 use crate::socket::{Backlog, Socket};
 use crate::wake::WakeCell;
 
@@ -82,7 +83,10 @@ enum Output {
     /// Somebody is at it outside the lock, and looks again afterwards if asked to.
     Busy { again: bool },
     /// The socket was full; its owner goes on when there is room.
-    Blocked(Box<Backlog>),
+    Blocked(
+        Box<Backlog>,
+        #[expect(dead_code, reason = "kept for what its end does")] Option<Charge>,
+    ),
     /// Writing failed. What the peer sent before may still be read.
     Broken,
 }
@@ -162,10 +166,11 @@ pub(crate) struct Links {
     /// Closing connections and when to cut them, in the order of time.
     closings: VecDeque<(Monotonic, Weak<Link>)>,
     wakes: Wakes,
+    gauge: Gauge,
 }
 
 impl Links {
-    pub(crate) fn new(shards: usize, stall_timeout: Duration) -> Self {
+    pub(crate) fn new(shards: usize, stall_timeout: Duration, gauge: Gauge) -> Self {
         Self {
             slots: Vec::new(),
             dirty: (0..shards).map(|_| Dirty::default()).collect(),
@@ -173,6 +178,7 @@ impl Links {
             stall_timeout,
             closings: VecDeque::new(),
             wakes: Wakes::default(),
+            gauge,
         }
     }
 
@@ -314,7 +320,7 @@ impl Links {
                     return Some(link);
                 }
                 Output::Busy { again } => *again = true,
-                Output::Blocked(_) | Output::Broken => {}
+                Output::Blocked(..) | Output::Broken => {}
             }
         }
     }
@@ -343,7 +349,7 @@ impl Links {
     pub(crate) fn take_backlog(&mut self, id: ConnectionId) -> Option<Box<Backlog>> {
         let slot = self.slot(id)?;
         match std::mem::take(&mut slot.output) {
-            Output::Blocked(backlog) => {
+            Output::Blocked(backlog, _) => {
                 slot.output = Output::Busy { again: false };
                 Some(backlog)
             }
@@ -364,7 +370,7 @@ impl Links {
                 slot.output = Output::Busy { again: false };
                 Farewell::Pull
             }
-            Output::Blocked(backlog) => {
+            Output::Blocked(backlog, _) => {
                 slot.output = Output::Busy { again: false };
                 Farewell::Backlog(backlog)
             }
@@ -382,6 +388,10 @@ impl Links {
     /// Takes back what [`next_dirty`](Self::next_dirty), [`take_backlog`](Self::take_backlog) or
     /// [`take_farewell`](Self::take_farewell) gave. An owner that was blocked has left its waker with the socket.
     pub(crate) fn wrote(&mut self, now: Monotonic, link: &Arc<Link>, writer: Writer, wrote: Wrote) {
+        let charge = match &wrote {
+            Wrote::Blocked { backlog, .. } => Some(self.gauge.charge(backlog.memory_bytes())),
+            Wrote::All(_) | Wrote::Failed | Wrote::Panicked => None,
+        };
         let Some(slot) = self.slot(link.id) else {
             return;
         };
@@ -404,7 +414,7 @@ impl Links {
                 if progressed || slot.blocked_at == Monotonic::ZERO {
                     slot.blocked_at = now;
                 }
-                slot.output = Output::Blocked(backlog);
+                slot.output = Output::Blocked(backlog, charge);
                 let first = !std::mem::replace(&mut slot.is_watched, true);
                 if first {
                     self.watch(now, link);
@@ -473,7 +483,7 @@ impl Links {
             return false;
         };
         let blocked_at = slot.blocked_at;
-        let is_blocked = matches!(slot.output, Output::Blocked(_) | Output::Busy { .. });
+        let is_blocked = matches!(slot.output, Output::Blocked(..) | Output::Busy { .. });
         if !is_blocked || blocked_at == Monotonic::ZERO {
             slot.is_watched = false;
             return false;

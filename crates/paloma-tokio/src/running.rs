@@ -240,6 +240,12 @@ impl Running {
         self.shared.look(|core, _| core.broker.tables())
     }
 
+    /// About how many bytes of memory the broker holds: what `memory_bytes_max` is compared with.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.look(|core, _| core.broker.memory_bytes())
+    }
+
     /// What the adapter itself has counted.
     #[must_use]
     pub fn counts(&self) -> Counts {

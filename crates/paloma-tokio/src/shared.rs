@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
+use crate::gauge::Gauge;
 use crate::links::{Link, Links, Wakes};
 use crate::report::Reporter;
 use crate::socket::Socket;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) shards: Box<[Shard]>,
     pub(crate) timer: WakeCell,
     pub(crate) clock: Clock,
+    /// What connections hold outside the core.
+    pub(crate) gauge: Gauge,
     pub(crate) decode_limits: DecodeLimits,
     pub(crate) counters: Counters,
     reporter: Reporter,
@@ -161,11 +164,13 @@ impl Shared {
             transmit: Mutex::default(),
         };
         let shards: Box<[Shard]> = parts.shards.into_iter().map(new_shard).collect();
-        let links = Links::new(shards.len(), stall_timeout);
+        let gauge = Gauge::default();
+        let links = Links::new(shards.len(), stall_timeout, gauge.clone());
         Arc::new(Self {
             shards,
             timer: WakeCell::default(),
             clock: Clock::new(),
+            gauge,
             decode_limits: parts.broker.decode_limits(),
             counters: Counters::default(),
             reporter: Reporter::default(),
@@ -464,6 +469,9 @@ impl Core {
     fn settle(&mut self, shared: &Arc<Shared>, now: Now) {
         self.is_unsettled = false;
         let mut rounds = 0;
+        let stored = self.store.as_ref().map_or(0, |store| store.memory_bytes());
+        self.broker
+            .set_outside_bytes(shared.gauge.bytes().saturating_add(stored));
         loop {
             self.broker.finish_turn(now);
             let mut was_answered = false;

@@ -307,6 +307,12 @@ impl Backlog {
         }
     }
 
+    /// Bytes that it keeps in memory, payloads that others hold too included.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let large = self.large.iter().map(|(_, message)| message.len());
+        self.bytes.capacity() + large.sum::<usize>()
+    }
+
     /// Goes on writing; the flag says whether the socket took anything.
     pub(crate) fn poll_write(
         &mut self,

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use paloma_broker::{Action, Authorizer, Grant, Identity};
 use paloma_codec::{Connect, Delivery, DisconnectReason, Packet, ProtocolVersion, Qos, Will};
 use paloma_topic::{TopicFilterRef, TopicName, TopicNameRef};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
 use support::{Peer, VERSIONS, config, connect, duplex, publish, start};
 
 /// Everybody may do everything, until nobody may read `secret`.
@@ -102,4 +104,55 @@ async fn a_client_that_is_sent_away_leaves_its_will() {
         assert!(!running.disconnect("client"));
         running.stop().await.expect("it stops");
     }
+}
+
+#[tokio::test]
+async fn packets_that_came_in_part_are_in_the_memory_account_until_their_connection_goes() {
+    let running = start(config()).await;
+    let mut client = Peer::join(duplex(&running), ProtocolVersion::V5, "client").await;
+    let whole = client.encode(&publish("t", vec![0; 1_000_000], Delivery::AtMostOnce));
+    let before = running.memory_bytes();
+    let part = whole.get(..900_000).expect("it is longer");
+    client
+        .stream
+        .write_all(part)
+        .await
+        .expect("the broker reads");
+    // The next turn tells the core.
+    let mut other = Peer::join(duplex(&running), ProtocolVersion::V5, "other").await;
+    wait_until(|| running.memory_bytes() > before + 700_000, &mut other).await;
+    drop(client);
+    wait_until(|| running.memory_bytes() < before + 100_000, &mut other).await;
+    running.stop().await.expect("it stops");
+}
+
+#[tokio::test]
+async fn what_a_socket_has_not_taken_is_in_the_memory_account() {
+    let running = start(config()).await;
+    let mut reader = Peer::join(duplex(&running), ProtocolVersion::V5, "reader").await;
+    reader.subscribe("t", Qos::AtMostOnce).await;
+    let mut writer = Peer::join(duplex(&running), ProtocolVersion::V5, "writer").await;
+    let before = running.memory_bytes();
+    for _ in 0..3 {
+        let message = publish("t", vec![0; 500_000], Delivery::AtMostOnce);
+        writer.send(&message).await;
+    }
+    wait_until(|| running.memory_bytes() > before + 1_000_000, &mut writer).await;
+    drop(reader);
+    running.stop().await.expect("it stops");
+}
+
+/// Pings until the core, which looks at its account when there are turns, sees it.
+async fn wait_until<S: AsyncRead + AsyncWrite + Unpin>(
+    is_seen: impl Fn() -> bool,
+    peer: &mut Peer<S>,
+) {
+    for _ in 0..10_000 {
+        if is_seen() {
+            return;
+        }
+        peer.send(&Packet::PingReq).await;
+        assert!(matches!(peer.receive().await, Some(Packet::PingResp)));
+    }
+    panic!("the account does not see it");
 }
