@@ -5,7 +5,9 @@ use std::fmt::{Display, Write};
 use paloma_broker::{Limits, QueueWhenFull};
 
 use super::sections::LOG_LEVELS;
+use super::transport::Shown;
 use super::{Config, Listener, LogFormat};
+use crate::memory;
 
 /// Writes every key with the value in force. No key holds a secret: passwords and keys are in files of their own, which
 /// are named here and not read.
@@ -52,7 +54,13 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.table("[[listener]]");
     page.text("name", &listener.name);
     page.text("address", &listener.address.to_string());
-    page.text("transport", "tcp");
+    let transport = if listener.transport.is_websocket {
+        "websocket"
+    } else {
+        "tcp"
+    };
+    page.text("transport", transport);
+    page.text("socket_mode", &format!("{:04o}", listener.socket_mode));
     page.bare("protocols", r#"["3.1", "3.1.1", "5.0"]"#);
     page.bare("allow_anonymous", listener.allow_anonymous);
     page.bare("allow_empty_client_id", listener.allow_empty_client_id);
@@ -63,6 +71,18 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     page.text("password_file", "");
     page.text("acl_file", "");
     page.text("mount_point", "");
+    for (table, keys) in listener.transport.tables() {
+        page.table(&format!("[listener.{table}]"));
+        for (key, values) in keys {
+            match values {
+                Shown::Text(text) => page.text(key, &text),
+                Shown::List(texts) => {
+                    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+                    page.bare(key, format_args!("[{}]", texts.join(", ")));
+                }
+            }
+        }
+    }
 }
 
 fn show_limits(page: &mut Page, limits: &Limits) {
@@ -103,6 +123,8 @@ fn show_limits(page: &mut Page, limits: &Limits) {
     page.bounded("sessions_max", l.sessions_max, u32::MAX);
     let subscriptions = l.subscriptions_per_client_max;
     page.bounded("subscriptions_per_client_max", subscriptions, u32::MAX);
+    let levels = l.wildcard_levels_per_client_max;
+    page.bounded("wildcard_levels_per_client_max", levels, u32::MAX);
     let filters = l.filters_per_subscribe_max;
     page.bounded("filters_per_subscribe_max", filters, u16::MAX);
     page.bounded("topic_levels_max", l.topic_levels_max, u16::MAX);
@@ -118,6 +140,10 @@ fn show_limits(page: &mut Page, limits: &Limits) {
     page.bounded("connections_per_second_per_address_max", rate, u32::MAX);
     page.bare("rate_limit_loopback", l.rate_limit_loopback);
     page.bounded("uncommitted_bytes_max", l.uncommitted_bytes_max, u64::MAX);
+    match (1..=100).find(|percent| memory::share(*percent) == l.memory_bytes_max) {
+        Some(percent) => page.bare("memory_percent_max", percent),
+        None => page.text("memory_percent_max", "unlimited"),
+    }
 }
 
 /// A configuration file that grows.
@@ -200,6 +226,27 @@ mod tests {
         check(&config);
         config.admin.address = None;
         check(&config);
+    }
+
+    #[test]
+    fn what_carries_the_packets_is_shown() {
+        let text = "[[listener]]\naddress = 'unix:/run/p'\nsocket_mode = '0660'\ntransport = 'websocket'\n\
+                    [listener.websocket]\npath = ''\norigins = ['https://a.example', 'https://b.example']\n\
+                    [listener.proxy_protocol]\nversion = '2'\ntrusted = ['10.0.0.0/8']\n";
+        let config = load_text(text, &[], &Flags::default()).unwrap();
+        let page = show(&config);
+        for line in [
+            "address = \"unix:/run/p\"",
+            "socket_mode = \"0660\"",
+            "transport = \"websocket\"",
+            "origins = [\"https://a.example\", \"https://b.example\"]",
+            "version = \"2\"",
+            "trusted = [\"10.0.0.0/8\"]",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+        let again = load_text(&page, &[], &Flags::default()).unwrap();
+        assert_eq!(show(&again), page);
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub(crate) struct Transport {
     pub(crate) trusted: Vec<Network>,
 }
 
+/// A value as it is written in the file.
+pub(super) enum Shown {
+    Text(String),
+    List(Vec<String>),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct WebSocketKeys {
     path: String,
@@ -147,6 +153,50 @@ impl Transport {
             (false, false) if is_unix => "unix",
             (false, false) => "tcp",
         }
+    }
+
+    /// The tables that say the same, with their keys.
+    pub(super) fn tables(&self) -> Vec<(&'static str, Vec<(&'static str, Shown)>)> {
+        let mut tables = Vec::new();
+        if let Some(tls) = &self.tls {
+            let file = |path: &PathBuf| Shown::Text(path.display().to_string());
+            let asks = match tls.asks_clients {
+                Asks::None => "none",
+                Asks::Optional => "optional",
+                Asks::Required => "required",
+            };
+            let identity = match tls.identity {
+                CertificateIdentity::None => "none",
+                CertificateIdentity::CommonName => "common_name",
+                CertificateIdentity::Subject => "subject",
+            };
+            let keys = vec![
+                ("certificate", file(&tls.certificate)),
+                ("key", file(&tls.key)),
+                ("client_ca", file(&tls.client_ca)),
+                ("client_certificate", Shown::Text(asks.to_owned())),
+                ("crl", file(&tls.crl)),
+                ("identity", Shown::Text(identity.to_owned())),
+            ];
+            tables.push(("tls", keys));
+        }
+        let keys = vec![
+            ("path", Shown::Text(self.websocket.path.clone())),
+            ("origins", Shown::List(self.websocket.origins.clone())),
+        ];
+        tables.push(("websocket", keys));
+        let version = match self.proxy_protocol {
+            ProxyProtocol::Off => "off",
+            ProxyProtocol::V1 => "1",
+            ProxyProtocol::V2 => "2",
+        };
+        let trusted = self.trusted.iter().map(ToString::to_string).collect();
+        let keys = vec![
+            ("version", Shown::Text(version.to_owned())),
+            ("trusted", Shown::List(trusted)),
+        ];
+        tables.push(("proxy_protocol", keys));
+        tables
     }
 
     /// TLS with what the files hold now, if it is on.
