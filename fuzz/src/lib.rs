@@ -5,6 +5,8 @@
 //! `fuzz_targets/x.rs`, a `[[bin]]` in `Cargo.toml`, and at least one seed in `corpus/x/`.
 
 pub mod adapter_duplex;
+pub mod auth_acl;
+pub mod auth_files;
 pub mod broker_ops;
 mod codec;
 pub mod codec_decode_v3;
@@ -37,4 +39,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session_packets", session_packets::run),
     ("adapter_duplex", adapter_duplex::run),
     ("broker_ops", broker_ops::run),
+    ("auth_acl", auth_acl::run),
+    ("auth_files", auth_files::run),
 ];
