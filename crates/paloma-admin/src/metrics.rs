@@ -227,6 +227,11 @@ impl Metrics {
                 "Retained messages refused because a limit was reached",
                 accounting.retained_refused,
             ),
+            (
+                "memory_refused",
+                "Publishes refused because memory_bytes_max was reached",
+                accounting.memory_refused,
+            ),
         ];
         for (name, help, value) in counters {
             writer.counter(name, help, value)?;

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 
 mod establish;
+mod failure;
 mod flush;
 pub mod framed;
 mod gauge;
@@ -30,12 +31,12 @@ mod wake;
 pub mod websocket;
 
 pub use config::Config;
+pub use failure::Failure;
 pub use listener::{ListenAddress, Listener};
 pub use listeners::Listeners;
 pub use monitor::Monitor;
 pub use network::{Network, NetworkError};
 pub use running::{Broker, Counts, Running, serve};
-pub use shared::Failure;
 pub use socket::Stream;
 pub use tls::{
     CertificateIdentity, ClientAuthority, ClientCertificates, NameError, Tls, TlsError, TlsFiles,

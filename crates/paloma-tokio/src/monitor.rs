@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use paloma_broker::Statistics;
 
+use crate::failure::Failure;
 use crate::running::Counts;
-use crate::shared::{Failure, Shared};
+use crate::shared::Shared;
 
 /// A handle to a broker's counters: cheap to clone, and harmless to keep after the broker has ended.
 #[derive(Clone)]

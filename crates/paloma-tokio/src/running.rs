@@ -15,9 +15,10 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::listeners::Listeners;
 use crate::monitor::Monitor;
-use crate::shared::{Admission, Failure, Parts, Shared};
+use crate::shared::{Admission, Parts, Shared};
 use crate::socket::{Socket, Stream};
 use crate::store::{self, StoreQueue};
 use crate::{flush, listen, timer};

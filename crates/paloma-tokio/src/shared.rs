@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use paloma_broker::store::{LoadRequest, Store, StoreBatch, StoreError};
+use paloma_broker::store::{LoadRequest, Store, StoreBatch};
 use paloma_broker::{
     AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
     Effect, Refusal, Reply,
@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
+use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::links::{Link, Links, Wakes};
 use crate::report::Reporter;
@@ -86,34 +87,6 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Why a broker cannot go on. Whatever it acknowledged before is as safe as its store made it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The core panicked inside a turn, so its state may be half changed.
-    Panicked,
-    /// The store failed: nothing more may be acknowledged.
-    Store(Arc<StoreError>),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked => f.write_str("the broker panicked"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Panicked => None,
-            Self::Store(error) => Some(&**error),
-        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::{io, mem, thread};
 use paloma_broker::Reply;
 use paloma_broker::store::{LoadRequest, Store, StoreBatch, StoreError};
 
-use crate::shared::{Failure, Shared};
+use crate::failure::Failure;
+use crate::shared::Shared;
 
 /// Most batches in one commit; the bytes in all are bounded by `uncommitted_bytes_max`.
 const GROUP_MAX: usize = 4_096;
