@@ -32,6 +32,17 @@ fn main() -> ExitCode {
             Ok(config) => print(config::show(&config).as_bytes()),
             Err(code) => code,
         },
+        Command::Config(ConfigCommand::ImportMosquitto { file }) => {
+            match config::import_mosquitto(&file) {
+                Ok(imported) => {
+                    for note in &imported.notes {
+                        eprintln!("{}: {note}", file.display());
+                    }
+                    print(imported.text.as_bytes())
+                }
+                Err(fault) => fail(&format_args!("{}: {fault}", file.display())),
+            }
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             cli::completions(shell, &mut script);

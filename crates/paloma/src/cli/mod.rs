@@ -70,6 +70,13 @@ pub(crate) enum ConfigCommand {
     ///
     /// The output is a configuration file that says the same. Secrets are in files of their own and not shown.
     Show(ConfigArgs),
+    /// Turn a mosquitto.conf into a configuration of ours, on stdout.
+    ///
+    /// What could not be carried over is said on stderr, line by line; look through both before use.
+    ImportMosquitto {
+        /// The mosquitto.conf.
+        file: PathBuf,
+    },
 }
 
 /// Reads the command line; for `pub` and `sub` with the properties of its `-D`s.

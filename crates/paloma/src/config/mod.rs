@@ -4,6 +4,7 @@ mod address;
 mod keys;
 mod limits;
 mod listener;
+mod mosquitto;
 mod problem;
 mod sections;
 mod show;
@@ -23,6 +24,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) use self::address::Address;
 use self::keys::{Source, nearest};
 pub(crate) use self::listener::Listener;
+pub(crate) use self::mosquitto::{Imported, import};
 pub(crate) use self::problem::Problems;
 use self::problem::{Fault, Place};
 use self::sections::{LOG_LEVELS, SECTIONS};
@@ -160,6 +162,14 @@ pub(crate) fn load(
 
 fn default_address() -> Address {
     Address::parse("127.0.0.1:1883").expect("a literal address and port")
+}
+
+/// Turns a mosquitto.conf into a configuration of ours.
+///
+/// # Errors
+/// The file cannot be read, or is larger than 1 MiB.
+pub(crate) fn import_mosquitto(path: &Path) -> Result<Imported, Fault> {
+    read_file(path).map(|text| import(&text))
 }
 
 fn read_file(path: &Path) -> Result<String, Fault> {
