@@ -71,13 +71,15 @@ impl Principal {
         everybody: &dyn Authorizer,
         filter: TopicFilterRef<'_>,
     ) -> (Grant, u16) {
+        // Read first: rules that another thread replaces meanwhile then belong to a later epoch, and are asked again.
+        let epoch = self.epoch(everybody);
         if filter.as_str().starts_with('$') && !self.may_read_reserved(everybody) {
-            return (Grant::Denied, self.epoch(everybody));
+            return (Grant::Denied, epoch);
         }
         let grant = self
             .rules(everybody)
             .grant(&self.identity, &self.client_id, filter);
-        (grant, self.epoch(everybody))
+        (grant, epoch)
     }
 
     pub(crate) fn epoch(&self, everybody: &dyn Authorizer) -> u16 {
