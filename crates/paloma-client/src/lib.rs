@@ -10,7 +10,12 @@ mod link;
 mod message;
 mod options;
 mod pending;
+mod remote;
 mod task;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use paloma_codec as codec;
 pub use paloma_topic as topic;
@@ -22,3 +27,6 @@ pub use error::{ConnectionError, IoError, PublishError, RequestError};
 pub use message::{Publication, Received};
 pub use options::Options;
 pub use paloma_session::{DropCause, QueueLimits, Violation, WhenFull};
+pub use remote::{Remote, RemoteStream, UrlError};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsFiles};
