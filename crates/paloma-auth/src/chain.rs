@@ -1,6 +1,7 @@
 //! What each listener asks for, put together to the broker's one authenticator.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use paloma_broker::{Admission, AuthOutcome, AuthRequest, Authenticator, Authorizer, Identity};
@@ -15,7 +16,7 @@ use crate::{LoginLimiter, Method, Verdict};
 /// method that fails: refused. Failed logins are limited over all listeners together.
 #[derive(Debug)]
 pub struct Chain {
-    listeners: Vec<ListenerAuth>,
+    listeners: RwLock<BTreeMap<u16, Arc<ListenerAuth>>>,
     limiter: Mutex<LoginLimiter>,
     start: Instant,
 }
@@ -36,16 +37,44 @@ impl Chain {
     /// `listeners` in the order of their indices in [`ConnectionInfo`](paloma_broker::ConnectionInfo).
     #[must_use]
     pub fn new(listeners: Vec<ListenerAuth>, failed_logins_per_minute_max: u32) -> Self {
-        Self {
-            listeners,
+        let chain = Self {
+            listeners: RwLock::default(),
             limiter: Mutex::new(LoginLimiter::new(failed_logins_per_minute_max)),
             start: Instant::now(),
-        }
+        };
+        chain.replace((0..).zip(listeners), failed_logins_per_minute_max);
+        chain
+    }
+
+    /// Puts other listeners, each with its index, and another limit in force, as a whole: a login is judged by the old or by
+    /// the new. Failures that were counted stay counted.
+    pub fn replace(
+        &self,
+        listeners: impl IntoIterator<Item = (u16, ListenerAuth)>,
+        failed_logins_per_minute_max: u32,
+    ) {
+        let listeners = listeners.into_iter();
+        let listeners = listeners.map(|(index, listener)| (index, Arc::new(listener)));
+        let listeners = listeners.collect();
+        *self
+            .listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = listeners;
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.set_failures_max(failed_logins_per_minute_max);
+    }
+
+    fn listener(&self, index: u16) -> Option<Arc<ListenerAuth>> {
+        let listeners = self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.get(&index).cloned()
     }
 
     /// [`authenticate`](Authenticator::authenticate) at a given time.
     pub fn authenticate_at(&self, now: Now, request: &AuthRequest) -> AuthOutcome {
-        let Some(listener) = self.listeners.get(usize::from(request.info.listener)) else {
+        let Some(listener) = self.listener(request.info.listener) else {
             return AuthOutcome::Deny(ConnAckReason::NotAuthorized);
         };
         // Who offers nothing cannot guess anything.
@@ -100,7 +129,11 @@ impl Authenticator for Chain {
     }
 
     fn is_blocking(&self) -> bool {
-        let mut methods = self.listeners.iter().flat_map(|listener| &listener.methods);
+        let listeners = self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut methods = listeners.values().flat_map(|listener| &listener.methods);
         methods.any(|method| method.is_blocking())
     }
 }

@@ -58,6 +58,11 @@ impl LoginLimiter {
         }
     }
 
+    /// Lets another number of failures go by from here on.
+    pub fn set_failures_max(&mut self, failures_per_minute_max: u32) {
+        self.failures_max = failures_per_minute_max;
+    }
+
     /// Whether a login may be tried.
     #[must_use]
     pub fn may_try(&self, now: Monotonic, address: IpAddr, user: Option<&str>) -> bool {

@@ -89,6 +89,9 @@ pub struct Limits {
     pub connections_per_second_per_address_max: u32,
     /// Whether the connection rates hold for loopback addresses too.
     pub rate_limit_loopback: bool,
+    /// Failed logins per minute, of one address, and of one user name at one address, before they are delayed. Kept by the
+    /// authenticator.
+    pub failed_logins_per_minute_max: u32,
     /// Bytes that wait for a commit before publishers are no longer read.
     pub uncommitted_bytes_max: u64,
     /// Bytes of memory in all, by [`Broker::memory_bytes`](crate::Broker::memory_bytes). Above it nothing new is published, and
@@ -136,6 +139,7 @@ impl Default for Limits {
             connections_per_second_max: 1_000,
             connections_per_second_per_address_max: 100,
             rate_limit_loopback: false,
+            failed_logins_per_minute_max: 10,
             uncommitted_bytes_max: 67_108_864,
             memory_bytes_max: u64::MAX,
         }

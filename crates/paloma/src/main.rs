@@ -1,6 +1,7 @@
 //! The Paloma MQTT broker and its command line.
 
 mod admin;
+mod auth;
 mod cli;
 mod client;
 mod config;
@@ -11,8 +12,9 @@ mod serve;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use crate::auth::Security;
 use crate::cli::{Command, ConfigArgs, ConfigCommand};
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Problems};
 
 /// The command line or the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -24,12 +26,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(arguments) => match configuration(&arguments) {
-            Ok(config) => serve::serve(&config),
+            Ok((config, security)) => serve::serve(&config, security),
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),
         Command::Config(ConfigCommand::Show(arguments)) => match configuration(&arguments) {
-            Ok(config) => print(config::show(&config).as_bytes()),
+            Ok((config, _)) => print(config::show(&config).as_bytes()),
             Err(code) => code,
         },
         Command::Config(ConfigCommand::ImportMosquitto { file }) => {
@@ -92,7 +94,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// Says whether `paloma serve` would accept the same arguments.
 fn check(arguments: &ConfigArgs) -> ExitCode {
     match configuration(arguments) {
-        Ok(config) => {
+        Ok((config, _)) => {
             for listener in &config.listeners {
                 eprintln!("paloma: would listen on tcp://{}", listener.address);
             }
@@ -102,9 +104,17 @@ fn check(arguments: &ConfigArgs) -> ExitCode {
     }
 }
 
-/// The configuration that the arguments, the environment and the file add up to. What is wrong with
-/// it is printed.
-fn configuration(arguments: &ConfigArgs) -> Result<Config, ExitCode> {
+/// The configuration that the arguments, the environment and the file add up to, and what its files say. What is wrong
+/// with it is printed.
+fn configuration(arguments: &ConfigArgs) -> Result<(Config, Security), ExitCode> {
+    read_configuration(arguments).map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// The same for whoever tells what is wrong in their own way.
+fn read_configuration(arguments: &ConfigArgs) -> Result<(Config, Security), Problems> {
     let flags = Flags {
         listen: arguments.listen.clone(),
         allow_anonymous: arguments.allow_anonymous,
@@ -113,8 +123,14 @@ fn configuration(arguments: &ConfigArgs) -> Result<Config, ExitCode> {
         data: arguments.data.clone(),
         log: arguments.log.clone(),
     };
-    config::load(arguments.config.as_deref(), std::env::vars_os(), &flags).map_err(|problems| {
-        eprintln!("{problems}");
-        ExitCode::from(EXIT_USAGE)
-    })
+    let mut problems = Problems::default();
+    let file = arguments.config.as_deref();
+    let config = config::load(file, std::env::vars_os(), &flags, &mut problems);
+    let security = Security::read(&config, &mut problems);
+    problems.tidy();
+    if problems.0.is_empty() {
+        Ok((config, security))
+    } else {
+        Err(problems)
+    }
 }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
 use crate::admin;
+use crate::auth::{Gatekeeper, Security};
 use crate::config::{Address, Config, Listener, LogFormat, LogLevel};
 use crate::notify::Notifier;
 
@@ -21,9 +22,9 @@ use crate::notify::Notifier;
 const FILES_RESERVED: u64 = 64;
 
 /// Runs the broker until SIGINT or SIGTERM.
-pub(crate) fn serve(config: &Config) -> ExitCode {
+pub(crate) fn serve(config: &Config, security: Security) -> ExitCode {
     start_log(config.log_level, config.log_format);
-    match run(config) {
+    match run(config, security) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("paloma: {error}");
@@ -32,8 +33,13 @@ pub(crate) fn serve(config: &Config) -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> io::Result<()> {
-    let built = Built::new(config)?;
+fn run(config: &Config, security: Security) -> io::Result<()> {
+    security.warn(config);
+    let mut built = Built::new(config)?;
+    let doors = (0..).zip(built.places.iter().copied()).collect();
+    let gatekeeper = Gatekeeper::new(security, &doors).map_err(io::Error::other)?;
+    built.broker.broker.authorizer = gatekeeper.default_rules();
+    built.broker.authenticator = gatekeeper.authenticator();
     raise_file_limit(config);
     let admin = admin::bind(&config.admin)?;
     let notifier = Arc::new(Notifier::from_environment());
@@ -94,6 +100,8 @@ struct Built {
     broker: paloma_tokio::Config,
     /// Of each listener's address.
     schemes: Vec<&'static str>,
+    /// Of each listener's address: the listener's place in the configuration.
+    places: Vec<usize>,
     /// Certificates that SIGHUP reads again.
     tls: Vec<Tls>,
 }
@@ -103,22 +111,24 @@ impl Built {
         let mut built = Self {
             broker: broker_config(config),
             schemes: Vec::new(),
+            places: Vec::new(),
             tls: Vec::new(),
         };
-        for listener in &config.listeners {
-            built.add(listener)?;
+        for (place, listener) in config.listeners.iter().enumerate() {
+            built.add(config, place, listener)?;
         }
         Ok(built)
     }
 
     /// Adds a listener at all the addresses that its name stands for.
-    fn add(&mut self, listener: &Listener) -> io::Result<()> {
+    fn add(&mut self, config: &Config, place: usize, listener: &Listener) -> io::Result<()> {
         let transport = &listener.transport;
         let tls = transport.load_tls()?;
         self.tls.extend(tls.clone());
-        for address in resolve(listener)? {
+        for address in resolve(config, listener)? {
             let is_unix = matches!(address, ListenAddress::Unix { .. });
             self.schemes.push(transport.scheme(is_unix));
+            self.places.push(place);
             let mut built = paloma_tokio::Listener::new(address);
             built.connections_max = listener.connections_max.unwrap_or(usize::MAX);
             built.tls.clone_from(&tls);
@@ -148,7 +158,7 @@ fn broker_config(config: &Config) -> paloma_tokio::Config {
 }
 
 /// The addresses of a listener: all those that its name stands for.
-fn resolve(listener: &Listener) -> io::Result<Vec<ListenAddress>> {
+fn resolve(config: &Config, listener: &Listener) -> io::Result<Vec<ListenAddress>> {
     let address = &listener.address;
     let (host, port) = match address {
         Address::Tcp { host, port } => (host.as_str(), *port),
@@ -165,7 +175,7 @@ fn resolve(listener: &Listener) -> io::Result<Vec<ListenAddress>> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(context)?.collect();
     // `localhost` passed the check of the configuration by its name only.
     let stranger = addresses.iter().find(|address| !is_loopback(address));
-    if let Some(stranger) = stranger.filter(|_| !listener.allow_anonymous) {
+    if let Some(stranger) = stranger.filter(|_| !listener.may_be_reached(&config.auth)) {
         let message = format!("{address} is {stranger} here, which is not loopback");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }

@@ -93,6 +93,12 @@ impl PasswordFile {
         &self.names
     }
 
+    /// Whether the file has this user.
+    #[must_use]
+    pub fn has_user(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// Whether both files have this user, with the same hash: whoever knew the password then knows it still.
     #[must_use]
     pub fn has_same_password(&self, other: &Self, user: &str) -> bool {

@@ -210,8 +210,11 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
             value.number_or_unlimited(1_024, BYTES, u64::MAX),
         )
     }),
-    limit("failed_logins_per_minute_max", |_, value| {
-        not_yet(value.number_or_unlimited(1, U32, U32), "has no logins")
+    limit("failed_logins_per_minute_max", |limits, value| {
+        put(
+            &mut limits.failed_logins_per_minute_max,
+            value.number_or_unlimited(1, U32, u32::MAX),
+        )
     }),
     limit("store_bytes_max", |_, value| {
         not_yet(

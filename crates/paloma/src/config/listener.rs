@@ -4,6 +4,7 @@ use toml::de::DeTable;
 
 use super::Flags;
 use super::address::Address;
+use super::auth::{AuthFiles, path};
 use super::keys::{Key, Source, only, put};
 use super::problem::{Fault, Place, Problems};
 use super::transport::Transport;
@@ -23,6 +24,8 @@ pub(crate) struct Listener {
     /// Permissions of a Unix socket.
     pub(crate) socket_mode: u32,
     pub(crate) transport: Transport,
+    /// Take the place of those of `[auth]`.
+    pub(crate) auth: AuthFiles,
     /// Where the address was given, and in which key.
     place: Place,
     key: String,
@@ -40,6 +43,7 @@ impl Listener {
             connections_max: None,
             socket_mode: 0o600,
             transport: Transport::default(),
+            auth: AuthFiles::default(),
             place: Place::Default,
             key: "listener.address".to_owned(),
         }
@@ -83,20 +87,34 @@ impl Listener {
         }
         listener
     }
+
+    /// Whether its clients can prove who they are.
+    pub(crate) fn knows_names(&self, auth: &AuthFiles) -> bool {
+        self.auth.or(auth).knows_names() || self.transport.names_clients()
+    }
+
+    /// Whether other machines may reach it: clients prove who they are, or somebody said that they need not.
+    pub(crate) fn may_be_reached(&self, auth: &AuthFiles) -> bool {
+        self.allow_anonymous || self.knows_names(auth)
+    }
+
+    /// Whether clients need not say who they are. Without any names to check, this machine's own need not.
+    pub(crate) fn lets_anybody_in(&self, auth: &AuthFiles) -> bool {
+        self.allow_anonymous || !self.knows_names(auth)
+    }
 }
 
 /// Notes what is wrong between listeners, and between each of them and strangers.
-pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
+pub(super) fn check_listeners(listeners: &[Listener], auth: &AuthFiles, problems: &mut Problems) {
     for (index, listener) in listeners.iter().enumerate() {
-        // Without [auth] no listener asks who somebody is.
-        let is_anonymous = true;
+        let is_anonymous = listener.lets_anybody_in(auth);
         for (place, table, fault) in listener.transport.check(is_anonymous) {
             let place = place.unwrap_or_else(|| listener.place.clone());
             let prefix = listener.key.strip_suffix("address").unwrap_or_default();
             problems.push(place, format!("{prefix}{table}"), fault);
         }
         let mut note = |fault| problems.push(listener.place.clone(), listener.key.clone(), fault);
-        if !listener.allow_anonymous && !listener.address.is_loopback() {
+        if !listener.may_be_reached(auth) && !listener.address.is_loopback() {
             note(Fault::AnonymousBeyondLoopback {
                 address: listener.address.to_string(),
             });
@@ -129,8 +147,6 @@ pub(super) fn check_listeners(listeners: &[Listener], problems: &mut Problems) {
         }
     }
 }
-
-const NO_AUTH: &str = "does not authenticate or authorise clients";
 
 const KEYS: &[Key<Listener>] = &[
     Key {
@@ -216,11 +232,11 @@ const KEYS: &[Key<Listener>] = &[
     },
     Key {
         name: "password_file",
-        set: |_, value| only(value.text(), &"", NO_AUTH),
+        set: |listener, value| put(&mut listener.auth.password_file, path(value)),
     },
     Key {
         name: "acl_file",
-        set: |_, value| only(value.text(), &"", NO_AUTH),
+        set: |listener, value| put(&mut listener.auth.acl_file, path(value)),
     },
     Key {
         name: "mount_point",

@@ -1,6 +1,7 @@
 //! The configuration: file, then environment, then flags, with everything wrong found at once.
 
 mod address;
+mod auth;
 mod keys;
 mod limits;
 mod listener;
@@ -22,11 +23,11 @@ use paloma_broker::Limits;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::address::Address;
+pub(crate) use self::auth::AuthFiles;
 use self::keys::{Source, nearest};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::mosquitto::{Imported, import};
-pub(crate) use self::problem::Problems;
-use self::problem::{Fault, Place};
+pub(crate) use self::problem::{Fault, Place, Problems};
 use self::sections::{LOG_LEVELS, SECTIONS};
 pub(crate) use self::show::show;
 use self::value::Value;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) threads: usize,
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
+    /// For listeners that have none of their own.
+    pub(crate) auth: AuthFiles,
     pub(crate) limits: Limits,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
@@ -61,6 +64,7 @@ impl Default for Config {
             threads: 1,
             listeners: vec![Listener::new(default_address())],
             limits: default_limits(),
+            auth: AuthFiles::default(),
             upgrade_outgoing_qos: false,
             sys_interval_seconds: 10,
             admin: Admin::default(),
@@ -126,20 +130,18 @@ pub(crate) struct Flags {
     pub(crate) log: Option<String>,
 }
 
-/// Reads `file`, if there is one, then the variables that begin with `PALOMA__`, then the flags.
-///
-/// # Errors
-/// Everything that is wrong in all of them.
+/// Reads `file`, if there is one, then the variables that begin with `PALOMA__`, then the flags. What is wrong in any of
+/// them is noted, and means that the configuration is not to be used.
 pub(crate) fn load(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     flags: &Flags,
-) -> Result<Config, Problems> {
-    let mut problems = Problems::default();
+    problems: &mut Problems,
+) -> Config {
     let mut config = Config::default();
     if let Some(path) = file {
         match read_file(path) {
-            Ok(text) => apply_text(path, &text, &mut config, &mut problems),
+            Ok(text) => apply_text(path, &text, &mut config, problems),
             Err(fault) => problems.push(
                 Place::WholeFile {
                     path: path.to_owned(),
@@ -149,15 +151,10 @@ pub(crate) fn load(
             ),
         }
     }
-    apply_environment(environment, &mut config, &mut problems);
-    apply_flags(flags, &mut config, &mut problems);
-    listener::check_listeners(&config.listeners, &mut problems);
-    problems.tidy();
-    if problems.0.is_empty() {
-        Ok(config)
-    } else {
-        Err(problems)
-    }
+    apply_environment(environment, &mut config, problems);
+    apply_flags(flags, &mut config, problems);
+    listener::check_listeners(&config.listeners, &config.auth, problems);
+    config
 }
 
 fn default_address() -> Address {

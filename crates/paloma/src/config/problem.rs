@@ -12,6 +12,8 @@ pub(crate) enum Place {
         line: usize,
         column: usize,
     },
+    /// On a line of a file that the configuration names, counted from 1.
+    Line { path: PathBuf, line: usize },
     /// In the file, which could not be read that far.
     WholeFile { path: PathBuf },
     /// In an environment variable.
@@ -38,7 +40,8 @@ impl Place {
     pub(crate) const fn line(&self) -> Option<usize> {
         match self {
             Self::File { line, .. } => Some(*line),
-            Self::WholeFile { .. }
+            Self::Line { .. }
+            | Self::WholeFile { .. }
             | Self::Environment { .. }
             | Self::Flag { .. }
             | Self::Default => None,
@@ -50,6 +53,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Line { path, line } => write!(f, "{}:{line}", path.display()),
             Self::WholeFile { path } => write!(f, "{}", path.display()),
             Self::Environment { variable } => f.write_str(variable),
             Self::Flag { flag } => f.write_str(flag),
@@ -99,6 +103,10 @@ pub(crate) enum Fault {
     AnonymousBeyondLoopback { address: String },
     /// The files of TLS; the text names the one that is wrong.
     Tls(String),
+    /// What is wrong in a file of users or rules.
+    Security(String),
+    /// A file of users or rules with these permissions.
+    WritableByOthers { mode: u32 },
     /// A text with characters that it may not have, or one that is too long or empty.
     Text { rule: &'static str },
 }
@@ -149,10 +157,16 @@ impl fmt::Display for Fault {
             Self::AnonymousBeyondLoopback { address } => write!(
                 f,
                 "{address} can be reached from other machines and no client has to say who it is; \
-                 if that is meant, set `allow_anonymous = true` on the listener \
+                 name a password_file, or if that is meant, set `allow_anonymous = true` on the listener \
                  (with --listen: --allow-anonymous)"
             ),
             Self::Tls(error) => f.write_str(error),
+            Self::Security(text) => f.write_str(text),
+            Self::WritableByOthers { mode } => write!(
+                f,
+                "its mode is {mode:04o}, so that every user of this machine may change it; \
+                 `chmod o-w` takes that back"
+            ),
             Self::Text { rule } => f.write_str(rule),
         }
     }

@@ -3,6 +3,7 @@
 use paloma_broker::Limits;
 use toml::de::DeTable;
 
+use super::auth::path;
 use super::keys::{Key, Source, find, only, put};
 use super::limits::LIMITS;
 use super::problem::{Fault, Problems};
@@ -78,7 +79,7 @@ pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
 ];
 
 const IN_MEMORY: &str = "keeps everything in memory only (`in_memory = true`, the default for now)";
-const NO_AUTH: &str = "does not authenticate or authorise clients";
+const NO_AUTH: &str = "knows password files and ACL files only";
 
 const NODE: &[Key<Config>] = &[
     Key {
@@ -126,11 +127,11 @@ const STORE: &[Key<Config>] = &[
 const AUTH: &[Key<Config>] = &[
     Key {
         name: "password_file",
-        set: |_, value| only(value.text(), &"", NO_AUTH),
+        set: |config, value| put(&mut config.auth.password_file, path(value)),
     },
     Key {
         name: "acl_file",
-        set: |_, value| only(value.text(), &"", NO_AUTH),
+        set: |config, value| put(&mut config.auth.acl_file, path(value)),
     },
     Key {
         name: "jwt",

@@ -1,12 +1,13 @@
 //! What is in force, written as a configuration file that says the same.
 
 use std::fmt::{Display, Write};
+use std::path::PathBuf;
 
 use paloma_broker::{Limits, QueueWhenFull};
 
 use super::sections::LOG_LEVELS;
 use super::transport::Shown;
-use super::{Config, Listener, LogFormat};
+use super::{AuthFiles, Config, Listener, LogFormat};
 use crate::memory;
 
 /// Writes every key with the value in force. No key holds a secret: passwords and keys are in files of their own, which
@@ -22,8 +23,7 @@ pub(crate) fn show(config: &Config) -> String {
         show_listener(&mut page, listener);
     }
     page.table("[auth]");
-    page.text("password_file", "");
-    page.text("acl_file", "");
+    show_auth(&mut page, &config.auth);
     page.table("[limits]");
     show_limits(&mut page, &config.limits);
     page.table("[behaviour]");
@@ -68,8 +68,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     if let Some(connections_max) = listener.connections_max {
         page.bounded("connections_max", connections_max, usize::MAX);
     }
-    page.text("password_file", "");
-    page.text("acl_file", "");
+    show_auth(page, &listener.auth);
     page.text("mount_point", "");
     for (table, keys) in listener.transport.tables() {
         page.table(&format!("[listener.{table}]"));
@@ -83,6 +82,15 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             }
         }
     }
+}
+
+fn show_auth(page: &mut Page, auth: &AuthFiles) {
+    let path = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map_or(String::new(), |path| path.display().to_string())
+    };
+    page.text("password_file", &path(&auth.password_file));
+    page.text("acl_file", &path(&auth.acl_file));
 }
 
 fn show_limits(page: &mut Page, limits: &Limits) {
@@ -139,6 +147,8 @@ fn show_limits(page: &mut Page, limits: &Limits) {
     let rate = l.connections_per_second_per_address_max;
     page.bounded("connections_per_second_per_address_max", rate, u32::MAX);
     page.bare("rate_limit_loopback", l.rate_limit_loopback);
+    let failures = l.failed_logins_per_minute_max;
+    page.bounded("failed_logins_per_minute_max", failures, u32::MAX);
     page.bounded("uncommitted_bytes_max", l.uncommitted_bytes_max, u64::MAX);
     match (1..=100).find(|percent| memory::share(*percent) == l.memory_bytes_max) {
         Some(percent) => page.bare("memory_percent_max", percent),

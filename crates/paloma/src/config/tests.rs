@@ -26,7 +26,7 @@ pub(super) fn load_text(
         .map(|(name, text)| (name.into(), text.into()));
     apply_environment(environment, &mut config, &mut problems);
     apply_flags(flags, &mut config, &mut problems);
-    listener::check_listeners(&config.listeners, &mut problems);
+    listener::check_listeners(&config.listeners, &config.auth, &mut problems);
     problems.tidy();
     if problems.0.is_empty() {
         Ok(config)
@@ -219,13 +219,9 @@ fn every_limit_of_the_broker_has_its_key_and_no_key_has_no_limit() {
         .filter_map(|line| line.trim().split_once(": "));
     let mut fields: Vec<&str> = fields.map(|(field, _)| field).collect();
     assert!(fields.len() > 30);
-    // The first and the last come with logins and the store; the other sets `memory_bytes_max`.
+    // The last comes with the store; the other sets `memory_bytes_max`.
     fields.retain(|field| *field != "memory_bytes_max");
-    fields.extend([
-        "failed_logins_per_minute_max",
-        "memory_percent_max",
-        "store_bytes_max",
-    ]);
+    fields.extend(["memory_percent_max", "store_bytes_max"]);
     fields.sort_unstable();
     let mut keys: Vec<&str> = limits::LIMITS.iter().map(|key| key.name).collect();
     keys.sort_unstable();
@@ -313,13 +309,10 @@ fn durability_is_not_pretended() {
 #[test]
 fn what_comes_later_is_said_to() {
     for later in [
-        "[auth]\npassword_file = 'x'",
         "[auth.jwt]\nissuer = 'x'",
         "[behaviour]\ncheck_retain_source = false",
         "[limits]\nstore_bytes_max = 1_000_000_000",
-        "[limits]\nfailed_logins_per_minute_max = 10",
         "[[listener]]\nprotocols = ['5.0']",
-        "[[listener]]\npassword_file = 'x'",
         "[[listener]]\nmount_point = 'x/'",
     ] {
         let found = problems(later, &[], &Flags::default());
@@ -479,7 +472,8 @@ fn wrong_flags_are_named() {
 #[test]
 fn a_missing_file_is_an_error_with_its_name() {
     let missing = Path::new("no/such/paloma.toml");
-    let problems = load(Some(missing), [], &Flags::default()).unwrap_err();
+    let mut problems = Problems::default();
+    load(Some(missing), [], &Flags::default(), &mut problems);
     assert!(
         problems
             .to_string()

@@ -144,6 +144,14 @@ impl Transport {
         faults
     }
 
+    /// Whether clients show certificates whose names become theirs.
+    pub(crate) fn names_clients(&self) -> bool {
+        let names = |tls: &TlsKeys| {
+            tls.asks_clients != Asks::None && tls.identity != CertificateIdentity::None
+        };
+        self.tls.as_ref().is_some_and(names)
+    }
+
     /// The scheme of its address.
     pub(crate) const fn scheme(&self, is_unix: bool) -> &'static str {
         match (self.is_websocket, self.tls.is_some()) {
