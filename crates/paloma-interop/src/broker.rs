@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -73,9 +73,37 @@ impl Broker {
     pub fn with_limits(limits: &[(&str, u64)]) -> Self {
         let directory = fresh_directory();
         let (process, address) = match Kind::under_test() {
-            Kind::Paloma => start_paloma(&directory, limits),
+            Kind::Paloma => {
+                let configuration = limits_section(limits);
+                start_paloma(Command::new(paloma()), &directory, &configuration)
+            }
             Kind::Mosquitto => start_mosquitto(&directory, limits),
         };
+        Self {
+            process,
+            address,
+            directory,
+        }
+    }
+
+    /// Starts a `paloma` binary with a configuration file of this text; `files_max` limits the files it may have open.
+    ///
+    /// # Panics
+    /// If the broker does not start.
+    #[must_use]
+    pub fn of_program(program: &Path, configuration: &str, files_max: Option<u32>) -> Self {
+        let directory = fresh_directory();
+        let command = match files_max {
+            None => Command::new(program),
+            Some(files) => {
+                // The hard limit too, since the broker raises the soft one as far as it may.
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+                command.arg(program);
+                command
+            }
+        };
+        let (process, address) = start_paloma(command, &directory, configuration);
         Self {
             process,
             address,
@@ -109,6 +137,20 @@ impl Broker {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Whether it still lives.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Asks it to end, and returns how it did; how it had ended already, if so.
+    pub fn terminate(mut self) -> ExitStatus {
+        if self.is_running() {
+            self.process.terminate()
+        } else {
+            self.process.wait()
+        }
+    }
+
     /// Asserts that it still lives.
     ///
     /// # Panics
@@ -139,15 +181,15 @@ impl Drop for Broker {
     }
 }
 
-fn start_paloma(directory: &Path, limits: &[(&str, u64)]) -> (Process, SocketAddr) {
-    let mut command = Command::new(paloma());
+/// `command` is the program, or what ends by becoming it.
+fn start_paloma(
+    mut command: Command,
+    directory: &Path,
+    configuration: &str,
+) -> (Process, SocketAddr) {
     command.current_dir(directory);
     command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--in-memory"]);
-    if !limits.is_empty() {
-        let mut configuration = String::from("[limits]\n");
-        for (name, value) in limits {
-            writeln!(configuration, "{name} = {value}").unwrap();
-        }
+    if !configuration.is_empty() {
         fs::write(directory.join("paloma.toml"), configuration).unwrap();
         command.args(["--config", "paloma.toml"]);
     }
@@ -158,6 +200,17 @@ fn start_paloma(directory: &Path, limits: &[(&str, u64)]) -> (Process, SocketAdd
         after[..end.unwrap_or(after.len())].parse().ok()
     });
     (process, address)
+}
+
+fn limits_section(limits: &[(&str, u64)]) -> String {
+    let mut section = String::new();
+    if !limits.is_empty() {
+        section.push_str("[limits]\n");
+    }
+    for (name, value) in limits {
+        writeln!(section, "{name} = {value}").unwrap();
+    }
+    section
 }
 
 fn start_mosquitto(directory: &Path, limits: &[(&str, u64)]) -> (Process, SocketAddr) {

@@ -176,6 +176,14 @@ impl RawClient {
         self.version
     }
 
+    /// Another handle to the socket, for a thread that only sends.
+    ///
+    /// # Errors
+    /// If the system has no descriptor for it.
+    pub fn sender(&self) -> std::io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
     /// Sends bytes, asserting that the connection takes them.
     ///
     /// # Panics
