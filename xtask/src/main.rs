@@ -6,6 +6,7 @@ mod ci;
 mod examples;
 mod failure;
 mod fuzz;
+mod hostile;
 mod licences;
 mod load;
 mod nostd;
@@ -40,6 +41,7 @@ const COMMANDS: &[Command] = &[
     bench_gate::COMMAND,
     load::COMMAND,
     load::IDLE_MEMORY,
+    hostile::COMMAND,
 ];
 
 fn main() -> ExitCode {

@@ -59,9 +59,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-tokio",
         ],
     ),
-    // Both meet a broker over the network only, as anybody's client would.
+    // They meet a broker over the network only, as anybody's client would.
     ("paloma-load", &[]),
     ("paloma-interop", &["paloma-client"]),
+    ("paloma-hostile", &["paloma-load", "paloma-interop"]),
     ("xtask", &[]),
 ];
 
