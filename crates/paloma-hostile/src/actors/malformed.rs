@@ -1,7 +1,8 @@
 //! Every malformed packet of the interop suite, in a seeded order and cut in a seeded way.
 
-use paloma_interop::malformed::{self, Case, Delivery};
+use paloma_interop::malformed::{self, Case, Delivery, When};
 use paloma_interop::raw::RawClient;
+use paloma_interop::wire;
 
 use crate::answer::Answer;
 use crate::attack::Attack;
@@ -11,6 +12,7 @@ const BYTE_BY_BYTE_MAX: usize = 2_000;
 
 pub(super) fn run(attack: &mut Attack<'_>) {
     let cases = all();
+    let prefixes = malformed::prefixes();
     let start = attack.random.between(0, cases.len());
     // An odd stride through a list of another length meets all of it, in an order that mixes the classes.
     let stride = coprime(cases.len(), attack.random.between(1, cases.len()));
@@ -24,8 +26,9 @@ pub(super) fn run(attack: &mut Attack<'_>) {
             Ok(()) => attack.tally.count(Answer::AsAsked),
             Err(what) => attack.tally.complain(format!("{}: {what}", case.name)),
         }
-        if round % 16 == 0 {
-            leave_inside(attack, case);
+        if round % 4 == 0 {
+            let prefix = &prefixes[attack.random.between(0, prefixes.len())];
+            leave_inside(attack, prefix);
         }
     }
 }
@@ -56,11 +59,22 @@ fn delivery(attack: &mut Attack<'_>, case: &Case) -> Delivery {
     }
 }
 
-/// Goes away in the middle of a packet.
-fn leave_inside(attack: &mut Attack<'_>, case: &Case) {
-    let mut client = RawClient::open(attack.address, case.version);
-    let cut = attack.random.between(0, case.bytes.len());
-    let _ = client.try_send(&case.bytes[..cut]);
+/// Goes away in the middle of a packet: there is nothing to answer.
+fn leave_inside(attack: &mut Attack<'_>, prefix: &Case) {
+    attack.tally.attempts += 1;
+    let mut client = RawClient::open(attack.address, prefix.version);
+    if prefix.when == When::Connected {
+        let connect = wire::Connect::new(prefix.version, "leaving");
+        let _ = client.try_send(&connect.encode());
+        let answer = Answer::next(&mut client);
+        attack
+            .tally
+            .expect("CONNECT", answer, &[Answer::ConnAck(0)]);
+    }
+    let _ = client.try_send(&prefix.bytes);
+    client.finish();
+    let answer = Answer::next(&mut client);
+    attack.tally.expect(&prefix.name, answer, &[Answer::Closed]);
 }
 
 fn coprime(length: usize, from: usize) -> usize {
@@ -80,7 +94,8 @@ mod tests {
     #[test]
     fn a_stride_meets_every_case() {
         let count = all().len();
-        assert!(count >= 2_500, "{count} cases");
+        let with_prefixes = count + malformed::prefixes().len();
+        assert!(with_prefixes >= 2_500, "{with_prefixes} cases");
         for from in [1, 2, count / 2, count - 1] {
             let stride = coprime(count, from);
             let mut met = vec![false; count];
