@@ -30,7 +30,8 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Problems> {
     Ok(bytes)
 }
 
-/// Replaces `path` by `text` so that a reader sees the old or the new content whole. The file gets mode 0600.
+/// Replaces `path` by `text` so that a reader sees the old or the new content whole. A new file gets mode 0600; one
+/// that was there keeps owner, group and mode, less what others may do with it.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Problems> {
     let suffix = random::hex8().map_err(|fault| Problems::one(path, fault))?;
     let mut name = path.as_os_str().to_owned();
@@ -50,11 +51,28 @@ fn write_and_rename(temporary: &Path, path: &Path, text: &str) -> io::Result<()>
     file.sync_all()?;
     // Symbolic links stay: what they point at is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    #[cfg(unix)]
+    keep_owner(&file, &target)?;
     fs::rename(temporary, &target)?;
     let directory = target
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Whoever could read the file before, a broker that is another user for one, can do so still.
+#[cfg(unix)]
+fn keep_owner(file: &File, replaced: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+
+    let Ok(before) = fs::metadata(replaced) else {
+        return Ok(());
+    };
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+        fchown(file, Some(before.uid()), Some(before.gid()))?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o770))
 }
 
 fn create_private(path: &Path) -> io::Result<File> {

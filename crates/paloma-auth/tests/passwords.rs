@@ -161,7 +161,7 @@ fn changing_a_line_leaves_the_others_and_makes_the_file_private() {
     assert_eq!(text.lines().count(), 4);
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
+        0o640
     );
     remove_user(&path, "bob").unwrap();
     assert_eq!(

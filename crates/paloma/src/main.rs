@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod memory;
 mod notify;
+mod passwd;
 mod serve;
 
 use std::io::{ErrorKind, Write};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error),
             }
         }
+        Command::Passwd(arguments) => passwd::run(&arguments),
         Command::Pub(arguments) => client::publish(&arguments, properties),
         Command::Sub(arguments) => client::subscribe(&arguments, properties),
     }

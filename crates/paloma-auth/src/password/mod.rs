@@ -93,6 +93,14 @@ impl PasswordFile {
         &self.names
     }
 
+    /// Whether this is the user's password. Costs one hash, and nothing for a user who is not there: for tools, not for
+    /// strangers.
+    #[must_use]
+    pub fn is_password(&self, user: &str, password: &[u8]) -> bool {
+        let stored = self.users.get(user);
+        stored.is_some_and(|stored| stored.verify(password))
+    }
+
     /// Whether the file has this user.
     #[must_use]
     pub fn has_user(&self, user: &str) -> bool {

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     /// Says everything that is wrong with the file, the environment (PALOMA__SECTION__KEY) and the
     /// flags, one line each.
     ///
+    /// The files that it names are read as well.
+    ///
     /// Exit codes: 0 all is well, 2 something is wrong.
     Check(ConfigArgs),
     /// Look at a configuration, or make one of mosquitto's.
@@ -60,8 +62,38 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Make, change or check a user of a password file.
+    ///
+    /// The password is asked for twice on a terminal, without showing it; otherwise it is the first line of standard
+    /// input. The file is made with mode 0600 if there is none, and replaced as a whole, so that a broker never reads half of
+    /// it. A broker that runs takes it over at SIGHUP.
+    ///
+    /// Exit codes: 0 done, or with --check the password is right; 1 it is wrong, or nothing could be done;
+    /// 2 the command line is wrong.
+    Passwd(PasswdArgs),
     Pub(Box<PublishArgs>),
     Sub(Box<SubscribeArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    /// The password file.
+    pub(crate) file: PathBuf,
+
+    /// The user name.
+    pub(crate) user: String,
+
+    /// Take the user out; no password is asked for.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) delete: bool,
+
+    /// Change nothing, and say whether the password is right.
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// The file is one of SCRAM-SHA-256 credentials, as [auth.scram] names it.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) scram: bool,
 }
 
 #[derive(Debug, Subcommand)]
