@@ -1,6 +1,7 @@
 //! What `paloma pub` and `paloma sub` have in common: mosquitto's options, with their meaning.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
@@ -15,9 +16,30 @@ pub(crate) struct ConnectArgs {
     #[arg(short = 'h', long, value_name = "HOST", default_value = "localhost")]
     pub(crate) host: String,
 
-    /// Port of the broker.
-    #[arg(short, long, value_name = "PORT", default_value_t = 1883)]
-    pub(crate) port: u16,
+    /// Port of the broker. Default: 1883, or 8883 with --cafile.
+    #[arg(short, long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// Broker and more in one: mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC], ws[s]://HOST[:PORT][/PATH],
+    /// unix:///PATH.
+    #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"])]
+    pub(crate) url: Option<String>,
+
+    /// Authorities that sign brokers' certificates, in PEM; without -L it switches TLS on.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cafile: Option<PathBuf>,
+
+    /// Certificate to show, in PEM.
+    #[arg(long, value_name = "FILE", requires = "key", requires = "cafile")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Accept a certificate that is for another host. Not for use beyond tests.
+    #[arg(long, requires = "cafile")]
+    pub(crate) insecure: bool,
 
     /// Client id. Without it, or --id-prefix, one is made up, or with -V 5 the broker's choice.
     #[arg(short, long, value_name = "ID", conflicts_with = "id_prefix")]

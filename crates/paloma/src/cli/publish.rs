@@ -18,9 +18,10 @@ use super::client::ConnectArgs;
 #[command(disable_help_flag = true, disable_version_flag = true)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct PublishArgs {
-    /// Topic to publish to.
+    /// Topic to publish to; it may also be in the URL of -L.
     #[arg(short, long, value_name = "TOPIC", allow_hyphen_values = true)]
-    pub(crate) topic: String,
+    #[arg(required_unless_present = "url")]
+    pub(crate) topic: Option<String>,
 
     /// Payload.
     #[arg(

@@ -28,9 +28,9 @@ use crate::client::format::Format;
     reason = "one for each switch of the command line"
 )]
 pub(crate) struct SubscribeArgs {
-    /// Topic filter to subscribe to; may be repeated.
+    /// Topic filter to subscribe to; may be repeated, and be in the URL of -L.
     #[arg(short, long, value_name = "FILTER", allow_hyphen_values = true)]
-    #[arg(required_unless_present = "unsubscribe")]
+    #[arg(required_unless_present_any = ["unsubscribe", "url"])]
     pub(crate) topic: Vec<String>,
 
     /// Topic filter to unsubscribe from, after the subscriptions; may be repeated.

@@ -44,14 +44,18 @@ fn publish_takes_mosquittos_short_flags() {
         "user", "-P", "-secret", "-k", "10", "-V", "mqttv5", "-c", "-x", "-1", "-d",
     ]);
     assert_eq!(
-        (arguments.topic.as_str(), arguments.qos, arguments.retain),
+        (
+            arguments.topic.as_deref().unwrap(),
+            arguments.qos,
+            arguments.retain
+        ),
         ("a/b", 2, true)
     );
     assert_eq!(arguments.message, Some("-5".into()));
     let connect = arguments.connect;
     assert_eq!(
         (connect.host.as_str(), connect.port, connect.keepalive),
-        ("broker", 1884, 10)
+        ("broker", Some(1884), 10)
     );
     assert_eq!(connect.id.as_deref(), Some("me"));
     assert_eq!(connect.username.as_deref(), Some("user"));
@@ -83,7 +87,7 @@ fn defaults_are_mosquittos() {
     let connect = arguments.connect;
     assert_eq!(
         (connect.host.as_str(), connect.port, connect.keepalive),
-        ("localhost", 1883, 60)
+        ("localhost", None, 60)
     );
     assert_eq!(connect.protocol_version, Version::V311);
     assert_eq!(

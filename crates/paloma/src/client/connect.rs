@@ -10,9 +10,10 @@ use paloma_client::codec::{
     ReceiveMaximum, Secret, UserProperties, Will,
 };
 use paloma_client::topic::TopicName;
-use paloma_client::{Client, Messages, Options, State};
+use paloma_client::{Client, Messages, Options, Remote, State};
 
 use super::property::{MessageProperties, Pairs, Properties};
+use super::remote::Target;
 use super::{Failure, Talk, Usage};
 use crate::cli::{ConnectArgs, Version};
 
@@ -26,7 +27,9 @@ pub(super) struct Common {
     pub(super) properties: Properties,
     pub(super) talk: Talk,
     pub(super) is_v5: bool,
-    address: String,
+    /// Of the URL.
+    pub(super) topic: Option<String>,
+    remote: Remote,
 }
 
 impl Common {
@@ -43,7 +46,8 @@ impl Common {
             Version::V5 => ProtocolVersion::V5,
         };
         let properties = properties.unwrap_or_default();
-        let connect = connect(arguments, &properties, version)?;
+        let target = Target::new(arguments)?;
+        let connect = connect(arguments, &properties, version, &target)?;
         let packet_bytes_max = properties.connect.packet_bytes_max;
         let mut options = Options {
             packet_bytes_max: packet_bytes_max.map_or(PACKET_BYTES_MAX, u32::from),
@@ -51,13 +55,6 @@ impl Common {
             ..Options::default()
         };
         options.queue.bytes_max = u64::from(PACKET_BYTES_MAX) * 2;
-        let host = &arguments.host;
-        let is_v6 = host.contains(':') && !host.starts_with('[');
-        let host = if is_v6 {
-            format!("[{host}]")
-        } else {
-            host.clone()
-        };
         Ok(Self {
             options,
             properties,
@@ -66,16 +63,17 @@ impl Common {
                 is_quiet: arguments.quiet,
             },
             is_v5: version.is_v5(),
-            address: format!("{host}:{}", arguments.port),
+            topic: target.topic,
+            remote: target.remote,
         })
     }
 
     pub(super) async fn connect(&self) -> Result<(Client, Messages), Failure> {
         let id = &self.options.connect.client_id;
         self.talk
-            .debug(format_args!("Client '{id}' connecting to {}", self.address));
+            .debug(format_args!("Client '{id}' connecting to {}", self.remote));
         let (client, messages) =
-            Client::connect(self.address.clone(), self.options.clone()).await?;
+            Client::connect_with(self.remote.clone(), self.options.clone()).await?;
         if let State::Connected(conn_ack) = client.state() {
             let id = conn_ack.assigned_client_id.as_ref().unwrap_or(id);
             let code = conn_ack.reason.code();
@@ -102,6 +100,7 @@ fn connect(
     arguments: &ConnectArgs,
     properties: &Properties,
     version: ProtocolVersion,
+    target: &Target,
 ) -> Result<Connect, Usage> {
     let is_v5 = version.is_v5();
     let client_id = match (&arguments.id, &arguments.id_prefix) {
@@ -114,7 +113,10 @@ fn connect(
     if arguments.session_expiry_interval.is_some() && !is_v5 {
         return Err(Usage::NotInVersion("-x"));
     }
-    if arguments.password.is_some() && arguments.username.is_none() && !is_v5 {
+    let username = arguments.username.as_ref().or(target.username.as_ref());
+    let password = arguments.password.as_deref();
+    let password = password.or(target.password.as_deref().map(OsStr::new));
+    if password.is_some() && username.is_none() && !is_v5 {
         return Err(Usage::PasswordWithoutUser);
     }
     let of_properties = properties.connect.session_expiry_seconds;
@@ -134,8 +136,8 @@ fn connect(
         keep_alive_seconds: arguments.keepalive,
         client_id: client_id.into(),
         will: will(arguments, properties)?,
-        username: arguments.username.clone().map(Into::into),
-        password: arguments.password.as_deref().map(bytes).map(Secret::new),
+        username: username.cloned().map(Into::into),
+        password: password.map(bytes).map(Secret::new),
         session_expiry_seconds: arguments
             .session_expiry_interval
             .or(of_properties)

@@ -5,6 +5,7 @@ pub(crate) mod format;
 mod json;
 pub(crate) mod property;
 mod publish;
+mod remote;
 mod subscribe;
 mod utc;
 
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use paloma_client::codec::{EncodeError, PubAckReason, SubAckReason};
 use paloma_client::topic::TopicError;
-use paloma_client::{Client, ConnectionError, PublishError, RequestError, State};
+use paloma_client::{Client, ConnectionError, PublishError, RequestError, State, UrlError};
 
 pub(crate) use self::publish::publish;
 pub(crate) use self::subscribe::subscribe;
@@ -51,6 +52,11 @@ enum Usage {
     Property(EncodeError),
     NotInVersion(&'static str),
     TooLarge,
+    NoTopic,
+    Url(UrlError),
+    UrlEncoding,
+    NoAuthorities,
+    Tls(io::Error),
 }
 
 impl fmt::Display for Usage {
@@ -67,6 +73,13 @@ impl fmt::Display for Usage {
             Self::Property(error) => write!(f, "a property cannot be sent: {error}"),
             Self::NotInVersion(what) => write!(f, "{what} needs -V 5"),
             Self::TooLarge => f.write_str("a message has less than 256 MiB"),
+            Self::NoTopic => f.write_str("there is no topic, neither by -t nor in the URL of -L"),
+            Self::Url(error) => write!(f, "-L: {error}"),
+            Self::UrlEncoding => {
+                f.write_str("-L: `%` is not followed by a byte in hexadecimal, or by no text")
+            }
+            Self::NoAuthorities => f.write_str("TLS needs --cafile: the authorities to trust"),
+            Self::Tls(error) => error.fmt(f),
         }
     }
 }

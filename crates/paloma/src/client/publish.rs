@@ -39,11 +39,13 @@ pub(crate) fn publish(arguments: &PublishArgs, properties: Option<Properties>) -
 }
 
 async fn publish_all(arguments: &PublishArgs, mut common: Common) -> Result<(), Failure> {
+    let topic = arguments.topic.as_ref().or(common.topic.as_ref());
+    let topic = topic_name(topic.ok_or(Usage::NoTopic)?)?;
     let message = Publication {
         qos: qos(arguments.qos),
         retain: arguments.retain,
         properties: publish_properties(&common.properties.publish)?,
-        ..Publication::new(topic_name(&arguments.topic)?, Bytes::new())
+        ..Publication::new(topic, Bytes::new())
     };
     // Before connecting: a file that cannot be read is no reason to bother the broker.
     let payload = payload(arguments).await?;

@@ -40,6 +40,8 @@ pub(crate) fn subscribe(arguments: &SubscribeArgs, properties: Option<Properties
 struct Job<'a> {
     arguments: &'a SubscribeArgs,
     common: Common,
+    /// As they were written.
+    topics: Vec<String>,
     filters: Vec<SubscribeFilter>,
     unsubscribe: Vec<Target>,
     filter_out: Vec<TopicFilter>,
@@ -67,7 +69,16 @@ impl<'a> Job<'a> {
         let target = |filter: &String| {
             Target::parse(filter.as_str()).map_err(|error| Usage::Filter(filter.clone(), error))
         };
-        let filters = arguments.topic.iter().map(|filter| {
+        let topics: Vec<String> = arguments
+            .topic
+            .iter()
+            .chain(&common.topic)
+            .cloned()
+            .collect();
+        if topics.is_empty() && arguments.unsubscribe.is_empty() {
+            return Err(Usage::NoTopic);
+        }
+        let filters = topics.iter().map(|filter| {
             let target = target(filter)?;
             Ok(SubscribeFilter { target, options })
         });
@@ -92,6 +103,7 @@ impl<'a> Job<'a> {
                 .iter()
                 .map(target)
                 .collect::<Result<_, _>>()?,
+            topics,
             filter_out: filter_out.collect::<Result<_, _>>()?,
             format: arguments.format.clone().unwrap_or(plain),
             arguments,
@@ -176,7 +188,7 @@ impl<'a> Job<'a> {
         let ack = client.subscribe_with(packet).await;
         let ack = ack.map_err(|error| request_failure(error, client))?;
         let mut is_any_granted = false;
-        for (filter, reason) in self.arguments.topic.iter().zip(&ack.reasons) {
+        for (filter, reason) in self.topics.iter().zip(&ack.reasons) {
             let talk = self.common.talk;
             if reason.is_error() && !talk.is_quiet {
                 eprintln!("Warning: the subscription to '{filter}' was refused: {reason}.");

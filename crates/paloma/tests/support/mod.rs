@@ -29,9 +29,11 @@ pub(crate) fn start(
             0,
             "the broker has ended"
         );
-        if let Some((_, rest)) = line.split_once("listening on tcp://") {
+        if let Some((_, rest)) = line.split_once("listening on ") {
             assert!(line.contains("nothing survives a restart"), "{line}");
-            addresses.push(rest.split_whitespace().next().unwrap().to_owned());
+            let url = rest.split_whitespace().next().unwrap();
+            // Other schemes are kept.
+            addresses.push(url.strip_prefix("tcp://").unwrap_or(url).to_owned());
         }
     }
     (child, lines, addresses)
