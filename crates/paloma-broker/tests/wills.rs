@@ -307,3 +307,32 @@ fn a_will_is_not_sent_to_the_client_that_said_no_local() {
     world.advance(10);
     assert_eq!(world.broker.accounting().copies, 0);
 }
+
+#[test]
+fn a_broker_that_stops_sends_wills_to_all_and_keeps_them_for_who_comes_back() {
+    let mut world = World::new();
+    // Connections end in the order in which they came: one who is told before the will is sent, one after.
+    let (early, _) = world.durable("early");
+    world.subscribe(early, "gone", Qos::AtLeastOnce);
+    world.connect(Connect {
+        will: Some(Will {
+            qos: Qos::AtLeastOnce,
+            ..will("gone", "x")
+        }),
+        ..v5("willing")
+    });
+    let late = world.client("late");
+    world.subscribe(late, "gone", Qos::AtMostOnce);
+    world.broker.shut_down(world.now);
+    world.settle();
+    assert_eq!(world.payloads(late), ["x"]);
+    assert_eq!(
+        world.broker.queued(),
+        1,
+        "the store has it for the one who may come back"
+    );
+    assert_eq!(
+        world.farewell(late),
+        Some(DisconnectReason::ServerShuttingDown)
+    );
+}

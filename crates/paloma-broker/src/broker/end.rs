@@ -60,13 +60,22 @@ impl Broker {
         };
         let mut farewell = Transmit::new(FAREWELL_BYTES, usize::MAX);
         if let Some(session) = self.sessions.get_mut(open.session) {
+            let committed = self.commits.committed();
+            if cause == CloseCause::ShuttingDown {
+                // The wills of those who were sent away before, for example: there is no other time for them.
+                let _ = open.protocol.poll_transmit(
+                    now,
+                    committed,
+                    &mut session.protocol,
+                    &mut farewell,
+                );
+            }
             if let Some(reason) = reason {
                 open.protocol.disconnect(&Disconnect {
                     reason,
                     ..Disconnect::default()
                 });
             }
-            let committed = self.commits.committed();
             // Whatever the status says: this is the last that is written.
             let _ =
                 open.protocol
