@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A way to the service manager, if there is one.
 #[derive(Debug)]
 pub(crate) struct Notifier {
@@ -39,6 +41,13 @@ impl Notifier {
     /// The broker serves clients.
     pub(crate) fn ready(&self) {
         self.tell("READY=1");
+    }
+
+    /// The configuration is being read again; [`ready`](Self::ready) ends that.
+    pub(crate) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = Duration::try_from(now).unwrap_or_default().as_micros();
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// The broker takes its leave.

@@ -73,7 +73,7 @@ fn run(config: &Config, security: Security) -> io::Result<()> {
     };
     paloma_tokio::serve(built.broker, on_ready, async {
         match signals.take() {
-            Some(Ok(mut signals)) => signals.recv(&built.tls).await,
+            Some(Ok(mut signals)) => signals.recv(&built.tls, &notifier).await,
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals: stopping"),
             None => {}
         }
@@ -228,12 +228,16 @@ impl Signals {
     }
 
     /// Waits for a signal that stops; SIGHUP has certificates read again.
-    async fn recv(&mut self, tls: &[Tls]) {
+    async fn recv(&mut self, tls: &[Tls], notifier: &Notifier) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
                 _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),
-                _ = self.hangup.recv() => reload(tls),
+                _ = self.hangup.recv() => {
+                    notifier.reloading();
+                    reload(tls);
+                    notifier.ready();
+                }
             }
         }
     }

@@ -147,12 +147,18 @@ fn check_notifications(name: &str, manager: &UnixDatagram) {
     assert_eq!(next(), "READY=1");
     assert_eq!(next(), "WATCHDOG=1");
     assert_eq!(next(), "WATCHDOG=1");
+    let next = || {
+        let mut word = next();
+        while word == "WATCHDOG=1" {
+            word = next();
+        }
+        word
+    };
+    signal(&broker.child, "-HUP");
+    assert!(next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(next(), "READY=1");
     stop(broker);
-    let mut word = next();
-    while word == "WATCHDOG=1" {
-        word = next();
-    }
-    assert_eq!(word, "STOPPING=1");
+    assert_eq!(next(), "STOPPING=1");
 }
 
 #[test]

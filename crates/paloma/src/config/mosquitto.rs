@@ -309,7 +309,7 @@ impl Import {
             }
         }
         let mut page = Page::default();
-        page.line("# Made of a mosquitto.conf; `paloma check` says whether it is right.\n");
+        page.line("# Made of a mosquitto.conf; `paloma check` says whether it is right.");
         page.table("[store]");
         if self.is_in_memory {
             page.bare("in_memory", true);
