@@ -14,8 +14,8 @@ pub(crate) const COMMAND: Command = Command {
     about: "everything that must pass before a change lands, or the named steps of it",
     details: "\
 Runs all steps even if one fails, prints each with its time, lists the failed ones at the end, and ends with
-`N passed, M failed`. Steps, in this order: format tidy licences clippy test doctest doc fuzz-replay nostd package examples
-bench-gate.",
+`N passed, M failed`. Steps, in this order: format tidy licences clippy test doctest doc fuzz-replay fuzz nostd package
+examples bench-gate.",
     run: run_ci,
 };
 
@@ -70,6 +70,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "fuzz-replay",
         run: fuzz::replay,
+    },
+    Step {
+        name: "fuzz",
+        run: fuzz::fuzz_briefly,
     },
     Step {
         name: "nostd",

@@ -1,6 +1,12 @@
 //! `cargo xtask fuzz`: fuzzing campaigns on stable, and the replay of what they found.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::Command as Process,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use crate::{
     Command,
@@ -29,6 +35,79 @@ pub(crate) fn replay() -> Outcome {
     ]))
 }
 
+/// Seconds for each target in CI.
+const BRIEF_SECONDS: u32 = 15;
+
+/// Fuzzes every target for some seconds, as many at a time as there are cores, beginning with the committed corpora.
+///
+/// Without a sanitizer, which finds nothing in crates without unsafe code and would make the build the longest part: the
+/// targets' assertions, overflow checks, time and memory limits judge.
+pub(crate) fn fuzz_briefly() -> Outcome {
+    if !process::has_tool("cargo-fuzz")? {
+        println!("skipped: cargo-fuzz is not installed");
+        return Ok(());
+    }
+    process::run(&mut cargo_fuzz(&["build", "--sanitizer", "none"]))?;
+    let targets = targets_in(&workspace::root().join("fuzz/fuzz_targets"))?;
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let findings: Vec<String> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers)
+            .map(|_| scope.spawn(|| fuzz_in_turn(&targets, &next)))
+            .collect();
+        let join = |handle: thread::ScopedJoinHandle<'_, Vec<String>>| {
+            let panicked = |_| vec!["a worker panicked".to_owned()];
+            handle.join().unwrap_or_else(panicked)
+        };
+        handles.into_iter().flat_map(join).collect()
+    });
+    Failure::unless_empty("fuzz", findings)
+}
+
+/// Takes one target after the other until there are no more; returns what was found.
+fn fuzz_in_turn(targets: &[String], next: &AtomicUsize) -> Vec<String> {
+    let mut findings = Vec::new();
+    while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let outcome = corpora(target).and_then(|[grown, seeds]| {
+            let time = format!("-max_total_time={BRIEF_SECONDS}");
+            let words = ["run", "--sanitizer", "none", target, &grown, &seeds, "--"];
+            process::capture(cargo_fuzz(&words).arg(&time).args(LIMITS))
+        });
+        match outcome {
+            Ok(output) => {
+                let log = String::from_utf8_lossy(&output.stderr);
+                let last = log.lines().rfind(|line| line.starts_with("Done"));
+                println!("{target}: {}", last.unwrap_or("did not end well"));
+                if !output.status.success() {
+                    findings.push(format!("{target}: {}\n{log}", output.status));
+                }
+            }
+            Err(failure) => findings.push(format!("{target}: {failure}")),
+        }
+    }
+    findings
+}
+
+/// What counts as a finding besides a panic: an input that takes longer, in seconds, or more memory.
+const LIMITS: [&str; 2] = ["-timeout=5", "-rss_limit_mb=512"];
+
+/// `cargo fuzz` with libFuzzer in the targets, on stable.
+fn cargo_fuzz(words: &[&str]) -> Process {
+    let (command, rest) = words.split_at(words.len().min(1));
+    let mut cargo = process::cargo(&["fuzz"]);
+    cargo.args(command).args(["--features", "libfuzzer"]);
+    cargo.args(rest).env("RUSTC_BOOTSTRAP", "1");
+    cargo
+}
+
+/// The corpus that a campaign grows, and the committed one: libFuzzer writes to the first and only reads the second.
+fn corpora(target: &str) -> Outcome<[String; 2]> {
+    let grown = format!("fuzz/target/corpus/{target}");
+    let path = workspace::root().join(&grown);
+    fs::create_dir_all(&path).map_err(Failure::file(&path))?;
+    Ok([grown, format!("fuzz/corpus/{target}")])
+}
+
 fn run_campaigns(arguments: &[String]) -> Outcome {
     let (minutes, mut targets) = parse(arguments)?;
     let known = targets_in(&workspace::root().join("fuzz/fuzz_targets"))?;
@@ -45,24 +124,9 @@ fn run_campaigns(arguments: &[String]) -> Outcome {
     let mut findings = Vec::new();
     for target in &targets {
         println!("== {target}, {minutes} min");
-        // libFuzzer writes to the first corpus and only reads the second, which is committed.
-        let grown = format!("fuzz/target/corpus/{target}");
-        let path = workspace::root().join(&grown);
-        fs::create_dir_all(&path).map_err(Failure::file(&path))?;
-        let seeds = format!("fuzz/corpus/{target}");
-        let mut command = process::cargo(&[
-            "fuzz",
-            "run",
-            "--features",
-            "libfuzzer",
-            target,
-            &grown,
-            &seeds,
-            "--",
-        ]);
-        command
-            .args([&time, "-timeout=5", "-rss_limit_mb=512"])
-            .env("RUSTC_BOOTSTRAP", "1");
+        let [grown, seeds] = corpora(target)?;
+        let mut command = cargo_fuzz(&["run", target, &grown, &seeds, "--"]);
+        command.arg(&time).args(LIMITS);
         if let Err(failure) = process::run(&mut command) {
             findings.push(format!("{target}: {failure}"));
         }
