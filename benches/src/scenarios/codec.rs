@@ -48,6 +48,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         decode(disconnect(), V5)
     }),
     Scenario::gated("codec/decode/auth", PACKETS, || decode(auth(), V5)),
+    // The same cost for each property, and for each byte that comes alone, however many there are.
+    Scenario::gated("codec/decode/user-properties/2k", 2_000, || {
+        decode_user_properties(2_000)
+    }),
+    Scenario::gated("codec/decode/user-properties/20k", 20_000, || {
+        decode_user_properties(20_000)
+    }),
+    Scenario::gated("codec/decode/byte-by-byte/16k", 16 * 1_024, || {
+        decode_byte_by_byte(16 * 1_024)
+    }),
+    Scenario::gated("codec/decode/byte-by-byte/1m", 1_024 * 1_024, || {
+        decode_byte_by_byte(1_024 * 1_024)
+    }),
     Scenario::gated("codec/encode/connect", PACKETS, || encode(connect(), V5)),
     Scenario::gated("codec/encode/connack", PACKETS, || encode(conn_ack(), V5)),
     Scenario::gated("codec/encode/publish-qos0-v311", PACKETS, || {
@@ -108,6 +121,58 @@ fn decode(packet: Packet, version: ProtocolVersion) -> Work {
         }
         assert!(rest.is_empty());
     })
+}
+
+/// Decodes a PUBLISH of that many user properties, and looks at each.
+fn decode_user_properties(count: usize) -> Work {
+    let property = b"\x26\0\x04name\0\x05value";
+    let mut body = b"\0\x01t".to_vec();
+    put_variable_int(&mut body, count * property.len());
+    body.extend(property.repeat(count));
+    let input = publish_of(&body);
+    let mut decoder = Decoder::client(V5, DecodeLimits::UNLIMITED);
+    Box::new(move || {
+        let decoded = decoder.decode(black_box(&input)).expect("a valid packet");
+        let Some((PacketRef::Publish(publish), _)) = decoded else {
+            return;
+        };
+        black_box(publish.properties.user_properties().count());
+    })
+}
+
+/// Offers a PUBLISH anew with each byte of its payload, as one byte after another comes in.
+fn decode_byte_by_byte(bytes: usize) -> Work {
+    let mut body = b"\0\x01t\0".to_vec();
+    body.resize(body.len() + bytes, b'x');
+    let input = publish_of(&body);
+    let first = input.len() - bytes;
+    let mut decoder = Decoder::client(V5, DecodeLimits::UNLIMITED);
+    Box::new(move || {
+        for end in first..=input.len() {
+            let so_far = input.get(..end).unwrap_or(&input);
+            black_box(
+                decoder
+                    .decode(black_box(so_far))
+                    .expect("no rule is broken"),
+            );
+        }
+    })
+}
+
+/// A PUBLISH at QoS 0 with this body.
+fn publish_of(body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x30];
+    put_variable_int(&mut packet, body.len());
+    packet.extend_from_slice(body);
+    packet
+}
+
+fn put_variable_int(out: &mut Vec<u8>, mut value: usize) {
+    while value > 0x7F {
+        out.push(u8::try_from(value & 0x7F).unwrap_or(0) | 0x80);
+        value >>= 7;
+    }
+    out.push(u8::try_from(value).unwrap_or(0));
 }
 
 /// The side of a connection that may receive the packet.

@@ -242,6 +242,31 @@ fn twenty_thousand_user_properties_are_walked_once() {
     assert_eq!(info.count_total, 0);
 }
 
+/// Every prefix of `packet` waits, even where its body is already wrong, and costs no allocation; the whole is refused.
+/// So the body is looked at once, when it is all there. A12
+fn check_looked_at_once(packet: &[u8], rule: DecodeError) {
+    let mut decoder = support::decoder(V5, From::Client, DecodeLimits::UNLIMITED);
+    let info = allocation_counter::measure(|| {
+        for end in 0..packet.len() {
+            assert!(decoder.decode(&packet[..end]).unwrap().is_none(), "{end}");
+        }
+    });
+    assert_eq!(info.count_total, 0);
+    assert_eq!(decoder.decode(packet).unwrap_err(), rule);
+}
+
+#[test]
+fn a_body_is_not_looked_at_before_it_is_whole() {
+    let mut publish = publish_with_user_properties(20_000);
+    publish[6] = b'#';
+    check_looked_at_once(&publish, DecodeError::TopicWildcard);
+    let filters = [b"\0\0\0", &b"\0\x01t\0".repeat(1_000)[..]].concat();
+    check_looked_at_once(&framed(0x82, &filters), DecodeError::PacketIdZero);
+    let mut large = b"\0\x01t\x02\x01\x02".to_vec();
+    large.resize(1 << 20, b'x');
+    check_looked_at_once(&framed(0x30, &large), DecodeError::PropertyNotFlag);
+}
+
 #[test]
 fn filters_above_the_limit_are_counted_and_owed_an_answer() {
     let subscribe = |count: usize| {
