@@ -258,6 +258,36 @@ fn a_will_is_judged_again_when_it_is_sent() {
 }
 
 #[test]
+fn what_comes_to_nothing_holds_up_nothing_that_is_due_with_it() {
+    // C7
+    let rules = Arc::new(Rules::default());
+    let authorizer = Arc::clone(&rules);
+    let mut world = World::with(|config| config.authorizer = authorizer);
+    let listener = world.client("listener");
+    world.subscribe(listener, "w", Qos::AtMostOnce);
+    for number in 0..30 {
+        let (client, _) = world.connect(Connect {
+            client_id: format!("c{number}").into(),
+            ..delayed(10, 20)
+        });
+        world.cut(client);
+        if number % 3 == 0 {
+            rules.deny(&format!("c{number}"), Action::Write, "w");
+        }
+    }
+    world.advance(10);
+    assert_eq!(world.payloads(listener).len(), 20);
+    assert_eq!(world.broker.accounting().refused, 10);
+    world.advance(10);
+    let tables = world.broker.tables();
+    assert_eq!(
+        (tables.sessions, tables.timers),
+        (1, 1),
+        "the listener's own"
+    );
+}
+
+#[test]
 fn a_will_beyond_what_the_broker_offers_refuses_the_client() {
     // [MQTT-3.2.2-12] [MQTT-3.2.2-13]
     let check = |change: fn(&mut Will), expected| {
