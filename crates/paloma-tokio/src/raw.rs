@@ -127,3 +127,28 @@ impl AsyncWrite for Raw {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cases C2 and C3: a peer that has vanished is found even if it promised no keep alive.
+    #[tokio::test]
+    async fn tcp_finds_vanished_peers_and_sends_small_writes_at_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let raw = Raw::Tcp(listener.accept().await.unwrap().0);
+        raw.set_up().unwrap();
+        let Raw::Tcp(stream) = raw else {
+            unreachable!("it was made of TCP");
+        };
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+    }
+}
