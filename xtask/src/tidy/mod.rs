@@ -2,6 +2,7 @@
 
 mod layers;
 mod limits;
+mod names;
 mod prose;
 mod rules;
 mod sizes;
@@ -27,7 +28,7 @@ The rules: crates depend downward only; files of at most 600 lines and functions
 exceptions in xtask/tidy-exceptions.txt, which may only shrink; a `//!` line first in every file; no ignored tests, no
 `todo!`, no unbounded channels, no paths of somebody's machine; the cores name no clock, socket, file or thread; every
 crate has a README; relative links lead somewhere; the README's table of tests has no empty cell; docs/limits.md has the
-fields and defaults of `Limits`.",
+fields and defaults of `Limits`; files and tests that the docs name exist; release builds check arithmetic.",
     run: |arguments| match arguments {
         [] => check(),
         [only] if only == "--shrink" => sizes::shrink(&sources()?),
@@ -44,6 +45,7 @@ pub(crate) fn check() -> Outcome {
     }
     findings.extend(prose::check()?);
     findings.extend(limits::check()?);
+    findings.extend(names::check(&sources)?);
     Failure::unless_empty("tidy", findings)
 }
 
