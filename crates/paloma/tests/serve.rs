@@ -5,9 +5,10 @@ mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, ChildStderr};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use support::{paloma, signal, start};
+use support::{paloma, signal, start, start_command};
 
 const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a";
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
@@ -64,6 +65,59 @@ fn serve_stops_at_sigint_with_several_threads() {
     first.shutdown(Shutdown::Both).unwrap();
     signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Case C4.
+#[test]
+fn without_file_descriptors_it_serves_whom_it_has_and_goes_on_when_there_are_some() {
+    let binary = env!("CARGO_BIN_EXE_paloma");
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -n 40; exec \"$0\" serve --listen tcp://127.0.0.1:0",
+        ])
+        .arg(binary)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let started = Instant::now();
+    let (mut child, mut rest, addresses) = start_command(&mut command, 1);
+    let mut first = connect(&addresses[0]);
+    let mut crowd: Vec<TcpStream> = (0..60)
+        .map(|number| {
+            let mut stream = TcpStream::connect(&addresses[0]).unwrap();
+            let packet = format!("\x10\x0e\0\x04MQTT\x04\x02\0\x3c\0\x02{number:02}");
+            stream.write_all(packet.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let mut answer = [0; 4];
+    let mut last = crowd.pop().unwrap();
+    last.set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    assert!(
+        last.read(&mut answer).is_err(),
+        "there is no descriptor for it"
+    );
+    first.write_all(&[0xC0, 0]).unwrap();
+    first.read_exact(&mut answer[..2]).unwrap();
+    assert_eq!(answer[..2], [0xD0, 0]);
+    drop(crowd);
+    last.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    last.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, CONNACK);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    rest.read_to_string(&mut log).unwrap();
+    let attempts = log.matches("cannot accept connections").count();
+    // It rests for a tenth of a second after each.
+    let most = started.elapsed().as_millis() / 100 + 1;
+    assert!(
+        attempts > 0 && attempts as u128 <= most,
+        "{attempts}: {log}"
+    );
 }
 
 #[test]

@@ -19,7 +19,15 @@ pub(crate) fn start(
     arguments: &[&str],
     listeners: usize,
 ) -> (Child, BufReader<ChildStderr>, Vec<String>) {
-    let mut child = paloma(arguments).spawn().unwrap();
+    start_command(&mut paloma(arguments), listeners)
+}
+
+/// The same with a command of the test's own, whose stderr is piped.
+pub(crate) fn start_command(
+    command: &mut Command,
+    listeners: usize,
+) -> (Child, BufReader<ChildStderr>, Vec<String>) {
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut addresses = Vec::new();
     while addresses.len() < listeners {
