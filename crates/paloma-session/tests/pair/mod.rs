@@ -85,6 +85,7 @@ impl Setup {
     fn options(&self) -> Options {
         Options {
             in_flight_max: ReceiveMaximum::new(self.in_flight_max).unwrap(),
+            in_flight_bytes_max: u32::MAX,
             ..Options::default()
         }
     }

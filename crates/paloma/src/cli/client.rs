@@ -20,8 +20,8 @@ pub(crate) struct ConnectArgs {
     #[arg(short, long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
 
-    /// Broker and more in one: mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC], ws[s]://HOST[:PORT][/PATH],
-    /// unix:///PATH.
+    /// Broker and more in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, ws://HOST:PORT/PATH or unix:///PATH; mqtts:// and
+    /// wss:// with TLS. Everything but the host may be left out.
     #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     pub(crate) url: Option<String>,
 
