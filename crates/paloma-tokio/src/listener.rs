@@ -13,7 +13,7 @@ use crate::websocket::WebSocket;
 const UNIX_MODE: u32 = 0o600;
 
 /// A place where clients come in, with settings of its own. Its index in [`Config::listeners`](crate::Config::listeners),
-/// or the one given to [`Running::add_listener`](crate::Running::add_listener), is the connection's
+/// or the one given to [`Listeners::add`](crate::Listeners::add), is the connection's
 /// [`ConnectionInfo::listener`](paloma_broker::ConnectionInfo::listener).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
