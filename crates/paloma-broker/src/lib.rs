@@ -37,7 +37,7 @@ pub use auth::{
     Action, Admission, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Grant,
     Identity,
 };
-pub use broker::{Behaviour, Broker, BrokerConfig, Tables};
+pub use broker::{Behaviour, Broker, BrokerConfig, Client, Tables};
 pub use connection::{ConnectionId, ConnectionInfo, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use limits::{Limits, QueueWhenFull};

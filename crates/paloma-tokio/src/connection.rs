@@ -50,7 +50,7 @@ pub(crate) struct ConnectionTask {
 
 impl ConnectionTask {
     pub(crate) fn new(shared: Arc<Shared>, link: Arc<Link>) -> Self {
-        let input = Input::new(Decoder::server(shared.decode_limits));
+        let input = Input::new(Decoder::server(shared.arrivals().decode_limits));
         Self {
             shared,
             link,

@@ -97,7 +97,9 @@ impl Arrival {
     /// Shakes hands as the listener wants it, and opens the connection; all within the time for CONNECT.
     pub(crate) async fn establish(self, shared: Arc<Shared>) {
         let (peer, index) = (self.peer, self.index);
-        let by = self.accepted_at.saturating_add(shared.connect_timeout());
+        let by = self
+            .accepted_at
+            .saturating_add(shared.arrivals().connect_timeout);
         let outcome = timeout_at(shared.clock.instant(by), self.shake_hands(&shared)).await;
         match outcome {
             Ok(Ok(())) => {}
@@ -164,7 +166,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     info: &mut ConnectionInfo,
 ) -> Result<Socket, Failure> {
-    let message_bytes_max = shared.decode_limits.packet_bytes_max.into();
+    let message_bytes_max = shared.arrivals().decode_limits.packet_bytes_max.into();
     let (stream, request) = websocket::serve(stream, websocket, message_bytes_max)
         .await
         .map_err(Failure::WebSocket)?;

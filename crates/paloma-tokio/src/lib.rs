@@ -1,10 +1,12 @@
 //! Paloma on tokio: listeners, connections, timers, and a broker to embed.
 #![doc = include_str!("../README.md")]
 
+mod arrivals;
 mod bound;
 mod clock;
 mod config;
 mod connection;
+mod control;
 
 mod establish;
 mod failure;
@@ -31,6 +33,7 @@ mod wake;
 pub mod websocket;
 
 pub use config::Config;
+pub use control::{Client, Control};
 pub use failure::Failure;
 pub use listener::{ListenAddress, Listener};
 pub use listeners::Listeners;

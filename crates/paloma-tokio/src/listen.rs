@@ -97,7 +97,8 @@ impl Acceptor {
         shared.connections_of(self.index).saturating_add(handshakes)
             >= self.listener.connections_max
             || handshakes > 0
-                && shared.connections().saturating_add(handshakes) >= shared.connections_max()
+                && shared.connections().saturating_add(handshakes)
+                    >= shared.arrivals().connections_max
     }
 
     fn prepare(&self, raw: Raw, shard: u16) -> io::Result<Raw> {

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::listeners::Listeners;
 use crate::monitor::Monitor;
@@ -259,19 +260,22 @@ impl Running {
         Monitor::new(Arc::clone(&self.shared))
     }
 
+    /// A handle that changes the broker and does not depend on this value.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.shared))
+    }
+
     /// The authorizer's rules, and its epoch, have changed: from here on nothing is delivered that the new ones forbid, to
     /// clients that are connected too.
     pub fn rules_changed(&self) {
-        self.shared
-            .turn(|core, now| core.broker.handle_rules_changed(now));
+        self.control().rules_changed();
     }
 
     /// Ends a client's connection: DISCONNECT 0x98 for 5.0, and its will and session by their usual rules. False if no such
     /// client is connected.
     pub fn disconnect(&self, client_id: &str) -> bool {
-        self.shared
-            .turn(|core, now| core.broker.disconnect(now, client_id))
-            .unwrap_or(false)
+        self.control().disconnect(client_id)
     }
 
     /// Waits until the broker fails; never returns while it does not.

@@ -6,19 +6,20 @@ use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use paloma_broker::store::{LoadRequest, Store, StoreBatch};
 use paloma_broker::{
     AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
-    Effect, Refusal, Reply,
+    Effect, Limits, Refusal, Reply,
 };
-use paloma_codec::{ConnAckReason, DecodeLimits};
+use paloma_codec::ConnAckReason;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::gauge::Gauge;
@@ -46,14 +47,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// What connections hold outside the core.
     pub(crate) gauge: Gauge,
-    pub(crate) decode_limits: DecodeLimits,
+    /// What holds for connections that come from here on.
+    arrivals: RwLock<Arrivals>,
     pub(crate) counters: Counters,
     reporter: Reporter,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
     transmit_bytes: usize,
-    connections_max: usize,
-    connect_timeout: Duration,
     authenticator: Arc<dyn Authenticator>,
     authentications: Arc<Semaphore>,
     store: Option<StoreQueue>,
@@ -144,15 +144,13 @@ impl Shared {
             timer: WakeCell::default(),
             clock: Clock::new(),
             gauge,
-            decode_limits: parts.broker.decode_limits(),
+            arrivals: RwLock::new(Arrivals::of(&parts.broker)),
             counters: Counters::default(),
             reporter: Reporter::default(),
             failure: watch::Sender::new(None),
             // Between two flushes a session's queue may not fill up with what its socket would take.
             flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
             transmit_bytes: outbound_bytes_max,
-            connections_max: limits.connections_max as usize,
-            connect_timeout: Duration::from_millis(limits.connect_timeout_ms.into()),
             authenticator: parts.authenticator,
             authentications: Arc::new(Semaphore::new(cores)),
             store: parts.store_queue,
@@ -346,14 +344,24 @@ impl Shared {
         self.tasks.load(Ordering::Acquire)
     }
 
-    /// Most connections in all.
-    pub(crate) const fn connections_max(&self) -> usize {
-        self.connections_max
+    /// What holds for a connection that comes now.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        *self.arrivals.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a client has from its arrival to its CONNECT.
-    pub(crate) const fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
+    /// Other bounds from here on.
+    pub(crate) fn set_limits(self: &Arc<Self>, limits: &Limits) {
+        let limits = limits.clone();
+        let arrivals = self.turn(|core, _| {
+            core.broker.set_limits(limits);
+            Arrivals::of(&core.broker)
+        });
+        if let Some(arrivals) = arrivals {
+            *self
+                .arrivals
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = arrivals;
+        }
     }
 
     /// The runtime that the broker was started on.

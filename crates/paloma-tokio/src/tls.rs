@@ -132,6 +132,15 @@ impl Tls {
         Ok(())
     }
 
+    /// Takes over what another one has loaded from the same files: the second half of a reload of several things, all of
+    /// which have been read.
+    pub fn adopt(&self, other: &Self) {
+        let theirs = other.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let loaded = theirs.clone();
+        drop(theirs);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
     /// What it is loaded from.
     #[must_use]
     pub fn files(&self) -> &TlsFiles {

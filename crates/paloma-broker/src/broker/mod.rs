@@ -7,6 +7,7 @@ mod deliver;
 mod end;
 mod events;
 mod fan_out;
+mod operator;
 mod publish;
 mod renewal;
 mod replay;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
-use paloma_codec::{DecodeError, DecodeLimits, DisconnectReason, PacketRef, ProtocolVersion};
+use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion};
 use paloma_session::{LogSeq, Monotonic, Now, Transmit, TransmitStatus};
 use paloma_topic::{HashSeed, TopicLimits};
 
@@ -43,6 +44,8 @@ use crate::statistics::{Histogram, Statistics, Traffic};
 use crate::store::SessionId;
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
+
+pub use operator::Client;
 
 use commits::Commits;
 use end::Departure;
@@ -371,19 +374,6 @@ impl Broker {
         for key in std::mem::take(&mut self.to_load) {
             self.load_more(key);
         }
-    }
-
-    /// Ends a client's connection for its operator: 5.0 gets DISCONNECT 0x98; will and session go by their usual rules.
-    /// False if no such client is connected.
-    pub fn disconnect(&mut self, now: Now, client_id: &str) -> bool {
-        let session = self.by_client_id.get(client_id);
-        let session = session.and_then(|key| self.sessions.get(*key));
-        let Some(id) = session.and_then(|session| session.connection) else {
-            return false;
-        };
-        let reason = Some(DisconnectReason::AdministrativeAction);
-        self.end_open(now, id, CloseCause::Administrative, reason);
-        true
     }
 
     /// Stops the broker: every client is sent DISCONNECT 0x8B and every connection closed; wills are sent by the rules

@@ -1,0 +1,27 @@
+//! What holds for connections that are on their way in.
+
+use std::time::Duration;
+
+use paloma_broker::Broker;
+use paloma_codec::DecodeLimits;
+
+/// The bounds on connections that are on their way in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrivals {
+    pub(crate) decode_limits: DecodeLimits,
+    /// Most connections in all.
+    pub(crate) connections_max: usize,
+    /// How long a client has from its arrival to its CONNECT.
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Arrivals {
+    pub(crate) fn of(broker: &Broker) -> Self {
+        let limits = broker.limits();
+        Self {
+            decode_limits: broker.decode_limits(),
+            connections_max: limits.connections_max as usize,
+            connect_timeout: Duration::from_millis(limits.connect_timeout_ms.into()),
+        }
+    }
+}
