@@ -5,9 +5,12 @@ mod auth;
 mod cli;
 mod client;
 mod config;
+mod listeners;
+mod log;
 mod memory;
 mod notify;
 mod passwd;
+mod reload;
 mod serve;
 
 use std::io::{ErrorKind, Write};
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(arguments) => match configuration(&arguments) {
-            Ok((config, security)) => serve::serve(&config, security),
+            Ok((config, security)) => serve::serve(&arguments, &config, security),
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),

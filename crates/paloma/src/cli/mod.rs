@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Run the broker.
     ///
     /// Without any configuration it listens on 127.0.0.1:1883 and keeps everything in memory. It says on stderr
-    /// where it listens, as `listening on tcp://ADDRESS:PORT`. SIGINT and SIGTERM stop it gracefully.
+    /// where it listens, as `listening on tcp://ADDRESS:PORT`. SIGINT and SIGTERM stop it gracefully, SIGHUP has it read its configuration again.
     ///
     /// Exit codes: 0 stopped by a signal, 1 it cannot listen or has failed, 2 the configuration is wrong.
     Serve(ConfigArgs),
@@ -176,7 +176,7 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Where the configuration comes from; flags win over the environment, and that over the file.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ConfigArgs {
     /// Configuration file. Without it everything has its default: 127.0.0.1:1883, in memory.
     #[arg(long, value_name = "FILE")]

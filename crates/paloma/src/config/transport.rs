@@ -25,6 +25,7 @@ pub(crate) struct Transport {
 }
 
 /// A value as it is written in the file.
+#[derive(PartialEq, Eq)]
 pub(super) enum Shown {
     Text(String),
     List(Vec<String>),
@@ -161,6 +162,11 @@ impl Transport {
             (false, false) if is_unix => "unix",
             (false, false) => "tcp",
         }
+    }
+
+    /// Whether both say the same, wherever they say it.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.is_websocket == other.is_websocket && self.tables() == other.tables()
     }
 
     /// The tables that say the same, with their keys.

@@ -1,0 +1,287 @@
+//! SIGHUP: everything that can change while the broker runs is read again, and comes into force together or not at all.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
+
+use paloma_tokio::{Control, Listeners, Running};
+
+use crate::auth::{Expulsions, Gatekeeper};
+use crate::cli::ConfigArgs;
+use crate::config::{Config, Listener};
+use crate::listeners::{Wanted, announce};
+use crate::log::Log;
+
+/// A broker that runs, and what it runs with.
+#[derive(Debug)]
+pub(crate) struct Reloader {
+    arguments: ConfigArgs,
+    /// In force; what needs a restart stays as it was at the start.
+    config: Config,
+    gatekeeper: Gatekeeper,
+    log: Log,
+    control: Control,
+    listeners: Listeners,
+    /// By the number under which each is open.
+    open: BTreeMap<u16, Wanted>,
+    /// For the next listener; none is used twice, since connections outlive their listener.
+    next_number: u16,
+}
+
+/// What has to happen to the listeners.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Those that stay, each with what it is to be.
+    kept: BTreeMap<u16, Wanted>,
+    /// Those that are new.
+    added: Vec<Wanted>,
+    /// Those that change something that an open one cannot: closed, and opened again.
+    replaced: Vec<(u16, Wanted)>,
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        arguments: &ConfigArgs,
+        config: &Config,
+        gatekeeper: Gatekeeper,
+        log: Log,
+        open: Vec<Wanted>,
+        running: &Running,
+    ) -> Self {
+        let open: BTreeMap<u16, Wanted> = (0..).zip(open).collect();
+        Self {
+            arguments: arguments.clone(),
+            config: config.clone(),
+            gatekeeper,
+            log,
+            control: running.control(),
+            listeners: running.listeners().clone(),
+            next_number: open.keys().next_back().map_or(0, |last| last + 1),
+            open,
+        }
+    }
+
+    /// Reads everything again. What is wrong is logged, all of it, and then nothing has changed.
+    pub(crate) async fn reload(&mut self) {
+        let (config, security) = match crate::read_configuration(&self.arguments) {
+            Ok(read) => read,
+            Err(problems) => {
+                for problem in &problems.0 {
+                    tracing::error!("{problem}");
+                }
+                return stays("the configuration is wrong");
+            }
+        };
+        let wanted = match Wanted::all(&config) {
+            Ok(wanted) => wanted,
+            Err(error) => return stays(error),
+        };
+        let plan = Plan::new(&self.open, wanted);
+        let closed = plan.closed(&self.open);
+        let opened = match self.open_listeners(plan).await {
+            Ok(open) => open,
+            Err(error) => return stays(error),
+        };
+        let doors = opened
+            .iter()
+            .map(|(number, wanted)| (*number, wanted.place));
+        security.warn(&config);
+        let expulsions = match self.gatekeeper.apply(security, &doors.collect()) {
+            Ok(expulsions) => expulsions,
+            // Only where the system has no randomness left; the listeners of before are open still.
+            Err(problems) => return stays(problems),
+        };
+        // Nothing fails from here on.
+        self.control.rules_changed();
+        self.control.set_limits(&config.limits);
+        self.log.set_level(config.log_level);
+        for (number, wanted) in &opened {
+            if let (Some(old), Some(new)) = (self.tls(*number), &wanted.listener.tls) {
+                old.adopt(new);
+            }
+        }
+        for number in closed {
+            self.listeners.remove(number).await;
+        }
+        self.keep(opened);
+        let sent_away = self.send_away(&expulsions);
+        self.take_over(config);
+        tracing::info!(
+            listeners = self.open.len(),
+            sent_away,
+            "SIGHUP: the configuration has been read again"
+        );
+    }
+
+    fn tls(&self, number: u16) -> Option<&paloma_tokio::Tls> {
+        self.open.get(&number)?.listener.tls.as_ref()
+    }
+
+    /// Opens what is new. If one cannot be opened, all are as before.
+    async fn open_listeners(&mut self, plan: Plan) -> io::Result<BTreeMap<u16, Wanted>> {
+        let mut open = plan.kept;
+        let mut added = Vec::new();
+        for wanted in plan.added {
+            match self.add(&wanted) {
+                Ok(number) => {
+                    added.push(number);
+                    open.insert(number, wanted);
+                }
+                Err(error) => {
+                    self.undo(&added, &[]).await;
+                    return Err(error);
+                }
+            }
+        }
+        let mut closed = Vec::new();
+        for (old, wanted) in plan.replaced {
+            self.listeners.remove(old).await;
+            closed.push(old);
+            match self.add(&wanted) {
+                Ok(number) => {
+                    added.push(number);
+                    open.insert(number, wanted);
+                }
+                Err(error) => {
+                    self.undo(&added, &closed).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    fn add(&mut self, wanted: &Wanted) -> io::Result<u16> {
+        let number = self.next_number;
+        let exhausted = || io::Error::other("no numbers for listeners are left: restart");
+        self.next_number = number.checked_add(1).ok_or_else(exhausted)?;
+        let address = &wanted.listener.address;
+        let bound = self.listeners.add(number, wanted.listener.clone());
+        let bound = bound.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })?;
+        announce(wanted.scheme(), &bound);
+        Ok(number)
+    }
+
+    async fn undo(&self, added: &[u16], closed: &[u16]) {
+        for number in added {
+            self.listeners.remove(*number).await;
+        }
+        for number in closed {
+            if let Some(wanted) = self.open.get(number)
+                && let Err(error) = self.listeners.add(*number, wanted.listener.clone())
+            {
+                let address = &wanted.listener.address;
+                tracing::error!(%address, %error, "a listener cannot be opened again");
+            }
+        }
+    }
+
+    /// Notes what is open. Listeners that stay keep the certificates that they were opened with, which have taken over
+    /// what was loaded.
+    fn keep(&mut self, mut opened: BTreeMap<u16, Wanted>) {
+        for (number, wanted) in &mut opened {
+            if let Some(tls) = self.tls(*number) {
+                wanted.listener.tls = Some(tls.clone());
+            }
+        }
+        self.open = opened;
+    }
+
+    /// Ends the connections of clients who would not be let in any more.
+    fn send_away(&self, expulsions: &Expulsions) -> usize {
+        let clients = self.control.clients().into_iter();
+        let expelled =
+            clients.filter(|client| expulsions.concern(client.listener, &client.identity));
+        expelled
+            .filter(|client| self.control.disconnect(&client.client_id))
+            .count()
+    }
+
+    /// Notes what is in force, and says what is not until the next start.
+    fn take_over(&mut self, config: Config) {
+        let old = &self.config;
+        let (limits, old_limits) = (&config.limits, &old.limits);
+        let first = |config: &Config| {
+            let of = |listener: &Listener| {
+                (
+                    listener.allow_empty_client_id,
+                    listener.client_id_prefix.clone(),
+                )
+            };
+            config.listeners.first().map(of)
+        };
+        let changed = [
+            ("node.name", config.node_name != old.node_name),
+            ("node.threads", config.threads != old.threads),
+            (
+                "listener.allow_empty_client_id, listener.client_id_prefix",
+                first(&config) != first(old),
+            ),
+            (
+                "behaviour.upgrade_outgoing_qos",
+                config.upgrade_outgoing_qos != old.upgrade_outgoing_qos,
+            ),
+            (
+                "sys.interval_seconds",
+                config.sys_interval_seconds != old.sys_interval_seconds,
+            ),
+            ("admin.address", config.admin != old.admin),
+            ("log.format", config.log_format != old.log_format),
+            (
+                "limits.outbound_buffer_bytes_max",
+                limits.outbound_buffer_bytes_max != old_limits.outbound_buffer_bytes_max,
+            ),
+            (
+                "limits.stall_timeout_ms",
+                limits.stall_timeout_ms != old_limits.stall_timeout_ms,
+            ),
+        ];
+        for (key, _) in changed.iter().filter(|(_, has_changed)| *has_changed) {
+            tracing::warn!(key, "SIGHUP: this takes a restart");
+        }
+        // Compared with the start each time, so that it is said until it is done.
+        self.config.log_level = config.log_level;
+    }
+}
+
+impl Plan {
+    fn new(open: &BTreeMap<u16, Wanted>, wanted: Vec<Wanted>) -> Self {
+        let mut left: BTreeMap<u16, &Wanted> = open.iter().map(|(n, open)| (*n, open)).collect();
+        let mut plan = Self::default();
+        let mut unserved = Vec::new();
+        for wanted in wanted {
+            let serving = left.iter().find(|(_, open)| wanted.is_served_by(open));
+            if let Some(number) = serving.map(|(number, _)| *number) {
+                left.remove(&number);
+                plan.kept.insert(number, wanted);
+            } else {
+                unserved.push(wanted);
+            }
+        }
+        for wanted in unserved {
+            let in_the_way = left.iter().find(|(_, open)| wanted.is_where(open));
+            if let Some(number) = in_the_way.map(|(number, _)| *number) {
+                left.remove(&number);
+                plan.replaced.push((number, wanted));
+            } else {
+                plan.added.push(wanted);
+            }
+        }
+        plan
+    }
+
+    /// Those of the open ones that nobody wants any more.
+    fn closed(&self, open: &BTreeMap<u16, Wanted>) -> Vec<u16> {
+        let is_replaced = |number: &u16| self.replaced.iter().any(|(old, _)| old == number);
+        let numbers = open.keys().copied();
+        numbers
+            .filter(|number| !self.kept.contains_key(number) && !is_replaced(number))
+            .collect()
+    }
+}
+
+fn stays(reason: impl Display) {
+    tracing::error!("SIGHUP: {reason}; everything stays as it was");
+}
