@@ -85,7 +85,7 @@ fn a_client_that_falls_silent_leaves_its_will() {
 #[test]
 fn a_protocol_error_leaves_the_will() {
     let (mut world, listener, client) = world_with(with_will(v5("c"), |_| {}));
-    world.send(client, paloma_codec::Packet::Connect(Box::new(v5("c"))));
+    world.send(client, Packet::Connect(Box::new(v5("c"))));
     assert_eq!(world.payloads(listener), ["gone"]);
 }
 
@@ -319,7 +319,7 @@ fn a_client_that_is_not_let_in_leaves_no_will() {
     world.authenticates = false;
     let client = world.open(ProtocolVersion::V5);
     let connect = with_will(v5("c"), |_| {});
-    world.send(client, paloma_codec::Packet::Connect(Box::new(connect)));
+    world.send(client, Packet::Connect(Box::new(connect)));
     world.cut(client);
     world.advance(1_000);
     assert!(world.payloads(listener).is_empty());
