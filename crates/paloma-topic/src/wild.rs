@@ -416,6 +416,6 @@ mod tests {
     #[test]
     fn an_entry_costs_two_cache_lines_at_most() {
         assert_eq!(size_of::<Node>(), 40);
-        assert_eq!(size_of::<Entry<u32>>(), 8);
+        assert_eq!(size_of::<Entry<u32>>(), 12);
     }
 }
