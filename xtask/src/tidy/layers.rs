@@ -35,6 +35,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-broker",
         ],
     ),
+    (
+        "paloma-store-redb",
+        &[
+            "paloma-topic",
+            "paloma-codec",
+            "paloma-session",
+            "paloma-broker",
+        ],
+    ),
     ("paloma-client", CORES),
     (
         "paloma",
@@ -46,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-tokio",
             "paloma-auth",
             "paloma-admin",
+            "paloma-store-redb",
             "paloma-client",
         ],
     ),

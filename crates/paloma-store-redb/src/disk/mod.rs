@@ -1,0 +1,60 @@
+//! What the engine's one file is kept on: a real file, or a simulated disk.
+
+mod file;
+mod image;
+mod random;
+pub mod sim;
+
+use std::{fmt, io};
+
+pub use file::FileDisk;
+
+/// One file that grows, is written at any place and is synced.
+///
+/// Errors are latched by the engine: after the first it uses the disk no more.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Length of the file in bytes.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether nothing was ever written.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// Fills `out` from `offset` on.
+    ///
+    /// # Errors
+    /// The device fails, or the file ends before `out` is full.
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `data` at `offset`.
+    ///
+    /// # Errors
+    /// The device fails or is full; what was written then is unknown.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Cuts or extends the file; what is new is zero. Extending takes no space.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Returns once all that was written survives a power cut.
+    ///
+    /// # Errors
+    /// The device fails. What was written before may be lost, and a second call will not bring it back.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Takes space for all bytes below `end`, whatever the file's length, so that writing them finds room.
+    ///
+    /// # Errors
+    /// [`StorageFull`](io::ErrorKind::StorageFull) if there is not so much,
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the device cannot promise it.
+    fn allocate(&self, end: u64) -> io::Result<()>;
+}
