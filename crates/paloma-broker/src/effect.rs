@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::auth::{AuthOutcome, AuthRequest};
 use crate::connection::ConnectionId;
-use crate::store::{LoadRequest, Loaded, StoreBatch};
+use crate::store::{LoadRequest, Loaded, Space, StoreBatch};
 use paloma_session::LogSeq;
 
 /// Something the driver has to do. Effects of one input are bounded by that input.
@@ -37,6 +37,8 @@ pub enum Reply {
     Committed(LogSeq),
     /// To [`Effect::Load`].
     Loaded(Loaded),
+    /// What the store says of its room changed. Until it has said anything, there is room.
+    Space(Space),
 }
 
 /// Why a connection ended.

@@ -6,6 +6,7 @@ use bytestring::ByteString;
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 
 use crate::auth::{Action, Authorizer, Grant, Identity};
+use crate::store::Owner;
 
 /// Who acts: shared by a session and by what it leaves behind.
 #[derive(Debug)]
@@ -19,6 +20,14 @@ pub(crate) struct Principal {
 }
 
 impl Principal {
+    /// What is stored of it.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            client_id: self.client_id.clone(),
+            user: self.identity.user.clone(),
+        }
+    }
+
     fn rules<'a>(&'a self, everybody: &'a dyn Authorizer) -> &'a dyn Authorizer {
         self.rules.as_deref().unwrap_or(everybody)
     }

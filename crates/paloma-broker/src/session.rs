@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use paloma_codec::{Message, Qos};
-use paloma_session::{Flight, Monotonic, Outbound, Session};
+use paloma_session::{Flight, Monotonic, Outbound, Session, Wall};
 
 use paloma_topic::FilterId;
 
@@ -122,12 +122,11 @@ impl SessionEntry {
         }
     }
 
-    /// What is stored of it; `disconnected_at` is in wall-clock milliseconds.
-    pub(crate) fn record(&self, disconnected_at: Option<u64>) -> SessionRecord {
+    /// What is stored of it.
+    pub(crate) fn record(&self, disconnected_at: Option<Wall>) -> SessionRecord {
         SessionRecord {
-            client_id: self.principal.client_id.clone(),
-            user: self.principal.identity.user.clone(),
-            expiry_seconds: Some(self.expiry_seconds),
+            owner: self.principal.owner(),
+            expiry_seconds: self.expiry_seconds,
             disconnected_at,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use bytestring::ByteString;
 use hashbrown::HashMap;
 use paloma_topic::{ShareName, TopicFilter, TopicNameRef};
 
@@ -20,7 +21,8 @@ const LOOKED_AT_MAX: usize = 64;
 /// All who share one filter under one name.
 #[derive(Debug)]
 pub(crate) struct Group {
-    pub(crate) share: ShareName,
+    /// `$share/name/filter`.
+    pub(crate) target: ByteString,
     pub(crate) filter: TopicFilter,
     pub(crate) members: Vec<Subscription>,
     /// Where the next choice begins.
@@ -91,14 +93,14 @@ impl Group {
 pub(crate) struct Groups {
     slab: Slab<Group>,
     members: usize,
-    /// By `share/filter`; only ever looked up, never iterated.
-    by_name: HashMap<Box<str>, GroupKey, foldhash::fast::FixedState>,
+    /// By target; only ever looked up, never iterated.
+    by_target: HashMap<ByteString, GroupKey, foldhash::fast::FixedState>,
 }
 
 impl Groups {
-    fn name(share: &ShareName, filter: &TopicFilter) -> Box<str> {
-        // A share name holds no '/', so that the first one ends it.
-        format!("{}/{}", share.as_str(), filter.as_str()).into_boxed_str()
+    fn target(share: &ShareName, filter: &TopicFilter) -> ByteString {
+        // A share name holds no '/', so that the next one ends it.
+        ByteString::from(format!("$share/{}/{}", share.as_str(), filter.as_str()))
     }
 
     pub(crate) fn get_mut(&mut self, key: GroupKey) -> Option<&mut Group> {
@@ -112,16 +114,16 @@ impl Groups {
         filter: &TopicFilter,
         member: Subscription,
     ) -> Joined {
-        let name = Self::name(share, filter);
-        let Some(&key) = self.by_name.get(&name) else {
+        let target = Self::target(share, filter);
+        let Some(&key) = self.by_target.get(&target) else {
             let group = Group {
-                share: share.clone(),
+                target: target.clone(),
                 filter: filter.clone(),
                 members: vec![member],
                 next: 0,
             };
             let key = self.slab.insert(group);
-            self.by_name.insert(name, key);
+            self.by_target.insert(target, key);
             self.members += 1;
             return Joined {
                 key,
@@ -154,7 +156,7 @@ impl Groups {
     }
 
     pub(crate) fn find(&self, share: &ShareName, filter: &TopicFilter) -> Option<GroupKey> {
-        self.by_name.get(&Self::name(share, filter)).copied()
+        self.by_target.get(&Self::target(share, filter)).copied()
     }
 
     /// Members of all groups together.
@@ -185,8 +187,7 @@ impl Groups {
         let Some(group) = self.slab.remove(key) else {
             return Left::NotAMember;
         };
-        self.by_name
-            .remove(&Self::name(&group.share, &group.filter));
+        self.by_target.remove(&group.target);
         Left::LastMember(group.filter)
     }
 }
@@ -202,6 +203,19 @@ pub(crate) enum Left {
     NotAMember,
     Member,
     LastMember(TopicFilter),
+}
+
+impl Groups {
+    /// What the group with this number is subscribed to, `$share/…` included.
+    pub(crate) fn target_of(&self, number: NonZeroU32) -> Option<ByteString> {
+        let key = self.slab.key_at(number.get() - 1)?;
+        Some(self.slab.get(key)?.target.clone())
+    }
+
+    /// The number of the group that is subscribed to `$share/name/filter`.
+    pub(crate) fn number_of(&self, target: &str) -> Option<NonZeroU32> {
+        group_number(*self.by_target.get(target)?)
+    }
 }
 
 /// A group's key as the number that a queued message carries.
@@ -240,7 +254,7 @@ mod tests {
 
     fn group(members: u32) -> Group {
         Group {
-            share: ShareName::new("g").unwrap(),
+            target: "$share/g/t".into(),
             filter: TopicFilter::new("t").unwrap(),
             members: (0..members).map(member).collect(),
             next: 0,

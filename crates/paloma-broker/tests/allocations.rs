@@ -100,11 +100,12 @@ impl Bench {
                     self.broker.finish_turn(self.now);
                 }
                 Effect::Persist(batch) => {
-                    let seq = self
+                    let committed = self
                         .store
-                        .commit(vec![batch])
+                        .commit(&mut vec![batch])
                         .expect("memory does not fail");
-                    self.broker.handle_reply(self.now, Reply::Committed(seq));
+                    self.broker
+                        .handle_reply(self.now, Reply::Committed(committed.seq));
                 }
                 Effect::Resume(_) | Effect::Close(..) | Effect::Load(_) => {}
             }

@@ -96,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     /// A store that answers at once.
     store: Option<Box<dyn Store>>,
+    /// What it is given next; kept for its allocation.
+    group: Vec<StoreBatch>,
     /// When the timer task will look in by itself.
     armed: Option<Monotonic>,
     /// A turn ended with something left to hand out.
@@ -163,6 +165,7 @@ impl Shared {
                 broker: parts.broker,
                 links,
                 store: parts.store,
+                group: Vec::new(),
                 armed: None,
                 is_unsettled: false,
                 failed: None,
@@ -514,8 +517,11 @@ impl Core {
             }
             return false;
         };
-        match store.commit(vec![batch]) {
-            Ok(seq) => self.broker.handle_reply(now, Reply::Committed(seq)),
+        self.group.push(batch);
+        match store.commit(&mut self.group) {
+            Ok(committed) => self
+                .broker
+                .handle_reply(now, Reply::Committed(committed.seq)),
             Err(error) => self.failed = Some(Failure::Store(Arc::new(error))),
         }
         true

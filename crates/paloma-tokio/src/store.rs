@@ -137,8 +137,8 @@ impl Worker {
         if self.group.is_empty() {
             return Ok(());
         }
-        let seq = self.store.commit(mem::take(&mut self.group))?;
-        self.reply(Reply::Committed(seq));
+        let committed = self.store.commit(&mut self.group)?;
+        self.reply(Reply::Committed(committed.seq));
         Ok(())
     }
 

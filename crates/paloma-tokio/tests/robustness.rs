@@ -10,13 +10,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use paloma_broker::store::{LoadRequest, Loaded, StoreBatch, StoreError};
+use paloma_broker::store::{Committed, LoadRequest, Loaded, Recovered, StoreBatch, StoreError};
 use paloma_broker::{
     Action, AuthOutcome, AuthRequest, Authenticator, Authorizer, ConnectionInfo, Grant, Identity,
     MemoryStore, Store,
 };
 use paloma_codec::{Delivery, DisconnectReason, Packet, ProtocolVersion, Qos};
-use paloma_session::LogSeq;
 use paloma_tokio::{Config, Failure, Listener, Running, serve};
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 use support::{
@@ -511,7 +510,11 @@ struct GatedStore {
 }
 
 impl Store for GatedStore {
-    fn commit(&mut self, batches: Vec<StoreBatch>) -> Result<LogSeq, StoreError> {
+    fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
+        self.inner.recover(each)
+    }
+
+    fn commit(&mut self, group: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
         let (state, changed) = &*self.gate.0;
         let state = state.lock().expect("nobody panicked");
         let state = changed
@@ -521,7 +524,7 @@ impl Store for GatedStore {
             return Err(StoreError::Io(io::ErrorKind::Other.into()));
         }
         drop(state);
-        self.inner.commit(batches)
+        self.inner.commit(group)
     }
 
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError> {

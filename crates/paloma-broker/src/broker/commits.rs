@@ -7,7 +7,7 @@ use paloma_session::{Gate, LogSeq};
 use super::Broker;
 use crate::connection::ConnectionId;
 use crate::effect::Effect;
-use crate::store::{StoreBatch, StoreOp};
+use crate::store::{Mark, Space, StoreBatch, StoreOp};
 
 /// What a change costs in a batch beside its message.
 const OP_BYTES: u64 = 64;
@@ -23,11 +23,16 @@ pub(crate) struct Commits {
     in_store: VecDeque<(LogSeq, u64)>,
     bytes_in_store: u64,
     waiting: VecDeque<(LogSeq, ConnectionId)>,
+    space: Space,
 }
 
 impl Commits {
     pub(crate) fn committed(&self) -> LogSeq {
         self.committed
+    }
+
+    pub(crate) fn set_space(&mut self, space: Space) {
+        self.space = space;
     }
 
     /// The number that this turn's batch will have.
@@ -42,9 +47,27 @@ impl Commits {
 
     pub(crate) fn push(&mut self, op: StoreOp) {
         self.batch.bytes += OP_BYTES;
-        if let StoreOp::PutMessage(message) = &op {
-            self.batch.bytes += message.len() as u64;
-        }
+        let message = match &op {
+            StoreOp::PutMessage(message) => Some(message),
+            StoreOp::PutRetained(record) => Some(&record.message),
+            StoreOp::PutWill(_, record) => Some(&record.message),
+            StoreOp::Enqueue(..)
+            | StoreOp::Dequeue(..)
+            | StoreOp::Assign(..)
+            | StoreOp::MarkReceived(..)
+            | StoreOp::PutReceived(..)
+            | StoreOp::DeleteReceived(..)
+            | StoreOp::PutSession(..)
+            | StoreOp::DeleteSession(_)
+            | StoreOp::PutSubscription(..)
+            | StoreOp::DeleteSubscription(..)
+            | StoreOp::DeleteWill(_)
+            | StoreOp::DeleteRetained(_)
+            | StoreOp::PutFanOut(_)
+            | StoreOp::AdvanceFanOut(..)
+            | StoreOp::DeleteFanOut(_) => None,
+        };
+        self.batch.bytes += message.map_or(0, |message| message.len() as u64);
         self.batch.ops.push(op);
     }
 
@@ -68,7 +91,7 @@ impl Commits {
     }
 
     /// Closes the batch, if it holds anything or anybody waits for it.
-    pub(crate) fn seal(&mut self) -> Option<StoreBatch> {
+    pub(crate) fn seal(&mut self, mark: impl FnOnce() -> Mark) -> Option<StoreBatch> {
         if self.batch.ops.is_empty() && !self.is_awaited {
             return None;
         }
@@ -76,6 +99,7 @@ impl Commits {
         self.last_sealed = self.next_seq();
         let mut batch = std::mem::take(&mut self.batch);
         batch.seq = self.last_sealed;
+        batch.mark = mark();
         self.bytes_in_store += batch.bytes;
         self.in_store.push_back((batch.seq, batch.bytes));
         Some(batch)

@@ -122,13 +122,16 @@ impl Broker {
         if !is_stored {
             return self.push_unstored(key, outbound, ids);
         }
+        let message = outbound.message().clone();
+        let group = Tag::unpack(outbound.share()).group;
         let entry = QueueEntry {
-            message: MessageId(outbound.message().id()),
+            message: MessageId(message.id()),
+            bytes: u32::try_from(message.len()).unwrap_or(u32::MAX),
             qos: outbound.qos(),
             retain: outbound.retain(),
             subscription_ids: ids.to_vec(),
+            share: group.and_then(|number| self.groups.target_of(number)),
         };
-        let message = outbound.message().clone();
         let copied = if self.is_spilling(key, message.id()) {
             self.spill_copy(key, message.len() as u64, message.id())
         } else {
@@ -464,15 +467,14 @@ impl Broker {
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             spill.count = spill.count.saturating_sub(1);
             spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
+            let share = entry.share.as_deref();
+            let tag = Tag {
+                group: share.and_then(|target| self.groups.number_of(target)),
+                is_stored: true,
+            };
             let outbound = Outbound::new(message, entry.qos)
                 .with_retain(entry.retain)
-                .with_share(
-                    Tag {
-                        group: None,
-                        is_stored: true,
-                    }
-                    .pack(),
-                );
+                .with_share(tag.pack());
             let topic = outbound.message().topic();
             if !session
                 .principal

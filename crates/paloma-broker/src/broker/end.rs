@@ -276,7 +276,7 @@ impl Broker {
             .monotonic
             .saturating_add(Duration::from_secs(expiry_seconds.into()));
         session.expires_at = Some(at);
-        let record = session.record(Some(now.wall.as_millis()));
+        let record = session.record(Some(now.wall));
         self.commits.push(StoreOp::PutSession(session.id, record));
         self.timers.arm(at, Timer::SessionExpiry(key));
         self.drop_qos0(key);

@@ -41,7 +41,7 @@ use crate::session::{SessionEntry, SessionKey};
 use crate::shared::Groups;
 use crate::slab::Slab;
 use crate::statistics::{Histogram, Statistics, Traffic};
-use crate::store::SessionId;
+use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
 
@@ -339,6 +339,7 @@ impl Broker {
             Reply::Authenticated(id, outcome) => self.handle_authenticated(now, id, outcome),
             Reply::Committed(seq) => self.handle_committed(seq),
             Reply::Loaded(loaded) => self.handle_loaded(now, loaded),
+            Reply::Space(space) => self.commits.set_space(space),
         }
     }
 
@@ -367,7 +368,12 @@ impl Broker {
         self.run_regrants(&mut steps);
         self.run_departures(&mut steps);
         self.run_audit(now);
-        if let Some(batch) = self.commits.seal() {
+        let mark = || Mark {
+            message: MessageId(self.last_message),
+            session: SessionId(self.last_session),
+            wall: now.wall,
+        };
+        if let Some(batch) = self.commits.seal(mark) {
             self.effects.push_back(Effect::Persist(batch));
         }
         // Behind the batch, since what is to be loaded may be in it.

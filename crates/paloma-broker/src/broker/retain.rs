@@ -13,7 +13,7 @@ use super::publish::Outcome;
 use crate::notice::Notice;
 use crate::retained::{self, Retained, RetainedFull};
 use crate::session::SessionKey;
-use crate::store::{MessageId, StoreOp};
+use crate::store::{RetainedRecord, StoreOp};
 use crate::timers::Timer;
 
 impl Broker {
@@ -37,10 +37,16 @@ impl Broker {
             return Ok(());
         }
         let author = origin.and_then(|key| self.sessions.get(key));
+        let author = author.map(|session| Arc::clone(&session.principal));
+        let record = RetainedRecord {
+            message: message.clone(),
+            qos,
+            author: author.as_ref().map(|principal| principal.owner()),
+        };
         let retained = Retained {
             message: message.clone(),
             qos,
-            author: author.map(|session| Arc::clone(&session.principal)),
+            author,
             timer_at: None,
         };
         let previous = match self.retained.put(retained, &self.limits) {
@@ -57,9 +63,8 @@ impl Broker {
         if let Some(previous) = previous {
             self.disarm_retained(topic, &previous);
         }
-        self.put_message(message, outcome);
-        self.commits
-            .push(StoreOp::PutRetained(MessageId(message.id()), qos));
+        self.commits.push(StoreOp::PutRetained(record));
+        outcome.is_stored = true;
         if let Some(seconds) = message.expiry_seconds() {
             let at = now
                 .monotonic

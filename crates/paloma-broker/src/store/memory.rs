@@ -4,33 +4,61 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use hashbrown::HashMap;
-use paloma_codec::Message;
+use paloma_codec::{Message, PacketId};
 use paloma_session::LogSeq;
 
-use super::{
-    LoadRequest, Loaded, MessageId, QueueEntry, SessionId, Store, StoreBatch, StoreError, StoreOp,
-};
+use super::kept::Kept;
+use super::op::{FanOutRecord, MessageId, QueueEntry, SessionId, StoreBatch, StoreOp};
+use super::recovery::{FlightRecord, FlightState, QueueSummary, Recovered};
+use super::{Committed, LoadRequest, Loaded, Space, Store, StoreError, StoreUsage};
 
 /// What a message and a queue entry cost beside the message's bytes.
 const MESSAGE_BYTES: u64 = 96;
-const ENTRY_BYTES: u64 = 96;
+const ENTRY_BYTES: u64 = 112;
 
-/// Keeps queues in memory and answers through the same port as a store on disk. Only what can be asked for again is
-/// kept: messages that wait in a durable session's queue, counted by reference.
-#[derive(Debug, Default)]
+/// Keeps queues in memory and answers through the same port as a store on disk.
+///
+/// A [`new`](Self::new) one holds only what can be asked for again while the process lives: messages that wait in a durable
+/// session's queue, counted by reference. A [`recoverable`](Self::recoverable) one holds everything, so that a test can
+/// start another broker from it, or from a clone that was taken at any commit.
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
-    queues: HashMap<SessionId, BTreeMap<MessageId, QueueEntry>, foldhash::fast::FixedState>,
+    queues: HashMap<SessionId, BTreeMap<MessageId, Place>, foldhash::fast::FixedState>,
     messages: HashMap<MessageId, (Message, u32), foldhash::fast::FixedState>,
+    fan_outs: BTreeMap<MessageId, (FanOutRecord, Option<SessionId>)>,
     /// Bytes of the messages.
     bytes: u64,
     entries: u64,
+    kept: Option<Box<Kept>>,
+}
+
+/// An entry, and how far its delivery has come.
+#[derive(Clone, Debug)]
+struct Place {
+    entry: QueueEntry,
+    flight: Option<Assigned>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Assigned {
+    packet: PacketId,
+    is_received: bool,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store of queues.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that a broker can be recovered from.
+    #[must_use]
+    pub fn recoverable() -> Self {
+        Self {
+            kept: Some(Box::default()),
+            ..Self::default()
+        }
     }
 
     /// Messages held for some queue.
@@ -39,47 +67,100 @@ impl MemoryStore {
         self.messages.len()
     }
 
-    fn apply(&mut self, ops: Vec<StoreOp>) {
-        // A retained message that nobody waits for has no entry in its batch and is dropped here: the core holds it.
+    fn apply(&mut self, batch: StoreBatch) {
+        // A message that nothing but a retained topic refers to is dropped here: that record has its own handle.
         let mut arriving: Option<Message> = None;
-        for op in ops {
+        for op in batch.ops {
+            if let Some(kept) = &mut self.kept {
+                kept.apply(&op);
+            }
             match op {
                 StoreOp::PutMessage(message) => arriving = Some(message),
                 StoreOp::Enqueue(session, entry) => self.enqueue(session, entry, arriving.as_ref()),
                 StoreOp::Dequeue(session, message) => self.dequeue(session, message),
+                StoreOp::Assign(session, message, packet) => {
+                    self.assign(session, message, packet, false);
+                }
+                StoreOp::MarkReceived(session, message, packet) => {
+                    self.assign(session, message, packet, true);
+                }
                 StoreOp::DeleteSession(session) => {
                     for message in self.queues.remove(&session).unwrap_or_default().into_keys() {
                         self.entries -= 1;
                         self.release(message);
                     }
                 }
-                StoreOp::Assign(..)
-                | StoreOp::MarkReceived(..)
-                | StoreOp::PutReceived(..)
+                StoreOp::PutFanOut(record) => {
+                    let message = record.message;
+                    if self.refer(message, arriving.as_ref()) {
+                        self.fan_outs.insert(message, (record, None));
+                    }
+                }
+                StoreOp::AdvanceFanOut(message, session) => {
+                    if let Some((_, after)) = self.fan_outs.get_mut(&message) {
+                        *after = Some(session);
+                    }
+                }
+                StoreOp::DeleteFanOut(message) => {
+                    if self.fan_outs.remove(&message).is_some() {
+                        self.release(message);
+                    }
+                }
+                StoreOp::PutReceived(..)
                 | StoreOp::DeleteReceived(..)
                 | StoreOp::PutSession(..)
                 | StoreOp::PutSubscription(..)
                 | StoreOp::DeleteSubscription(..)
-                | StoreOp::PutRetained(..)
-                | StoreOp::DeleteRetained(..) => {}
+                | StoreOp::PutWill(..)
+                | StoreOp::DeleteWill(_)
+                | StoreOp::PutRetained(_)
+                | StoreOp::DeleteRetained(_) => {}
             }
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.mark = batch.mark;
         }
     }
 
     fn enqueue(&mut self, session: SessionId, entry: QueueEntry, arriving: Option<&Message>) {
         let id = entry.message;
+        let queue = self.queues.get(&session);
+        if queue.is_some_and(|queue| queue.contains_key(&id)) || !self.refer(id, arriving) {
+            return;
+        }
+        self.entries += 1;
+        let place = Place {
+            entry,
+            flight: None,
+        };
+        self.queues.entry(session).or_default().insert(id, place);
+    }
+
+    /// Counts one more reference to a message; false if it is not here.
+    fn refer(&mut self, id: MessageId, arriving: Option<&Message>) -> bool {
         if let Some((_, references)) = self.messages.get_mut(&id) {
             *references += 1;
         } else if let Some(message) = arriving.filter(|message| message.id() == id.0) {
             self.bytes += message.len() as u64;
             self.messages.insert(id, (message.clone(), 1));
         } else {
-            debug_assert!(false, "an entry refers to a message that was never put");
-            return;
+            debug_assert!(false, "something refers to a message that was never put");
+            return false;
         }
-        self.entries += 1;
-        let previous = self.queues.entry(session).or_default().insert(id, entry);
-        debug_assert!(previous.is_none(), "a session queues a message once");
+        true
+    }
+
+    fn assign(&mut self, session: SessionId, id: MessageId, packet: PacketId, is_received: bool) {
+        if let Some(place) = self
+            .queues
+            .get_mut(&session)
+            .and_then(|queue| queue.get_mut(&id))
+        {
+            place.flight = Some(Assigned {
+                packet,
+                is_received,
+            });
+        }
     }
 
     fn dequeue(&mut self, session: SessionId, message: MessageId) {
@@ -107,16 +188,76 @@ impl MemoryStore {
             self.bytes -= message.len() as u64;
         }
     }
+
+    fn message(&self, id: MessageId) -> Result<Message, StoreError> {
+        let held = self.messages.get(&id);
+        held.map(|(message, _)| message.clone())
+            .ok_or(StoreError::Corrupt("a queue entry without its message"))
+    }
+
+    fn recover_queue(
+        &self,
+        session: SessionId,
+        each: &mut dyn FnMut(Recovered),
+    ) -> Result<(), StoreError> {
+        let Some(queue) = self.queues.get(&session) else {
+            return Ok(());
+        };
+        for Place { entry, flight } in queue.values() {
+            let Some(flight) = flight else {
+                continue;
+            };
+            let state = if flight.is_received {
+                FlightState::Received
+            } else {
+                FlightState::Assigned(self.message(entry.message)?)
+            };
+            let record = FlightRecord {
+                packet: flight.packet,
+                entry: entry.clone(),
+                state,
+            };
+            each(Recovered::Flight(session, record));
+        }
+        let waiting = queue.values().filter(|place| place.flight.is_none());
+        if let Some(summary) = QueueSummary::over(waiting.map(|place| &place.entry)) {
+            each(Recovered::Queue(session, summary));
+        }
+        Ok(())
+    }
 }
 
 impl Store for MemoryStore {
-    fn commit(&mut self, batches: Vec<StoreBatch>) -> Result<LogSeq, StoreError> {
-        let mut last = LogSeq::default();
-        for batch in batches {
-            last = batch.seq;
-            self.apply(batch.ops);
+    fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
+        let Some(kept) = self.kept.as_deref() else {
+            return Ok(());
+        };
+        each(Recovered::Mark(kept.mark));
+        for (id, session) in &kept.sessions {
+            session.recover(*id, each);
+            self.recover_queue(*id, each)?;
         }
-        Ok(last)
+        for record in kept.retained.values() {
+            each(Recovered::Retained(record.clone()));
+        }
+        for (id, (record, after)) in &self.fan_outs {
+            each(Recovered::FanOut(
+                record.clone(),
+                self.message(*id)?,
+                *after,
+            ));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, group: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
+        let mut seq = LogSeq::default();
+        for batch in group.drain(..) {
+            seq = batch.seq;
+            self.apply(batch);
+        }
+        let space = Space::Free;
+        Ok(Committed { seq, space })
     }
 
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError> {
@@ -124,24 +265,31 @@ impl Store for MemoryStore {
         let mut bytes = 0;
         let after = (Bound::Excluded(request.after), Bound::Unbounded);
         let queue = self.queues.get(&request.session);
-        for (id, entry) in queue
+        for (id, place) in queue
             .iter()
             .flat_map(|queue| queue.range(after))
+            .filter(|(_, place)| place.flight.is_none())
             .take(request.count as usize)
         {
-            let Some((message, _)) = self.messages.get(id) else {
-                return Err(StoreError::Corrupt("a queue entry without its message"));
-            };
+            let message = self.message(*id)?;
             bytes += message.len();
             if bytes > request.bytes as usize && !entries.is_empty() {
                 break;
             }
-            entries.push((entry.clone(), message.clone()));
+            entries.push((place.entry.clone(), message));
         }
         Ok(Loaded {
             session: request.session,
             entries,
         })
+    }
+
+    fn usage(&self) -> StoreUsage {
+        StoreUsage {
+            messages: self.messages.len() as u64,
+            entries: self.entries,
+            ..StoreUsage::default()
+        }
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -1,106 +1,36 @@
 //! The store port: what must outlive the process, and in which groups.
 //!
 //! The core never waits for a store. It collects what a turn changed in one [`StoreBatch`], which is committed whole
-//! or not at all, and holds back the answers that promise it until the driver reports the batch's [`LogSeq`] as
-//! committed. A message is stored once, however many sessions wait for it, under the [`MessageId`] that the broker
-//! counts up; a session's queue entry is the pair of session and message.
+//! or not at all, and holds back what promises it until the driver reports the batch's [`LogSeq`] as committed. A
+//! message is stored once, however many sessions wait for it, under the [`MessageId`] that the broker counts up; a
+//! session's queue entry is the pair of session and message.
+//!
+//! Only sessions that outlive their connection are in the store, and for those everything: a broker that starts takes
+//! it back with [`Broker::recover`](crate::Broker::recover). Messages of queues stay in the store and come when
+//! their turn comes.
+//!
+//! **Space.** A store keeps a reserve, so that it can delete when its medium is full. Once it begins to use it, commits
+//! succeed as before but say [`Space::Full`]: from there on the core takes over nothing that is to be stored, so that only
+//! acknowledgements, deletions and changes of sessions still come, besides what is in waiting, which is bounded by
+//! `uncommitted_bytes_max`. As soon as the reserve is whole again the store says [`Space::Free`].
 
+mod kept;
 mod memory;
+mod op;
+mod recovery;
 
 use std::fmt;
+use std::time::Duration;
 
-use bytestring::ByteString;
-use paloma_codec::{Message, PacketId, Qos, SubscriptionId};
+use paloma_codec::Message;
 use paloma_session::LogSeq;
 
 pub use memory::MemoryStore;
-
-/// Number of a message, counted up over the life of the store; orders all queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MessageId(pub u64);
-
-/// Number of a session, never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
-/// How one session is to get one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueueEntry {
-    /// The message.
-    pub message: MessageId,
-    /// The QoS it is delivered at.
-    pub qos: Qos,
-    /// The RETAIN flag it is delivered with.
-    pub retain: bool,
-    /// The identifiers of the subscriptions that matched.
-    pub subscription_ids: Vec<SubscriptionId>,
-}
-
-/// One change that a commit makes durable.
-#[derive(Clone, Debug)]
-pub enum StoreOp {
-    /// A message that at least one queue entry or retained topic of the same batch refers to.
-    PutMessage(Message),
-    /// The message is wanted by a session.
-    Enqueue(SessionId, QueueEntry),
-    /// The session is done with the message: delivered, expired or dropped.
-    Dequeue(SessionId, MessageId),
-    /// A QoS 1 or 2 message went under this packet id.
-    Assign(SessionId, MessageId, PacketId),
-    /// PUBREC was seen for it: only PUBREL is owed.
-    MarkReceived(SessionId, MessageId, PacketId),
-    /// A QoS 2 PUBLISH with this id was taken over from the client.
-    PutReceived(SessionId, PacketId),
-    /// Its PUBREL came.
-    DeleteReceived(SessionId, PacketId),
-    /// A session was made or its owner or expiry changed.
-    PutSession(SessionId, SessionRecord),
-    /// A session ended, with its queue, subscriptions and ids.
-    DeleteSession(SessionId),
-    /// A subscription was made or replaced.
-    PutSubscription(SessionId, SubscriptionRecord),
-    /// A subscription ended.
-    DeleteSubscription(SessionId, ByteString),
-    /// The message is the topic's retained message.
-    PutRetained(MessageId, Qos),
-    /// The topic has no retained message.
-    DeleteRetained(ByteString),
-}
-
-/// What is stored of a session itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionRecord {
-    /// Its client id.
-    pub client_id: ByteString,
-    /// The user it belongs to.
-    pub user: Option<ByteString>,
-    /// Seconds it lives without a connection; `None` is for ever.
-    pub expiry_seconds: Option<u32>,
-    /// When it lost its connection, in wall-clock milliseconds; `None` while it is connected.
-    pub disconnected_at: Option<u64>,
-}
-
-/// What is stored of a subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionRecord {
-    /// The filter as it was given, `$share/…` included.
-    pub filter: ByteString,
-    /// The options byte of SUBSCRIBE.
-    pub options: u8,
-    /// The Subscription Identifier, if it has one.
-    pub id: Option<SubscriptionId>,
-}
-
-/// All that one turn changed; committed whole or not at all.
-#[derive(Debug, Default)]
-pub struct StoreBatch {
-    /// The commit's number; batches come in ascending order.
-    pub seq: LogSeq,
-    /// The changes, in order.
-    pub ops: Vec<StoreOp>,
-    /// About how many bytes the batch holds; bounded by `uncommitted_bytes_max` over all batches in waiting.
-    pub bytes: u64,
-}
+pub use op::{
+    FanOutRecord, Mark, MessageId, Owner, QueueEntry, RetainedRecord, SessionId, SessionRecord,
+    StoreBatch, StoreOp, SubscriptionRecord, WillRecord,
+};
+pub use recovery::{FlightRecord, FlightState, Loss, QueueSummary, Recovered};
 
 /// A request for the next part of a session's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,15 +50,57 @@ pub struct LoadRequest {
 pub struct Loaded {
     /// Whose queue.
     pub session: SessionId,
-    /// Entries with their messages, in order.
+    /// Entries with their messages, in ascending order of messages. What cannot be read is left out; none at all means that
+    /// there are no more.
     pub entries: Vec<(QueueEntry, Message)>,
+}
+
+/// Whether a store takes more than it gives back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Space {
+    /// There is room.
+    #[default]
+    Free,
+    /// Only the reserve is left.
+    Full,
+}
+
+/// The outcome of a group commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The last batch's number.
+    pub seq: LogSeq,
+    /// Whether more may come.
+    pub space: Space,
+}
+
+/// The outcome of [`Store::rest`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rested {
+    /// Whether more may come.
+    pub space: Space,
+    /// When to call again if nothing is committed before; `None` if there is nothing to do.
+    pub again_after: Option<Duration>,
+}
+
+/// What a store says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Messages held.
+    pub messages: u64,
+    /// Queue entries held.
+    pub entries: u64,
+    /// Bytes that its files occupy.
+    pub file_bytes: u64,
+    /// Bytes written to them since it was opened.
+    pub written_bytes: u64,
 }
 
 /// Why a store could not do what it was asked.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The medium is full; nothing of the batch was kept.
+    /// The medium is full, reserve and all. Nothing of the group was kept, and the group may be offered again.
     Full,
     /// Reading or writing failed; nothing more may be acknowledged.
     Io(std::io::Error),
@@ -158,18 +130,49 @@ impl std::error::Error for StoreError {
 /// Where batches go. Calls may block: the driver makes them on a thread of the store's own unless
 /// [`is_blocking`](Store::is_blocking) is false.
 pub trait Store: Send + fmt::Debug {
-    /// Commits the batches, in order, as one group, and returns the last one's number once it is as durable as the
-    /// store promises.
+    /// Gives everything that was committed to `each`: the [`Mark`](Recovered::Mark), each session with what belongs to it
+    /// in ascending order of sessions, retained messages, unfinished fan-outs. Called once, before any commit. Queued
+    /// messages are not read, so that its cost depends on the number of records and not on their size.
     ///
     /// # Errors
-    /// Nothing of any of the batches is kept then.
-    fn commit(&mut self, batches: Vec<StoreBatch>) -> Result<LogSeq, StoreError>;
+    /// When nothing can be relied upon. Single records that cannot be read are [`Recovered::Lost`] instead.
+    fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError>;
 
-    /// Reads the next part of a session's queue, as of the last commit.
+    /// Commits the batches, in order, as one group, and returns once the last one is as durable as the store
+    /// promises. Empties `group`, which is never empty before.
     ///
     /// # Errors
-    /// When a record cannot be read.
+    /// Nothing of any of the batches is kept then. After [`StoreError::Full`] `group` is as it was, and may be offered again
+    /// when there is room; every other error is the last word of this store, which is not asked again.
+    fn commit(&mut self, group: &mut Vec<StoreBatch>) -> Result<Committed, StoreError>;
+
+    /// Reads the next part of a session's queue, as of the last commit. Entries that have a packet id are left out.
+    ///
+    /// # Errors
+    /// When reading fails altogether.
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError>;
+
+    /// Does what is to be done while nothing waits: a store that syncs at intervals syncs, a full one looks whether there
+    /// is room again. Called when nothing waits, and again after what the last call or the standard of a second says.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit).
+    fn rest(&mut self) -> Result<Rested, StoreError> {
+        Ok(Rested::default())
+    }
+
+    /// Makes durable whatever is not, at a clean stop. Nothing is asked of the store after it.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What it holds, as of the last commit.
+    fn usage(&self) -> StoreUsage {
+        StoreUsage::default()
+    }
 
     /// Bytes of memory that the store holds and that grow with what it is given.
     fn memory_bytes(&self) -> u64 {

@@ -491,9 +491,9 @@ impl World {
     }
 
     fn commit_quietly(&mut self) {
-        let batches: Vec<_> = self.uncommitted.drain(..).collect();
+        let mut batches: Vec<_> = self.uncommitted.drain(..).collect();
         if !batches.is_empty() {
-            let seq = self.store.commit(batches).unwrap();
+            let seq = self.store.commit(&mut batches).unwrap().seq;
             self.broker.handle_reply(self.now, Reply::Committed(seq));
         }
         self.load();
