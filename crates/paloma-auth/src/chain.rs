@@ -136,6 +136,21 @@ impl Authenticator for Chain {
         let mut methods = listeners.values().flat_map(|listener| &listener.methods);
         methods.any(|method| method.is_blocking())
     }
+
+    fn waiting_calls_max(&self) -> usize {
+        let listeners = self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let methods = listeners.values().flat_map(|listener| &listener.methods);
+        // One method may serve several listeners.
+        let calls =
+            methods.map(|method| (Arc::as_ptr(method).cast::<()>(), method.waiting_calls_max()));
+        let calls: BTreeMap<*const (), usize> = calls.collect();
+        calls
+            .values()
+            .fold(0, |sum, calls| sum.saturating_add(*calls))
+    }
 }
 
 impl ListenerAuth {

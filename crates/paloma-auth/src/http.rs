@@ -12,10 +12,14 @@ use paloma_codec::ConnAckReason;
 use paloma_session::Now;
 use serde_json::{Value, json};
 use ureq::Agent;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 
 use crate::gate::Gate;
 use crate::jwt::client_rules;
 use crate::{Method, Verdict};
+
+type AgentBuilder = ConfigBuilder<AgentScope>;
 
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
@@ -23,28 +27,49 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const TTL_MIN: Duration = Duration::from_secs(10);
 
 /// How a hook is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpHookConfig {
     /// `http://…`, or `https://…` with the feature `https`.
     pub url: String,
+    /// Sent as `Authorization: Bearer …`, so that the service knows who asks.
+    pub bearer_token: Option<String>,
+    /// With `https`: certificates in PEM, one of which has to vouch for the service; `None` trusts what browsers trust.
+    pub roots: Option<Vec<u8>>,
     /// For the whole request, from resolving the name to the last byte of the answer.
     pub timeout: Duration,
     /// Requests at a time.
     pub requests_max: usize,
     /// Logins that wait for one of them to end, each for `timeout` at most.
     pub waiting_max: usize,
+    /// How long an answer without `ttl_seconds` holds; `None` is for as long as the client stays.
+    pub ttl: Option<Duration>,
 }
 
 impl HttpHookConfig {
-    /// Two seconds, 16 requests at a time, 256 waiting.
+    /// Two seconds, 16 requests at a time, 256 waiting, and answers that hold until they say otherwise.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            bearer_token: None,
+            roots: None,
             timeout: Duration::from_secs(2),
             requests_max: 16,
             waiting_max: 256,
+            ttl: None,
         }
+    }
+}
+
+impl fmt::Debug for HttpHookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password, and the token is one.
+        f.debug_struct("HttpHookConfig")
+            .field("timeout", &self.timeout)
+            .field("requests_max", &self.requests_max)
+            .field("waiting_max", &self.waiting_max)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,6 +80,10 @@ pub enum HttpHookError {
     Url,
     /// A timeout or a number of requests of 0 would refuse everybody.
     Zero,
+    /// The token is empty, or has characters that a header cannot have.
+    Token,
+    /// No certificate in PEM among the roots.
+    Roots,
 }
 
 /// Asks an HTTP service who a client is and what it may do, at login and when its answer's time to live ends.
@@ -83,7 +112,12 @@ impl HttpHook {
         if config.timeout.is_zero() || config.requests_max == 0 {
             return Err(HttpHookError::Zero);
         }
-        let agent = Agent::config_builder()
+        let is_sound =
+            |token: &String| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+        if !config.bearer_token.as_ref().is_none_or(is_sound) {
+            return Err(HttpHookError::Token);
+        }
+        let agent = with_roots(Agent::config_builder(), config.roots.as_deref())?
             .timeout_global(Some(config.timeout))
             .max_redirects(0)
             .proxy(None)
@@ -105,7 +139,7 @@ impl HttpHook {
             return AuthOutcome::Deny(ConnAckReason::ServerBusy);
         };
         match self.send(&question(request).to_string()) {
-            Some((200, answer)) => judge(request, &answer),
+            Some((200, answer)) => judge(request, &answer, self.config.ttl),
             Some((401 | 403, _)) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
             Some(_) | None => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
         }
@@ -113,7 +147,10 @@ impl HttpHook {
 
     /// Status and body. Errors are not told apart: each of them refuses.
     fn send(&self, question: &str) -> Option<(u16, Vec<u8>)> {
-        let post = self.agent.post(&self.config.url);
+        let mut post = self.agent.post(&self.config.url);
+        if let Some(token) = &self.config.bearer_token {
+            post = post.header("authorization", format!("Bearer {token}"));
+        }
         let mut answer = post
             .header("content-type", "application/json")
             .send(question)
@@ -131,6 +168,10 @@ impl Method for HttpHook {
         }
         Verdict::Decided(self.ask(request))
     }
+
+    fn waiting_calls_max(&self) -> usize {
+        self.config.requests_max
+    }
 }
 
 impl fmt::Debug for HttpHook {
@@ -146,11 +187,43 @@ impl fmt::Display for HttpHookError {
             Self::Url if cfg!(feature = "https") => "the URL has to begin with http:// or https://",
             Self::Url => "the URL has to begin with http://",
             Self::Zero => "the timeout and the number of requests must not be 0",
+            Self::Token => "the token has to be one line of printable ASCII characters",
+            Self::Roots => "no certificate in PEM",
         })
     }
 }
 
 impl std::error::Error for HttpHookError {}
+
+/// Trusts these certificates in place of what browsers trust.
+#[cfg(feature = "https")]
+fn with_roots(builder: AgentBuilder, roots: Option<&[u8]>) -> Result<AgentBuilder, HttpHookError> {
+    use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+    let Some(pem) = roots else {
+        return Ok(builder);
+    };
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|_| HttpHookError::Roots)? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(HttpHookError::Roots);
+    }
+    let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(certificates)));
+    Ok(builder.tls_config(tls.build()))
+}
+
+#[cfg(not(feature = "https"))]
+fn with_roots(builder: AgentBuilder, roots: Option<&[u8]>) -> Result<AgentBuilder, HttpHookError> {
+    match roots {
+        None => Ok(builder),
+        // Nothing here could check them.
+        Some(_) => Err(HttpHookError::Roots),
+    }
+}
 
 fn question(request: &AuthRequest) -> Value {
     let mut question = json!({
@@ -172,8 +245,8 @@ fn question(request: &AuthRequest) -> Value {
     question
 }
 
-fn judge(request: &AuthRequest, answer: &[u8]) -> AuthOutcome {
-    match read_answer(request, answer) {
+fn judge(request: &AuthRequest, answer: &[u8], ttl: Option<Duration>) -> AuthOutcome {
+    match read_answer(request, answer, ttl) {
         Some(Some(admission)) => AuthOutcome::Allow(Box::new(admission)),
         Some(None) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
         None => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
@@ -181,7 +254,11 @@ fn judge(request: &AuthRequest, answer: &[u8]) -> AuthOutcome {
 }
 
 /// The terms, or a refusal; `None` if the answer is not what it should be in every field.
-fn read_answer(request: &AuthRequest, answer: &[u8]) -> Option<Option<Admission>> {
+fn read_answer(
+    request: &AuthRequest,
+    answer: &[u8],
+    ttl: Option<Duration>,
+) -> Option<Option<Admission>> {
     let answer: Value = serde_json::from_slice(answer).ok()?;
     if !answer.get("allow")?.as_bool()? {
         return Some(None);
@@ -197,7 +274,7 @@ fn read_answer(request: &AuthRequest, answer: &[u8]) -> Option<Option<Admission>
         Some(acl) => Some(client_rules(acl)?),
     };
     let valid_for = match present(&answer, "ttl_seconds") {
-        None => None,
+        None => ttl,
         Some(ttl) => Some(Duration::from_secs(ttl.as_u64()?).max(TTL_MIN)),
     };
     Some(Some(Admission {

@@ -15,6 +15,11 @@ pub trait Method: Send + Sync + fmt::Debug {
     fn is_blocking(&self) -> bool {
         true
     }
+
+    /// How many calls at a time are worth having because they only wait, for somebody else's answer.
+    fn waiting_calls_max(&self) -> usize {
+        0
+    }
 }
 
 /// What a method says.
@@ -37,5 +42,9 @@ impl<A: Authenticator> Method for Last<A> {
 
     fn is_blocking(&self) -> bool {
         self.0.is_blocking()
+    }
+
+    fn waiting_calls_max(&self) -> usize {
+        self.0.waiting_calls_max()
     }
 }

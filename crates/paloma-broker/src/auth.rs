@@ -111,6 +111,12 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
     fn is_blocking(&self) -> bool {
         true
     }
+
+    /// How many calls of `authenticate` may be under way beyond the number of cores, since they wait for somebody else
+    /// and burn nothing.
+    fn waiting_calls_max(&self) -> usize {
+        0
+    }
 }
 
 /// What a client wants to do with a topic.

@@ -37,6 +37,12 @@ impl Control {
             .turn(|core, now| core.broker.handle_rules_changed(now));
     }
 
+    /// What the authenticator goes by has changed: it is asked again about everybody whom it let in for a time.
+    pub fn renew_admissions(&self) {
+        self.shared
+            .turn(|core, now| core.broker.renew_admissions(now));
+    }
+
     /// Ends a client's connection: DISCONNECT 0x98 for 5.0, and its will and session by their usual rules. False if no such
     /// client is connected.
     pub fn disconnect(&self, client_id: &str) -> bool {

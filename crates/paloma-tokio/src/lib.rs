@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arrivals;
+mod authentications;
 mod bound;
 mod clock;
 mod config;

@@ -17,9 +17,10 @@ use paloma_broker::{
 use paloma_codec::ConnAckReason;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::arrivals::Arrivals;
+use crate::authentications::Authentications;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::gauge::Gauge;
@@ -54,8 +55,7 @@ pub(crate) struct Shared {
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
     transmit_bytes: usize,
-    authenticator: Arc<dyn Authenticator>,
-    authentications: Arc<Semaphore>,
+    authentications: Authentications,
     store: Option<StoreQueue>,
     runtime: Handle,
     /// Connection tasks that are alive, closing ones included.
@@ -153,8 +153,7 @@ impl Shared {
             // Between two flushes a session's queue may not fill up with what its socket would take.
             flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
             transmit_bytes: outbound_bytes_max,
-            authenticator: parts.authenticator,
-            authentications: Arc::new(Semaphore::new(cores)),
+            authentications: Authentications::new(parts.authenticator, cores),
             store: parts.store_queue,
             runtime: parts.runtime,
             tasks: AtomicUsize::new(0),
@@ -422,15 +421,8 @@ impl Shared {
     fn spawn_authentication(self: &Arc<Self>, id: ConnectionId, request: Box<AuthRequest>) {
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            // The semaphore is never closed, so a permit always comes.
-            let permit = Arc::clone(&shared.authentications).acquire_owned().await;
-            let authenticator = Arc::clone(&shared.authenticator);
-            let judged = tokio::task::spawn_blocking(move || {
-                let outcome = authenticator.authenticate(&request);
-                drop(permit);
-                outcome
-            });
-            let outcome = judged.await.unwrap_or_else(|_| {
+            let judged = shared.authentications.judge(request).await;
+            let outcome = judged.unwrap_or_else(|_| {
                 Counters::count(&shared.counters.panics);
                 tracing::error!(connection = ?id, "the authenticator panicked; the client is refused");
                 AuthOutcome::Deny(ConnAckReason::UnspecifiedError)
@@ -500,11 +492,11 @@ impl Core {
         id: ConnectionId,
         request: Box<AuthRequest>,
     ) -> bool {
-        if shared.authenticator.is_blocking() {
+        if shared.authentications.is_blocking() {
             shared.spawn_authentication(id, request);
             return false;
         }
-        let outcome = shared.authenticator.authenticate(&request);
+        let outcome = shared.authentications.judge_here(&request);
         self.broker
             .handle_reply(now, Reply::Authenticated(id, outcome));
         true

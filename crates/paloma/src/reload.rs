@@ -105,6 +105,9 @@ impl Reloader {
         }
         self.keep(opened);
         let sent_away = self.send_away(&expulsions);
+        if expulsions.concern_admissions {
+            self.control.renew_admissions();
+        }
         self.take_over(config);
         tracing::info!(
             listeners = self.open.len(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{paloma, signal, start};
+use support::{Lines, paloma, signal, start};
 
 struct Directory(PathBuf);
 
@@ -164,14 +164,9 @@ fn certificates_are_read_again_on_hangup() {
         "--key",
         &key,
     ];
-    let (broker, mut said, addresses) = start(&arguments, 1);
-    let mut until = |word: &str| {
-        let mut line = String::new();
-        while !line.contains(word) {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0);
-        }
-    };
+    let (broker, said, addresses) = start(&arguments, 1);
+    let said = Lines::of(said);
+    let until = |word: &str| said.until(&[word]);
     let url = addresses.first().unwrap().replace("127.0.0.1", "localhost");
     check(&["-L", &url, "-t", "t", "--cafile", &ca]);
     fs::write(&cert, "broken").unwrap();

@@ -26,6 +26,8 @@ pub struct JwtKeys {
     path: PathBuf,
     is_secret: bool,
     keys: Vec<Key>,
+    /// Of the file.
+    digest: [u8; 32],
 }
 
 /// How a token is signed.
@@ -96,6 +98,7 @@ impl JwtKeys {
             path: path.to_owned(),
             is_secret: true,
             keys: vec![Key { id: None, kind }],
+            digest: sha256(&bytes),
         })
     }
 
@@ -122,6 +125,7 @@ impl JwtKeys {
             path: path.to_owned(),
             is_secret: false,
             keys,
+            digest: sha256(text.as_bytes()),
         })
     }
 
@@ -134,6 +138,15 @@ impl JwtKeys {
 
     pub(super) fn source(&self) -> (&Path, bool) {
         (&self.path, self.is_secret)
+    }
+
+    pub(super) fn has_secret(&self) -> bool {
+        let mut keys = self.keys.iter();
+        keys.any(|key| key.algorithm() == Algorithm::Hs256)
+    }
+
+    pub(super) const fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// Whether some key for this algorithm made the signature. Keys with another id are not asked.
@@ -261,6 +274,13 @@ fn parse_jwk(jwk: &Value) -> Option<Key> {
     let key = Key { id, kind };
     let is_fitting = |name| Algorithm::of_name(name) == Some(key.algorithm());
     text("alg").is_none_or(is_fitting).then_some(key)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut copied = [0; 32];
+    copied.copy_from_slice(digest.as_ref());
+    copied
 }
 
 fn without_zeros(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -61,9 +61,9 @@ pub struct Jwt {
 impl Jwt {
     /// Checks tokens by these keys.
     #[must_use]
-    pub fn new(keys: JwtKeys, rules: JwtRules) -> Self {
+    pub fn new(keys: impl Into<Arc<JwtKeys>>, rules: JwtRules) -> Self {
         Self {
-            keys: RwLock::new(Arc::new(keys)),
+            keys: RwLock::new(keys.into()),
             rules,
         }
     }
@@ -112,5 +112,17 @@ impl JwtKeys {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.source().0
+    }
+
+    /// Whether a key is among them that whoever reads it can sign tokens with.
+    #[must_use]
+    pub fn hold_a_secret(&self) -> bool {
+        self.has_secret()
+    }
+
+    /// Whether both were read from the same bytes: tokens that were good are good still.
+    #[must_use]
+    pub fn are_same(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
     }
 }

@@ -64,6 +64,21 @@ impl ScramFile {
     pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
         lines::parse(path, text, Credential::parse).map(Self)
     }
+
+    /// Whether the file has this user.
+    #[must_use]
+    pub fn has_user(&self, user: &str) -> bool {
+        self.0.contains_key(user)
+    }
+
+    /// Whether both files have this user, with the same credential: whoever knew the password then knows it still.
+    #[must_use]
+    pub fn has_same_password(&self, other: &Self, user: &str) -> bool {
+        match (self.0.get(user), other.0.get(user)) {
+            (Some(own), Some(others)) => own.stored_key == others.stored_key,
+            (_, _) => false,
+        }
+    }
 }
 
 /// Sets a user's line in a SCRAM file, which is made with mode 0600 if there is none.
@@ -87,7 +102,15 @@ impl Scram {
     /// # Errors
     /// As [`ScramFile::read`].
     pub fn read(path: &Path) -> Result<Self, Problems> {
-        let file = ScramFile::read(path)?;
+        Self::new(path, ScramFile::read(path)?)
+    }
+
+    /// Checks against a file that has been read from `path`, or is to be read from there at the next
+    /// [`reload`](Self::reload).
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new(path: &Path, file: ScramFile) -> Result<Self, Problems> {
         let salts = random::bytes::<32>().map_err(|fault| Problems::one(path, fault))?;
         Ok(Self {
             path: path.to_owned(),
@@ -111,6 +134,12 @@ impl Scram {
         *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
     }
 
+    /// The users in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<ScramFile> {
+        Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How many exchanges wait for their second message.
     #[must_use]
     pub fn exchanges(&self) -> usize {
@@ -121,7 +150,7 @@ impl Scram {
         let Ok(nonce) = random::bytes::<18>() else {
             return AuthOutcome::Deny(ConnAckReason::ServerUnavailable);
         };
-        let file = Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner));
+        let file = self.current();
         let credential = |user: &str| match file.0.get(user) {
             Some(credential) => (credential.clone(), true),
             None => (Credential::stand_in(&self.salts, user), false),

@@ -2,6 +2,7 @@
 //! has run out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use paloma_codec::{Auth, AuthReason, Authentication, DisconnectReason, Secret};
 use paloma_session::{Monotonic, Now};
@@ -12,6 +13,9 @@ use crate::connection::{Asked, ConnectionId, Open, Phase, Renewal};
 use crate::effect::{CloseCause, Effect};
 use crate::principal::Principal;
 use crate::session::SessionKey;
+
+/// How long a renewal waits for another authentication of the same client.
+const RENEWAL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Renewal {
     /// When `admission` has to be renewed, with the request that it was given for.
@@ -85,13 +89,37 @@ impl Broker {
             self.end_open(now, id, CloseCause::Refused, reason);
             return false;
         }
-        if renewal.ask_at <= now.monotonic && open.asked == Asked::Nothing {
-            open.asked = Asked::Renewal;
-            renewal.ask_at = renewal.until;
-            let request = renewal.request.clone();
-            self.effects.push_back(Effect::Authenticate(id, request));
+        if renewal.ask_at > now.monotonic {
+            return true;
         }
+        if open.asked != Asked::Nothing {
+            // One question at a time: this one when the other is answered, and no timer that is always due.
+            let later = now.monotonic.saturating_add(RENEWAL_AGAIN);
+            renewal.ask_at = later.min(renewal.until);
+            return true;
+        }
+        open.asked = Asked::Renewal;
+        renewal.ask_at = renewal.until;
+        let request = renewal.request.clone();
+        self.effects.push_back(Effect::Authenticate(id, request));
         true
+    }
+
+    /// What the authenticator goes by has changed: everybody whom it let in for a time is asked about again, as if that time
+    /// were over. Who is refused is sent away; no answer changes nothing until the time really is over.
+    pub fn renew_admissions(&mut self, now: Now) {
+        let ids: Vec<ConnectionId> = self
+            .sessions
+            .iter()
+            .filter_map(|(_, session)| session.connection)
+            .collect();
+        for id in ids {
+            let renewal = self.open_mut(id).and_then(|open| open.renewal.as_mut());
+            if let Some(renewal) = renewal {
+                renewal.ask_at = renewal.ask_at.min(now.monotonic);
+                self.arm_open(id);
+            }
+        }
     }
 
     /// The authenticator has decided on an open connection. Nobody becomes somebody else on the way.
@@ -196,8 +224,6 @@ pub(super) fn earlier(one: Option<Monotonic>, other: Option<Monotonic>) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::auth::Identity;
     use crate::connection::ConnectionInfo;

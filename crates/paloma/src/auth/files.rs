@@ -6,33 +6,45 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paloma_auth::{AclRules, PasswordFile};
+use paloma_auth::{AclRules, HttpHookConfig, JwtKeys, JwtRules, PasswordFile, ScramFile};
 
 use super::rules::Policy;
-use crate::config::{AuthFiles, Config, Fault, Place, Problems};
+use crate::config::{AuthSettings, Config, Fault, HttpSettings, JwtSettings, Place, Problems};
 
 /// Everybody may write the file.
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 /// Everybody may read the file.
 const READABLE_BY_OTHERS: u32 = 0o004;
+/// Largest file of a token or of certificates for a hook, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a configuration and its files say about who may do what. All files are sound.
 #[derive(Debug)]
 pub(crate) struct Security {
     /// By path, each read once however many listeners name it.
-    passwords: BTreeMap<PathBuf, PasswordFile>,
-    rules: BTreeMap<PathBuf, Arc<AclRules>>,
+    files: Files,
     /// Of clients whose listener is not known: sessions that were stored.
-    default: AuthFiles,
+    default: AuthSettings,
     pub(super) failed_logins_per_minute_max: u32,
     /// One for each listener of the configuration.
     doors: Vec<Door>,
 }
 
+#[derive(Debug, Default)]
+struct Files {
+    passwords: BTreeMap<PathBuf, PasswordFile>,
+    scram: BTreeMap<PathBuf, ScramFile>,
+    /// By path too, and by whether the file is a shared secret.
+    keys: BTreeMap<bool, BTreeMap<PathBuf, Arc<JwtKeys>>>,
+    rules: BTreeMap<PathBuf, Arc<AclRules>>,
+}
+
 /// How one listener lets clients in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Door {
-    files: AuthFiles,
+    settings: AuthSettings,
+    /// How its hook is asked.
+    pub(super) hook: Option<HttpHookConfig>,
     pub(super) allow_anonymous: bool,
     /// Certificates say who clients are.
     pub(super) takes_certificates: bool,
@@ -40,54 +52,43 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) const fn password_file(&self) -> Option<&PathBuf> {
-        self.files.password_file.as_ref()
+        self.settings.password_file.as_ref()
+    }
+
+    pub(super) fn scram_file(&self) -> Option<&PathBuf> {
+        self.settings.scram.as_ref()?.file.as_ref()
     }
 }
 
 impl Security {
     /// Reads every file that the configuration names. What is wrong with them is added to `problems`.
     pub(crate) fn read(config: &Config, problems: &mut Problems) -> Self {
-        let mut security = Self {
-            passwords: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            default: config.auth.clone(),
-            failed_logins_per_minute_max: config.limits.failed_logins_per_minute_max,
-            doors: Vec::with_capacity(config.listeners.len()),
-        };
-        security.read_files("auth", &config.auth, problems);
+        let mut files = Files::default();
+        files.read("auth", &config.auth, problems);
+        let mut doors = Vec::with_capacity(config.listeners.len());
+        let default_hook = read_hook("auth", config.auth.http.as_ref(), problems);
         for (index, listener) in config.listeners.iter().enumerate() {
-            security.read_files(&format!("listener[{index}]"), &listener.auth, problems);
-            security.doors.push(Door {
-                files: listener.auth.or(&config.auth),
+            let section = format!("listener[{index}]");
+            files.read(&section, &listener.auth, problems);
+            let own_hook = read_hook(&section, listener.auth.http.as_ref(), problems);
+            doors.push(Door {
+                settings: listener.auth.or(&config.auth),
+                hook: own_hook.or_else(|| default_hook.clone()),
                 allow_anonymous: listener.lets_anybody_in(&config.auth),
                 takes_certificates: listener.transport.names_clients(),
             });
         }
-        security
-    }
-
-    fn read_files(&mut self, section: &str, files: &AuthFiles, problems: &mut Problems) {
-        if let Some(path) = &files.password_file
-            && !self.passwords.contains_key(path)
-        {
-            let key = format!("{section}.password_file");
-            if let Some(file) = read(path, &key, PasswordFile::read, problems) {
-                self.passwords.insert(path.clone(), file);
-            }
-        }
-        if let Some(path) = &files.acl_file
-            && !self.rules.contains_key(path)
-        {
-            let key = format!("{section}.acl_file");
-            if let Some(file) = read(path, &key, AclRules::read, problems) {
-                self.rules.insert(path.clone(), Arc::new(file));
-            }
+        Self {
+            files,
+            default: config.auth.clone(),
+            failed_logins_per_minute_max: config.limits.failed_logins_per_minute_max,
+            doors,
         }
     }
 
     /// What an operator should know although nothing is wrong.
     pub(crate) fn warn(&self, config: &Config) {
-        for path in self.passwords.keys() {
+        for path in self.files.passwords.keys().chain(self.files.scram.keys()) {
             // Not refused: that is how mosquitto's tool leaves them.
             if mode(path) & READABLE_BY_OTHERS != 0 {
                 let path = path.display();
@@ -95,7 +96,7 @@ impl Security {
             }
         }
         for (door, listener) in self.doors.iter().zip(&config.listeners) {
-            if door.files.acl_file.is_none() && listener.knows_names(&config.auth) {
+            if door.settings.acl_file.is_none() && listener.knows_names(&config.auth) {
                 tracing::warn!(
                     listener = listener.name,
                     "clients have names but there is no acl_file: who is let in may use every topic that does not begin with $"
@@ -109,11 +110,23 @@ impl Security {
     }
 
     pub(super) fn take_passwords(&mut self) -> BTreeMap<PathBuf, PasswordFile> {
-        std::mem::take(&mut self.passwords)
+        std::mem::take(&mut self.files.passwords)
+    }
+
+    pub(super) fn take_scram(&mut self) -> BTreeMap<PathBuf, ScramFile> {
+        std::mem::take(&mut self.files.scram)
+    }
+
+    /// The keys that a listener's tokens are checked by, and what they have to say.
+    pub(super) fn jwt(&self, door: &Door) -> Option<(Arc<JwtKeys>, JwtRules)> {
+        let jwt = door.settings.jwt.as_ref()?;
+        let (path, is_secret) = key_file(jwt)?;
+        let keys = self.files.keys.get(&is_secret)?.get(path)?;
+        Some((Arc::clone(keys), jwt.rules.clone()))
     }
 
     pub(super) fn policy(&self, door: &Door) -> Policy {
-        self.policy_of(&door.files, door.takes_certificates)
+        self.policy_of(&door.settings, door.takes_certificates)
     }
 
     /// For clients whose listener is not known.
@@ -121,15 +134,112 @@ impl Security {
         self.policy_of(&self.default, false)
     }
 
-    fn policy_of(&self, files: &AuthFiles, takes_certificates: bool) -> Policy {
-        let rules = files
+    fn policy_of(&self, settings: &AuthSettings, takes_certificates: bool) -> Policy {
+        let rules = settings
             .acl_file
             .as_ref()
-            .and_then(|path| self.rules.get(path));
+            .and_then(|path| self.files.rules.get(path));
         match rules {
             Some(rules) => Policy::Rules(Arc::clone(rules)),
-            None if files.knows_names() || takes_certificates => Policy::Open,
+            None if settings.knows_names() || takes_certificates => Policy::Open,
             None => Policy::Everything,
+        }
+    }
+}
+
+impl Files {
+    /// Reads those that are named here and have not been read yet.
+    fn read(&mut self, section: &str, settings: &AuthSettings, problems: &mut Problems) {
+        let key = |name: &str| format!("{section}.{name}");
+        if let Some(path) = &settings.password_file {
+            let key = key("password_file");
+            read_once(
+                &mut self.passwords,
+                path,
+                &key,
+                PasswordFile::read,
+                problems,
+            );
+        }
+        if let Some(path) = settings
+            .scram
+            .as_ref()
+            .and_then(|scram| scram.file.as_ref())
+        {
+            let key = key("scram.file");
+            read_once(&mut self.scram, path, &key, ScramFile::read, problems);
+        }
+        if let Some((path, is_secret)) = settings.jwt.as_ref().and_then(key_file) {
+            let key = key(if is_secret {
+                "jwt.secret_file"
+            } else {
+                "jwt.key_file"
+            });
+            let parse = if is_secret {
+                JwtKeys::read_secret
+            } else {
+                JwtKeys::read
+            };
+            let parse = |path: &Path| parse(path).map(Arc::new);
+            let read = self.keys.entry(is_secret).or_default();
+            read_once(read, path, &key, parse, problems);
+            if read.get(path).is_some_and(|keys| keys.hold_a_secret()) {
+                check_secret(path, &key, problems);
+            }
+        }
+        if let Some(path) = &settings.acl_file {
+            let key = key("acl_file");
+            let parse = |path: &Path| AclRules::read(path).map(Arc::new);
+            read_once(&mut self.rules, path, &key, parse, problems);
+        }
+    }
+}
+
+/// The file of a listener's keys, and whether it is a shared secret.
+fn key_file(jwt: &JwtSettings) -> Option<(&PathBuf, bool)> {
+    let secret = jwt.secret_file.as_ref().map(|path| (path, true));
+    secret.or(jwt.key_file.as_ref().map(|path| (path, false)))
+}
+
+/// How a hook is asked, with what its files say.
+fn read_hook(
+    section: &str,
+    settings: Option<&HttpSettings>,
+    problems: &mut Problems,
+) -> Option<HttpHookConfig> {
+    let settings = settings.filter(|settings| !settings.url.is_empty())?;
+    let mut hook = HttpHookConfig::new(settings.url.as_str());
+    hook.timeout = settings.timeout;
+    hook.requests_max = settings.requests_max;
+    hook.waiting_max = settings.waiting_max;
+    hook.ttl = settings.ttl;
+    if let Some(path) = &settings.token_file {
+        let key = format!("{section}.http.token_file");
+        check_secret(path, &key, problems);
+        let token = read_bytes(path, &key, problems)?;
+        hook.bearer_token = Some(String::from_utf8_lossy(token.trim_ascii()).into_owned());
+    }
+    if let Some(path) = &settings.ca_file {
+        hook.roots = Some(read_bytes(
+            path,
+            &format!("{section}.http.ca_file"),
+            problems,
+        )?);
+    }
+    match paloma_auth::HttpHook::new(hook.clone()) {
+        Ok(_) => Some(hook),
+        Err(error) => {
+            let wrong = match error {
+                paloma_auth::HttpHookError::Token => settings.token_file.as_ref(),
+                paloma_auth::HttpHookError::Roots => settings.ca_file.as_ref(),
+                paloma_auth::HttpHookError::Url | paloma_auth::HttpHookError::Zero => None,
+            };
+            let place = wrong.map_or(Place::Default, |path| Place::WholeFile {
+                path: path.clone(),
+            });
+            let fault = Fault::Security(error.to_string());
+            problems.push(place, format!("{section}.http"), fault);
+            None
         }
     }
 }
@@ -139,13 +249,46 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777)
 }
 
-/// Reads one file, which not everybody may write.
-fn read<T>(
+/// Notes it if not only those who are meant to may read a file of secrets.
+fn check_secret(path: &Path, key: &str, problems: &mut Problems) {
+    let mode = mode(path);
+    if mode & READABLE_BY_OTHERS != 0 {
+        let path = path.to_owned();
+        problems.push(
+            Place::WholeFile { path },
+            key,
+            Fault::ReadableByOthers { mode },
+        );
+    }
+}
+
+fn read_bytes(path: &Path, key: &str, problems: &mut Problems) -> Option<Vec<u8>> {
+    let fault = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Fault::FileTooLarge {
+            bytes_max: FILE_BYTES_MAX,
+        },
+        Ok(_) => match fs::read(path) {
+            Ok(bytes) => return Some(bytes),
+            Err(error) => Fault::Unreadable(error.to_string()),
+        },
+        Err(error) => Fault::Unreadable(error.to_string()),
+    };
+    let path = path.to_owned();
+    problems.push(Place::WholeFile { path }, key, fault);
+    None
+}
+
+/// Reads one file, which not everybody may write, unless it has been read.
+fn read_once<T>(
+    read: &mut BTreeMap<PathBuf, T>,
     path: &Path,
     key: &str,
-    parse: fn(&Path) -> Result<T, paloma_auth::Problems>,
+    parse: impl Fn(&Path) -> Result<T, paloma_auth::Problems>,
     problems: &mut Problems,
-) -> Option<T> {
+) {
+    if read.contains_key(path) {
+        return;
+    }
     let whole = || Place::WholeFile {
         path: path.to_owned(),
     };
@@ -154,7 +297,9 @@ fn read<T>(
         problems.push(whole(), key, Fault::WritableByOthers { mode });
     }
     match parse(path) {
-        Ok(file) => Some(file),
+        Ok(file) => {
+            read.insert(path.to_owned(), file);
+        }
         Err(found) => {
             for problem in found.as_slice() {
                 let place = problem.line.map_or_else(whole, |line| Place::Line {
@@ -163,7 +308,6 @@ fn read<T>(
                 });
                 problems.push(place, key, Fault::Security(problem.fault.to_string()));
             }
-            None
         }
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use paloma_auth::{Certificates, Chain, ListenerAuth, Method, PasswordFile, Passwords, Problems};
+use paloma_auth::{
+    Certificates, Chain, HttpHook, HttpHookConfig, Jwt, JwtKeys, JwtRules, ListenerAuth, Method,
+    PasswordFile, Passwords, Problems, Scram, ScramFile,
+};
 use paloma_broker::{Authenticator, Authorizer, Identity};
 
-use super::files::Security;
+use super::files::{Door, Security};
 use super::rules::Rules;
 
 /// The login methods and rules in force.
@@ -26,12 +29,24 @@ struct State {
     /// By the number under which the listener is open.
     realms: BTreeMap<u16, Realm>,
     passwords: BTreeMap<PathBuf, Arc<Passwords>>,
+    scram: BTreeMap<PathBuf, Arc<Scram>>,
+    hooks: Vec<Arc<Hook>>,
+}
+
+/// A hook, and how it is asked.
+#[derive(Debug)]
+struct Hook {
+    config: HttpHookConfig,
+    hook: Arc<HttpHook>,
 }
 
 /// What holds for the clients of one listener.
 #[derive(Debug)]
 struct Realm {
     passwords: Option<Arc<Passwords>>,
+    scram: Option<Arc<Scram>>,
+    jwt: Option<(Arc<JwtKeys>, JwtRules)>,
+    hook: Option<Arc<Hook>>,
     takes_certificates: bool,
     allow_anonymous: bool,
     rules: Arc<Rules>,
@@ -40,16 +55,20 @@ struct Realm {
 /// Who has lost the right to be connected when other files came into force.
 #[derive(Debug)]
 pub(crate) struct Expulsions {
-    /// The users whose password was in a file before, by listener.
-    before: BTreeMap<u16, Arc<PasswordFile>>,
+    /// By listener.
+    before: BTreeMap<u16, Welcome>,
     after: BTreeMap<u16, Welcome>,
+    /// Tokens and hooks may judge otherwise, so that whoever they let in has to be asked about again.
+    pub(crate) concern_admissions: bool,
 }
 
 /// Who may come in through a listener.
 #[derive(Debug)]
 struct Welcome {
-    users: Option<Arc<PasswordFile>>,
+    passwords: Option<Arc<PasswordFile>>,
+    scram: Option<Arc<ScramFile>>,
     allow_anonymous: bool,
+    takes_certificates: bool,
 }
 
 impl Gatekeeper {
@@ -84,8 +103,8 @@ impl Gatekeeper {
         let failures_max = security.failed_logins_per_minute_max;
         let default_policy = security.default_policy();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.users();
-        state.apply(security, doors)?;
+        let before = state.welcomes();
+        let concern_admissions = state.apply(security, doors)?;
         self.default_rules.replace(default_policy);
         let realms = state.realms.iter();
         let listeners = realms.map(|(number, realm)| (*number, realm.listener()));
@@ -93,6 +112,7 @@ impl Gatekeeper {
         Ok(Expulsions {
             before,
             after: state.welcomes(),
+            concern_admissions,
         })
     }
 
@@ -108,75 +128,129 @@ impl Gatekeeper {
 }
 
 impl State {
+    /// True if tokens or hooks may judge otherwise than before.
     fn apply(
         &mut self,
         mut security: Security,
         doors: &BTreeMap<u16, usize>,
-    ) -> Result<(), Problems> {
+    ) -> Result<bool, Problems> {
         // What can fail comes first.
-        let mut passwords = BTreeMap::new();
-        let mut replaced = Vec::new();
+        let mut next = Self::default();
+        let (mut new_passwords, mut new_scram) = (Vec::new(), Vec::new());
         for (path, file) in security.take_passwords() {
-            let known = self.passwords.get(&path).map(Arc::clone);
-            let checker = match known {
+            let checker = match self.passwords.get(&path) {
                 Some(known) => {
-                    replaced.push((Arc::clone(&known), file));
-                    known
+                    new_passwords.push((Arc::clone(known), file));
+                    Arc::clone(known)
                 }
                 None => Arc::new(Passwords::new(&path, file)?),
             };
-            passwords.insert(path, checker);
+            next.passwords.insert(path, checker);
         }
-        for (checker, file) in replaced {
+        for (path, file) in security.take_scram() {
+            let checker = match self.scram.get(&path) {
+                Some(known) => {
+                    new_scram.push((Arc::clone(known), file));
+                    Arc::clone(known)
+                }
+                None => Arc::new(Scram::new(&path, file)?),
+            };
+            next.scram.insert(path, checker);
+        }
+        for (checker, file) in new_passwords {
             checker.replace(file);
         }
-        let mut realms = BTreeMap::new();
+        for (checker, file) in new_scram {
+            checker.replace(file);
+        }
         for (number, place) in doors {
             let Some(door) = security.door(*place) else {
                 continue;
             };
-            let policy = security.policy(door);
-            let rules = match self.realms.get(number) {
-                Some(open) => {
-                    open.rules.replace(policy);
-                    Arc::clone(&open.rules)
-                }
-                None => Arc::new(Rules::new(policy)),
-            };
-            let realm = Realm {
-                passwords: door
-                    .password_file()
-                    .and_then(|path| passwords.get(path).cloned()),
-                takes_certificates: door.takes_certificates,
-                allow_anonymous: door.allow_anonymous,
-                rules,
-            };
-            realms.insert(*number, realm);
+            let realm = next.realm(self, *number, &security, door);
+            next.realms.insert(*number, realm);
         }
-        *self = Self { realms, passwords };
-        Ok(())
+        let judges_alike = self.realms.iter().all(|(number, old)| {
+            let new = next.realms.get(number);
+            new.is_none_or(|new| new.judges_admissions_as(old))
+        });
+        *self = next;
+        Ok(!judges_alike)
     }
 
-    fn users(&self) -> BTreeMap<u16, Arc<PasswordFile>> {
-        let of = |(number, realm): (&u16, &Realm)| Some((*number, realm.users()?));
-        self.realms.iter().filter_map(of).collect()
+    /// What holds at one listener from here on, with what can be kept of before.
+    fn realm(&mut self, before: &Self, number: u16, security: &Security, door: &Door) -> Realm {
+        let policy = security.policy(door);
+        let rules = match before.realms.get(&number) {
+            Some(open) => {
+                open.rules.replace(policy);
+                Arc::clone(&open.rules)
+            }
+            None => Arc::new(Rules::new(policy)),
+        };
+        let passwords = door
+            .password_file()
+            .and_then(|path| self.passwords.get(path));
+        let scram = door.scram_file().and_then(|path| self.scram.get(path));
+        Realm {
+            passwords: passwords.cloned(),
+            scram: scram.cloned(),
+            jwt: security.jwt(door),
+            hook: door
+                .hook
+                .as_ref()
+                .and_then(|config| self.hook(before, config)),
+            takes_certificates: door.takes_certificates,
+            allow_anonymous: door.allow_anonymous,
+            rules,
+        }
+    }
+
+    /// The hook of this configuration; one that was there keeps its connections and its count of requests.
+    fn hook(&mut self, before: &Self, config: &HttpHookConfig) -> Option<Arc<Hook>> {
+        let mut known = self.hooks.iter().chain(&before.hooks);
+        if let Some(known) = known.find(|hook| hook.config == *config) {
+            let known = Arc::clone(known);
+            self.hooks.push(Arc::clone(&known));
+            return Some(known);
+        }
+        // It could be made when the configuration was checked.
+        let hook = HttpHook::new(config.clone()).ok()?;
+        let hook = Arc::new(Hook {
+            config: config.clone(),
+            hook: Arc::new(hook),
+        });
+        self.hooks.push(Arc::clone(&hook));
+        Some(hook)
     }
 
     fn welcomes(&self) -> BTreeMap<u16, Welcome> {
-        let of = |(number, realm): (&u16, &Realm)| {
-            let welcome = Welcome {
-                users: realm.users(),
-                allow_anonymous: realm.allow_anonymous,
-            };
-            (*number, welcome)
-        };
+        let of = |(number, realm): (&u16, &Realm)| (*number, realm.welcome());
         self.realms.iter().map(of).collect()
     }
 }
 
 impl Realm {
-    fn users(&self) -> Option<Arc<PasswordFile>> {
-        self.passwords.as_ref().map(|passwords| passwords.current())
+    fn welcome(&self) -> Welcome {
+        Welcome {
+            passwords: self.passwords.as_ref().map(|passwords| passwords.current()),
+            scram: self.scram.as_ref().map(|scram| scram.current()),
+            allow_anonymous: self.allow_anonymous,
+            takes_certificates: self.takes_certificates,
+        }
+    }
+
+    /// Whether tokens and hooks that let somebody in do so as before.
+    fn judges_admissions_as(&self, before: &Self) -> bool {
+        let has_same_keys = match (&self.jwt, &before.jwt) {
+            (None, None) => true,
+            (Some((keys, rules)), Some((old_keys, old_rules))) => {
+                keys.are_same(old_keys) && rules == old_rules
+            }
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let hook = |realm: &Self| realm.hook.as_ref().map(|hook| hook.config.clone());
+        has_same_keys && hook(self) == hook(before)
     }
 
     fn listener(&self) -> ListenerAuth {
@@ -184,8 +258,18 @@ impl Realm {
         if self.takes_certificates {
             methods.push(Arc::new(Certificates));
         }
+        if let Some(scram) = &self.scram {
+            methods.push(Arc::<Scram>::clone(scram));
+        }
+        if let Some((keys, rules)) = &self.jwt {
+            methods.push(Arc::new(Jwt::new(Arc::clone(keys), rules.clone())));
+        }
         if let Some(passwords) = &self.passwords {
             methods.push(Arc::<Passwords>::clone(passwords));
+        }
+        // Whatever gets so far is decided there.
+        if let Some(hook) = &self.hook {
+            methods.push(Arc::<HttpHook>::clone(&hook.hook));
         }
         ListenerAuth {
             methods,
@@ -197,25 +281,34 @@ impl Realm {
 
 impl Expulsions {
     /// Whether a client that is connected would not be let in again as it was: its listener is gone, its user was taken out of
-    /// the file or has another password, or it has no name and needs one.
+    /// the file or has another password, certificates name nobody any more, or it has no name and needs one. Whom tokens and
+    /// hooks let in they are asked about themselves.
     pub(crate) fn concern(&self, listener: u16, identity: &Identity) -> bool {
-        let Some(welcome) = self.after.get(&listener) else {
+        let Some(after) = self.after.get(&listener) else {
             return true;
         };
         let Some(user) = &identity.user else {
-            return !welcome.allow_anonymous;
+            return !after.allow_anonymous;
         };
-        // Who was not in the file came in by other means, which the file says nothing about.
-        let Some(before) = self
-            .before
-            .get(&listener)
-            .filter(|users| users.has_user(user))
-        else {
+        let Some(before) = self.before.get(&listener) else {
             return false;
         };
-        !welcome
-            .users
-            .as_ref()
-            .is_some_and(|users| before.has_same_password(users, user))
+        let passwords = before.passwords.as_ref().filter(|file| file.has_user(user));
+        let scram = before.scram.as_ref().filter(|file| file.has_user(user));
+        if let Some(before) = passwords {
+            let after = after.passwords.as_ref();
+            if !after.is_some_and(|after| before.has_same_password(after, user)) {
+                return true;
+            }
+        }
+        if let Some(before) = scram {
+            let after = after.scram.as_ref();
+            if !after.is_some_and(|after| before.has_same_password(after, user)) {
+                return true;
+            }
+        }
+        // Who is in no file came in by other means.
+        let is_in_a_file = passwords.is_some() || scram.is_some();
+        !is_in_a_file && before.takes_certificates && !after.takes_certificates
     }
 }

@@ -1,10 +1,11 @@
 //! The keys of `[[listener]]`, and what listeners must be to each other.
 
+use paloma_tokio::CertificateIdentity;
 use toml::de::DeTable;
 
 use super::Flags;
 use super::address::Address;
-use super::auth::{AuthFiles, path};
+use super::auth::{AuthSettings, path};
 use super::keys::{Key, Source, only, put};
 use super::problem::{Fault, Place, Problems};
 use super::transport::Transport;
@@ -25,7 +26,7 @@ pub(crate) struct Listener {
     pub(crate) socket_mode: u32,
     pub(crate) transport: Transport,
     /// Take the place of those of `[auth]`.
-    pub(crate) auth: AuthFiles,
+    pub(crate) auth: AuthSettings,
     /// Where the address was given, and in which key.
     place: Place,
     key: String,
@@ -43,7 +44,7 @@ impl Listener {
             connections_max: None,
             socket_mode: 0o600,
             transport: Transport::default(),
-            auth: AuthFiles::default(),
+            auth: AuthSettings::default(),
             place: Place::Default,
             key: "listener.address".to_owned(),
         }
@@ -82,31 +83,43 @@ impl Listener {
         source.read_table(&prefix, table, KEYS, &mut listener, problems);
         let transport = &mut listener.transport;
         transport.read_tables(source, &prefix, table, problems);
+        let auth = &mut listener.auth;
+        auth.read_tables(source, &prefix, table, problems);
         if let Some(address) = table.get("address") {
             listener.place = source.place(address.span().start);
         }
         listener
     }
 
+    /// Names clients by their certificates as `[auth.certificate]` says. True if it asks for certificates.
+    pub(super) fn name_clients_by(&mut self, identity: CertificateIdentity) -> bool {
+        self.transport.name_clients_by(identity)
+    }
+
     /// Whether its clients can prove who they are.
-    pub(crate) fn knows_names(&self, auth: &AuthFiles) -> bool {
+    pub(crate) fn knows_names(&self, auth: &AuthSettings) -> bool {
         self.auth.or(auth).knows_names() || self.transport.names_clients()
     }
 
     /// Whether other machines may reach it: clients prove who they are, or somebody said that they need not.
-    pub(crate) fn may_be_reached(&self, auth: &AuthFiles) -> bool {
+    pub(crate) fn may_be_reached(&self, auth: &AuthSettings) -> bool {
         self.allow_anonymous || self.knows_names(auth)
     }
 
     /// Whether clients need not say who they are. Without any names to check, this machine's own need not.
-    pub(crate) fn lets_anybody_in(&self, auth: &AuthFiles) -> bool {
+    pub(crate) fn lets_anybody_in(&self, auth: &AuthSettings) -> bool {
         self.allow_anonymous || !self.knows_names(auth)
     }
 }
 
 /// Notes what is wrong between listeners, and between each of them and strangers.
-pub(super) fn check_listeners(listeners: &[Listener], auth: &AuthFiles, problems: &mut Problems) {
+pub(super) fn check_listeners(
+    listeners: &[Listener],
+    auth: &AuthSettings,
+    problems: &mut Problems,
+) {
     for (index, listener) in listeners.iter().enumerate() {
+        listener.auth.check(&format!("listener[{index}]"), problems);
         let is_anonymous = listener.lets_anybody_in(auth);
         for (place, table, fault) in listener.transport.check(is_anonymous) {
             let place = place.unwrap_or_else(|| listener.place.clone());
@@ -247,6 +260,19 @@ const KEYS: &[Key<Listener>] = &[
                 "has no topic prefix for a listener's clients",
             )
         },
+    },
+    // Read by `AuthSettings::read_tables`.
+    Key {
+        name: "jwt",
+        set: |_, value| value.table(),
+    },
+    Key {
+        name: "http",
+        set: |_, value| value.table(),
+    },
+    Key {
+        name: "scram",
+        set: |_, value| value.table(),
     },
     // Read by `Transport::read_tables`.
     Key {

@@ -23,7 +23,7 @@ use paloma_broker::Limits;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use self::address::Address;
-pub(crate) use self::auth::AuthFiles;
+pub(crate) use self::auth::{AuthSettings, HttpSettings, JwtSettings};
 use self::keys::{Source, nearest};
 pub(crate) use self::listener::Listener;
 pub(crate) use self::mosquitto::{Imported, import};
@@ -46,7 +46,7 @@ pub(crate) struct Config {
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
     /// For listeners that have none of their own.
-    pub(crate) auth: AuthFiles,
+    pub(crate) auth: AuthSettings,
     pub(crate) limits: Limits,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
@@ -64,7 +64,7 @@ impl Default for Config {
             threads: 1,
             listeners: vec![Listener::new(default_address())],
             limits: default_limits(),
-            auth: AuthFiles::default(),
+            auth: AuthSettings::default(),
             upgrade_outgoing_qos: false,
             sys_interval_seconds: 10,
             admin: Admin::default(),
@@ -153,8 +153,25 @@ pub(crate) fn load(
     }
     apply_environment(environment, &mut config, problems);
     apply_flags(flags, &mut config, problems);
-    listener::check_listeners(&config.listeners, &config.auth, problems);
+    check(&mut config, problems);
     config
+}
+
+/// Settles what one part of the configuration says about another, and notes what does not fit together.
+fn check(config: &mut Config, problems: &mut Problems) {
+    if let Some(certificate) = &config.auth.certificate {
+        let mut is_asked_for = false;
+        for listener in &mut config.listeners {
+            is_asked_for |= listener.name_clients_by(certificate.identity);
+        }
+        if !is_asked_for {
+            let rule = "it does nothing while no listener asks for certificates ([listener.tls] client_certificate)";
+            let place = certificate.place.0.clone();
+            problems.push(place, "auth.certificate", Fault::Text { rule });
+        }
+    }
+    config.auth.check("auth", problems);
+    listener::check_listeners(&config.listeners, &config.auth, problems);
 }
 
 fn default_address() -> Address {
@@ -213,7 +230,12 @@ fn apply_text(path: &Path, text: &str, config: &mut Config, problems: &mut Probl
             continue;
         };
         match value.get_ref().as_table() {
-            Some(table) => keys.read_table(&source, name, table, config, problems),
+            Some(table) => {
+                keys.read_table(&source, name, table, config, problems);
+                if name == "auth" {
+                    config.auth.read_tables(&source, name, table, problems);
+                }
+            }
             None => problems.push(place, name, not_a_table(value.get_ref(), "a table")),
         }
     }
@@ -293,7 +315,10 @@ fn apply_variable(key: &str, text: &str, config: &mut Config) -> Result<(), Faul
         .ok_or_else(|| Fault::UnknownKey {
             nearest: nearest_section(section),
         })?;
-    keys.set(name, &Value::Text(text), config)
+    match name.split_once('.').filter(|_| section == "auth") {
+        Some((table, name)) => config.auth.set(table, name, &Value::Text(text)),
+        None => keys.set(name, &Value::Text(text), config),
+    }
 }
 
 fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {

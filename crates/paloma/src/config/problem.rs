@@ -107,6 +107,8 @@ pub(crate) enum Fault {
     Security(String),
     /// A file of users or rules with these permissions.
     WritableByOthers { mode: u32 },
+    /// A file of secrets with these permissions.
+    ReadableByOthers { mode: u32 },
     /// A text with characters that it may not have, or one that is too long or empty.
     Text { rule: &'static str },
 }
@@ -166,6 +168,11 @@ impl fmt::Display for Fault {
                 f,
                 "its mode is {mode:04o}, so that every user of this machine may change it; \
                  `chmod o-w` takes that back"
+            ),
+            Self::ReadableByOthers { mode } => write!(
+                f,
+                "its mode is {mode:04o}, so that every user of this machine may read the secret; \
+                 `chmod o-r` takes that back"
             ),
             Self::Text { rule } => f.write_str(rule),
         }

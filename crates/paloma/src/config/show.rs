@@ -1,17 +1,16 @@
 //! What is in force, written as a configuration file that says the same.
 
 use std::fmt::{Display, Write};
-use std::path::PathBuf;
 
 use paloma_broker::{Limits, QueueWhenFull};
 
 use super::sections::LOG_LEVELS;
 use super::transport::Shown;
-use super::{AuthFiles, Config, Listener, LogFormat};
+use super::{Config, Listener, LogFormat};
 use crate::memory;
 
-/// Writes every key with the value in force. No key holds a secret: passwords and keys are in files of their own, which
-/// are named here and not read.
+/// Writes every key with the value in force. Passwords and keys are in files of their own, which are named here and not
+/// read; the query of a URL, which may be a secret, is hidden.
 pub(crate) fn show(config: &Config) -> String {
     let mut page = Page::default();
     page.table("[node]");
@@ -23,7 +22,8 @@ pub(crate) fn show(config: &Config) -> String {
         show_listener(&mut page, listener);
     }
     page.table("[auth]");
-    show_auth(&mut page, &config.auth);
+    config.auth.show_keys(&mut page);
+    config.auth.show_tables("auth", &mut page);
     page.table("[limits]");
     show_limits(&mut page, &config.limits);
     page.table("[behaviour]");
@@ -68,8 +68,9 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     if let Some(connections_max) = listener.connections_max {
         page.bounded("connections_max", connections_max, usize::MAX);
     }
-    show_auth(page, &listener.auth);
+    listener.auth.show_keys(page);
     page.text("mount_point", "");
+    listener.auth.show_tables("listener", page);
     for (table, keys) in listener.transport.tables() {
         page.table(&format!("[listener.{table}]"));
         for (key, values) in keys {
@@ -82,15 +83,6 @@ fn show_listener(page: &mut Page, listener: &Listener) {
             }
         }
     }
-}
-
-fn show_auth(page: &mut Page, auth: &AuthFiles) {
-    let path = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map_or(String::new(), |path| path.display().to_string())
-    };
-    page.text("password_file", &path(&auth.password_file));
-    page.text("acl_file", &path(&auth.acl_file));
 }
 
 fn show_limits(page: &mut Page, limits: &Limits) {

@@ -26,7 +26,7 @@ pub(super) fn load_text(
         .map(|(name, text)| (name.into(), text.into()));
     apply_environment(environment, &mut config, &mut problems);
     apply_flags(flags, &mut config, &mut problems);
-    listener::check_listeners(&config.listeners, &config.auth, &mut problems);
+    super::check(&mut config, &mut problems);
     problems.tidy();
     if problems.0.is_empty() {
         Ok(config)
@@ -80,6 +80,56 @@ fn the_example_has_every_key_that_is_supported() {
             let is_refused = accepts_nothing(key, section);
             assert!(is_there || is_refused, "{section}.{key}");
         }
+    }
+}
+
+#[test]
+fn the_example_says_the_defaults_of_the_tables_that_are_off() {
+    let example = include_str!("../../paloma.toml");
+    let lines = example
+        .lines()
+        .skip_while(|line| !line.starts_with("# [auth.certificate]"));
+    let lines = lines.take_while(|line| *line != "[limits]");
+    let text: String = lines
+        .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line)))
+        .collect();
+    let asking = "[[listener]]\n[listener.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\n\
+                  client_certificate = 'optional'\n";
+    let mut config = Config::default();
+    let mut problems = Problems::default();
+    apply_text(
+        Path::new("p.toml"),
+        &format!("{text}{asking}"),
+        &mut config,
+        &mut problems,
+    );
+    assert_eq!(problems, Problems::default());
+    let auth = &config.auth;
+    let jwt = auth.jwt.clone().unwrap();
+    assert_eq!(jwt.rules, paloma_auth::JwtRules::default());
+    assert_eq!(
+        (jwt.secret_file, jwt.key_file),
+        (None, Some("keys.json".into()))
+    );
+    let http = HttpSettings {
+        url: "http://127.0.0.1:8080/mqtt".to_owned(),
+        ..HttpSettings::default()
+    };
+    assert_eq!(auth.http, Some(http));
+    assert_eq!(auth.scram.clone().unwrap().file, Some("scram".into()));
+    assert_eq!(auth.certificate, Some(auth::CertificateSettings::default()));
+    // Every key is there.
+    let page = show(&config);
+    let shown = page
+        .split("[auth]")
+        .nth(1)
+        .unwrap()
+        .split("[limits]")
+        .next()
+        .unwrap();
+    for line in shown.lines() {
+        let key = line.split(" = ").next().unwrap();
+        assert!(example.contains(key), "{key}");
     }
 }
 
@@ -309,7 +359,6 @@ fn durability_is_not_pretended() {
 #[test]
 fn what_comes_later_is_said_to() {
     for later in [
-        "[auth.jwt]\nissuer = 'x'",
         "[behaviour]\ncheck_retain_source = false",
         "[limits]\nstore_bytes_max = 1_000_000_000",
         "[[listener]]\nprotocols = ['5.0']",

@@ -54,7 +54,8 @@ pub(super) struct TlsKeys {
     client_ca: PathBuf,
     asks_clients: Asks,
     crl: PathBuf,
-    identity: CertificateIdentity,
+    /// `None` where it is left to `[auth.certificate]`.
+    identity: Option<CertificateIdentity>,
     /// Where the table begins, if it is in a file.
     place: Option<Place>,
 }
@@ -145,10 +146,24 @@ impl Transport {
         faults
     }
 
+    /// Names clients as `[auth.certificate]` says, if this listener asks them for certificates and says nothing itself. True
+    /// if it asks.
+    pub(super) fn name_clients_by(&mut self, identity: CertificateIdentity) -> bool {
+        let Some(tls) = self
+            .tls
+            .as_mut()
+            .filter(|tls| tls.asks_clients != Asks::None)
+        else {
+            return false;
+        };
+        tls.identity.get_or_insert(identity);
+        true
+    }
+
     /// Whether clients show certificates whose names become theirs.
     pub(crate) fn names_clients(&self) -> bool {
         let names = |tls: &TlsKeys| {
-            tls.asks_clients != Asks::None && tls.identity != CertificateIdentity::None
+            tls.asks_clients != Asks::None && tls.identity() != CertificateIdentity::None
         };
         self.tls.as_ref().is_some_and(names)
     }
@@ -179,7 +194,7 @@ impl Transport {
                 Asks::Optional => "optional",
                 Asks::Required => "required",
             };
-            let identity = match tls.identity {
+            let identity = match tls.identity() {
                 CertificateIdentity::None => "none",
                 CertificateIdentity::CommonName => "common_name",
                 CertificateIdentity::Subject => "subject",
@@ -241,6 +256,10 @@ impl Transport {
 }
 
 impl TlsKeys {
+    fn identity(&self) -> CertificateIdentity {
+        self.identity.unwrap_or_default()
+    }
+
     fn files(&self) -> Result<TlsFiles, &'static str> {
         let is_given = |path: &PathBuf| !path.as_os_str().is_empty();
         if !is_given(&self.certificate) || !is_given(&self.key) {
@@ -252,7 +271,7 @@ impl TlsKeys {
             crl: is_given(&self.crl).then(|| self.crl.clone()),
         };
         let asks = self.asks_clients;
-        if asks == Asks::None && self.identity != CertificateIdentity::None {
+        if asks == Asks::None && self.identity() != CertificateIdentity::None {
             return Err("`identity` needs `client_certificate` to be \"optional\" or \"required\"");
         }
         if asks == Asks::None && (is_given(&self.client_ca) || is_given(&self.crl)) {
@@ -266,7 +285,7 @@ impl TlsKeys {
             Asks::Optional => ClientCertificates::Optional(authority),
             Asks::Required => ClientCertificates::Required(authority),
         };
-        files.identity = self.identity;
+        files.identity = self.identity();
         Ok(files)
     }
 }
@@ -274,6 +293,13 @@ impl TlsKeys {
 fn path(value: &Value<'_>) -> Result<PathBuf, Fault> {
     value.text().map(PathBuf::from)
 }
+
+/// What of a certificate becomes the user name.
+pub(super) const IDENTITIES: &[(&str, CertificateIdentity)] = &[
+    ("none", CertificateIdentity::None),
+    ("common_name", CertificateIdentity::CommonName),
+    ("subject", CertificateIdentity::Subject),
+];
 
 const TLS: &[Key<TlsKeys>] = &[
     Key {
@@ -305,14 +331,7 @@ const TLS: &[Key<TlsKeys>] = &[
     },
     Key {
         name: "identity",
-        set: |tls, value| {
-            let choices = [
-                ("none", CertificateIdentity::None),
-                ("common_name", CertificateIdentity::CommonName),
-                ("subject", CertificateIdentity::Subject),
-            ];
-            put(&mut tls.identity, value.choice(&choices))
-        },
+        set: |tls, value| put(&mut tls.identity, value.choice(IDENTITIES).map(Some)),
     },
 ];
 

@@ -1,9 +1,25 @@
 //! Processes of the binary under test.
-#![allow(dead_code, reason = "each test file uses its own part")]
-#![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "each test file uses its own part; a broken process ends the test, a missing one is said"
+)]
+
+pub(crate) mod site;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time for what must be said; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines that wait to be looked at; a broker that says more has to wait too.
+const LINES_MAX: usize = 16_384;
 
 pub(crate) fn paloma(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paloma"));
@@ -52,4 +68,52 @@ pub(crate) fn signal(child: &Child, name: &str) {
         .args([name, &child.id().to_string()])
         .status();
     assert!(status.unwrap().success());
+}
+
+/// What a broker says, line by line; waiting for it has an end.
+#[derive(Debug)]
+pub(crate) struct Lines(Receiver<String>);
+
+impl Lines {
+    pub(crate) fn of(reader: impl BufRead + Send + 'static) -> Self {
+        let (sender, receiver) = sync_channel(LINES_MAX);
+        thread::spawn(move || {
+            let lines = reader.lines().map_while(Result::ok);
+            lines.map(|line| sender.send(line)).find(Result::is_err)
+        });
+        Self(receiver)
+    }
+
+    /// Everything up to a line with one of these words.
+    #[track_caller]
+    pub(crate) fn until(&self, words: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = String::new();
+        loop {
+            match self
+                .0
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    said.push_str(&line);
+                    said.push('\n');
+                    if words.iter().any(|word| line.contains(word)) {
+                        return said;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("{words:?} is not said: {said}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("the broker has ended: {said}"),
+            }
+        }
+    }
+
+    /// Everything up to the broker's end.
+    pub(crate) fn rest(self) -> String {
+        let mut said = String::new();
+        for line in self.0 {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        said
+    }
 }
