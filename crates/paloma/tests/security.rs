@@ -1,9 +1,5 @@
 //! Passwords, rules and their reload, through the real binary.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a broken process ends the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;
 
