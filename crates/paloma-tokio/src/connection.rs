@@ -11,9 +11,11 @@ use std::task::{Context, Poll, ready};
 use paloma_broker::CloseCause;
 use paloma_codec::Decoder;
 use paloma_session::TransmitStatus;
+use tokio::time::Instant;
 
 use crate::flush;
 use crate::input::{Flow, Input, READ_BYTES, Scratch};
+use crate::lane::{Place, wake_behind_sockets};
 use crate::links::{Farewell, Link, Signals, Writer, Wrote};
 use crate::shared::{Counters, Shared};
 
@@ -32,6 +34,8 @@ enum Phase {
     Reading,
     /// The core takes no packets for the time being.
     Paused,
+    /// The peer is gone, which is still to be reported.
+    Ended,
     /// The last bytes are being written.
     Closing(CloseCause),
     /// They are written; the peer has not ended its side yet, and would lose them if we closed on what it still sends.
@@ -46,6 +50,9 @@ pub(crate) struct ConnectionTask {
     link: Arc<Link>,
     input: Input,
     phase: Phase,
+    /// It has kept its thread busy and may be about to again.
+    is_busy: bool,
+    place: Place,
 }
 
 impl ConnectionTask {
@@ -56,7 +63,17 @@ impl ConnectionTask {
             link,
             input,
             phase: Phase::Reading,
+            is_busy: false,
+            place: Place::Free,
         }
+    }
+
+    /// Whether others should not wait for what it does next.
+    fn is_minor(&self) -> bool {
+        self.is_busy
+            || self.phase == Phase::Ended
+            || self.input.is_before_connect()
+            || self.link.signals().has(Signals::BLOCKED)
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -69,6 +86,7 @@ impl ConnectionTask {
             match self.phase {
                 Phase::Closing(cause) => ready!(self.poll_farewell(cx, cause)),
                 Phase::Lingering => return self.poll_linger(cx),
+                Phase::Ended => self.end(CloseCause::SocketClosed),
                 Phase::Closed => return Poll::Ready(()),
                 Phase::Reading | Phase::Paused if signals.has(Signals::CLOSE) => {
                     let cause = self.shared.look(|core, _| core.links.closing(self.link.id));
@@ -105,8 +123,21 @@ impl ConnectionTask {
         match ready!(outcome) {
             Some(Flow::Read) => self.phase = Phase::Reading,
             Some(Flow::Pause) => self.phase = Phase::Paused,
+            Some(Flow::Rest) => {
+                self.phase = Phase::Paused;
+                self.is_busy = true;
+                self.link.set(Signals::RESUME);
+                wake_behind_sockets(cx.waker());
+                return Poll::Pending;
+            }
             None => {
-                self.end(CloseCause::SocketClosed);
+                let was_minor = self.is_minor();
+                self.phase = Phase::Ended;
+                if !was_minor {
+                    // Thousands may go at once: their ends go through the lane.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(())
@@ -123,9 +154,10 @@ impl ConnectionTask {
         let flow = self
             .input
             .handle_bytes(&self.shared, &self.link, bytes, room);
-        if count == READ_BYTES && flow == Flow::Read {
+        self.is_busy = count == READ_BYTES;
+        if self.is_busy && flow == Flow::Read {
             // More waits for sure; the flusher and the other connections come first.
-            cx.waker().wake_by_ref();
+            wake_behind_sockets(cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(Some(flow))
@@ -232,8 +264,22 @@ impl Future for ConnectionTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.link.owner.register(cx.waker());
+        let shared = Arc::clone(&this.shared);
+        let shard = shared.shards.get(usize::from(this.link.shard));
+        let lane = shard
+            .map(|shard| &shard.lane)
+            .filter(|_| this.place == Place::Queued || this.is_minor());
+        if let Some(lane) = lane
+            && !lane.enter(this.link.id, &mut this.place, cx)
+        {
+            return Poll::Pending;
+        }
+        let entered = lane.map(|lane| (lane, Instant::now()));
         // Turns catch their own panics; what is caught here concerns this connection alone.
         let outcome = catch_unwind(AssertUnwindSafe(|| this.poll_open(cx)));
+        if let Some((lane, at)) = entered {
+            lane.leave(this.link.id, at.elapsed());
+        }
         outcome.unwrap_or_else(|_| {
             Counters::count(&this.shared.counters.panics);
             tracing::error!(connection = ?this.link.id, "panic in a connection; it is closed");
@@ -247,6 +293,11 @@ impl Drop for ConnectionTask {
     fn drop(&mut self) {
         // A runtime that is shut down drops its tasks without asking them.
         self.end(CloseCause::SocketClosed);
+        if self.place == Place::Queued
+            && let Some(shard) = self.shared.shards.get(usize::from(self.link.shard))
+        {
+            shard.lane.forget(self.link.id);
+        }
         self.input.end(&self.shared.gauge);
         self.link.owner.clear();
         self.shared.release(self.link.listener);

@@ -7,12 +7,19 @@ use std::task::{Context, Poll, Waker};
 
 use paloma_session::{Transmit, TransmitStatus};
 
+use crate::lane::wake_behind_sockets;
 use crate::links::{Link, Writer, Wrote};
 use crate::shared::{Counters, Shared};
 use crate::socket::{Backlog, Pieces};
 
 /// Most connections written before other tasks get their turn.
 const LINKS_PER_PASS: usize = 128;
+
+/// Bytes written before other tasks get their turn, but for the last connection's.
+const BYTES_PER_PASS: usize = 256 * 1024;
+
+/// From so many bytes on, a connection's output waits for its own turn if the pass has none left for it.
+const BULK_BYTES: usize = 64 * 1024;
 
 /// The flusher of one shard. It is woken when the first connection becomes dirty and so runs behind the tasks that
 /// were runnable by then: what they cause for the same connections goes out in the same writes.
@@ -32,7 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u16, is_shared_queue: bool) 
         was_deferred = false;
         if flush(&shared, shard) {
             was_deferred = true;
-            cx.waker().wake_by_ref();
+            wake_behind_sockets(cx.waker());
         }
         Poll::Pending
     });
@@ -47,6 +54,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
     let mut done: Option<(Arc<Link>, Wrote)> = None;
     let mut is_first = true;
     let mut has_more = false;
+    let mut bytes_left = BYTES_PER_PASS;
     for pass in 0..=LINKS_PER_PASS {
         // One lock for each connection: the last one's end and the next one's beginning.
         let next = shared.look(|core, now| {
@@ -57,7 +65,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
             if core.is_failed() {
                 return None;
             }
-            if pass == LINKS_PER_PASS {
+            if pass == LINKS_PER_PASS || bytes_left == 0 {
                 has_more = core.links.has_dirty(shard.into());
                 return None;
             }
@@ -70,7 +78,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
         };
         is_first = false;
         let wrote = match encoded {
-            Ok(status) => write(&mut cx, &link, &transmit, status),
+            Ok(status) => write_in_pass(&mut cx, &link, &transmit, status, &mut bytes_left),
             Err(_) => Wrote::Panicked,
         };
         count_panic(shared, &link, &wrote);
@@ -84,6 +92,33 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
     has_more
 }
 
+/// Writes what the pass has room for. Bulk that it has no room for is left to its owner, who takes it to the lane.
+fn write_in_pass(
+    cx: &mut Context<'_>,
+    link: &Link,
+    transmit: &Transmit,
+    status: TransmitStatus,
+    bytes_left: &mut usize,
+) -> Wrote {
+    let pieces = pieces(transmit);
+    let len = pieces.len();
+    if len >= BULK_BYTES && len > *bytes_left {
+        return Wrote::Blocked {
+            backlog: Box::new(Backlog::new(pieces, 0)),
+            progressed: true,
+        };
+    }
+    *bytes_left = bytes_left.saturating_sub(len);
+    write(cx, link, transmit, status)
+}
+
+fn pieces(transmit: &Transmit) -> Pieces<'_> {
+    Pieces {
+        bytes: transmit.bytes(),
+        large: transmit.large(),
+    }
+}
+
 /// Writes from a thread's buffer. What the socket does not take becomes its owner's backlog.
 pub(crate) fn write(
     cx: &mut Context<'_>,
@@ -94,13 +129,11 @@ pub(crate) fn write(
     if transmit.is_empty() {
         return Wrote::All(status);
     }
-    let pieces = Pieces {
-        bytes: transmit.bytes(),
-        large: transmit.large(),
-    };
+    let pieces = pieces(transmit);
     let mut written = 0;
     let result = catch_unwind(AssertUnwindSafe(|| {
-        link.socket.poll_write(cx, pieces, &mut written)
+        link.socket
+            .poll_write(cx, pieces, &mut written, pieces.len())
     }));
     match result {
         Ok(Poll::Ready(Ok(()))) => Wrote::All(status),
@@ -113,14 +146,21 @@ pub(crate) fn write(
     }
 }
 
-/// Goes on with a backlog, from its owner.
+/// Goes on with a backlog, from its owner: a part of it, behind which the others come first.
 pub(crate) fn continue_write(
     cx: &mut Context<'_>,
     link: &Link,
     mut backlog: Box<Backlog>,
 ) -> Wrote {
-    let (result, progressed) = backlog.poll_write(cx, &link.socket);
+    let (result, progressed) = backlog.poll_write(cx, &link.socket, BYTES_PER_PASS);
     match result {
+        Poll::Ready(Ok(())) if !backlog.is_written() => {
+            wake_behind_sockets(cx.waker());
+            Wrote::Blocked {
+                backlog,
+                progressed,
+            }
+        }
         // What waits behind the backlog is found out by the next pull.
         Poll::Ready(Ok(())) => Wrote::All(TransmitStatus::Full),
         Poll::Ready(Err(_)) => Wrote::Failed,

@@ -5,14 +5,25 @@ use std::sync::Arc;
 
 use paloma_broker::ConnectionId;
 use paloma_codec::{DecodeError, Decoder, PacketRef, ProtocolVersion};
+use tokio::time::Instant;
 
 use crate::flush;
 use crate::gauge::Gauge;
+use crate::lane::PORTION;
 use crate::links::Link;
 use crate::shared::Shared;
 
 /// Bytes read at a time.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// Fewer bytes than these are not timed: they cannot keep a thread busy for long.
+const TIMED_BYTES_MIN: usize = 4 * 1024;
+
+/// Packets between two looks at the clock.
+const PACKETS_PER_LOOK: usize = 32;
+
+/// A SUBSCRIBE or UNSUBSCRIBE longer than this is the last packet of its turn.
+const FILTERS_BYTES_MAX: usize = 1024;
 
 /// Room for decoded packets, each with the offset of its end.
 type Batch<'a> = Vec<(PacketRef<'a>, usize)>;
@@ -71,6 +82,22 @@ pub(crate) enum Flow {
     Read,
     /// Not before the core says so, or not at all.
     Pause,
+    /// With the bytes that are held, once others have had their turn.
+    Rest,
+}
+
+/// How long one poll may go on while more is at hand.
+#[derive(Clone, Copy)]
+struct Pace(Option<Instant>);
+
+impl Pace {
+    fn of(bytes: usize) -> Self {
+        Self((bytes >= TIMED_BYTES_MIN).then(|| Instant::now() + PORTION))
+    }
+
+    fn is_over(self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
 }
 
 /// The receiving half of a connection: its decoder and the bytes that wait.
@@ -89,6 +116,11 @@ impl Input {
             held: Vec::new(),
             charged: 0,
         }
+    }
+
+    /// Whether no CONNECT has come yet.
+    pub(crate) fn is_before_connect(&self) -> bool {
+        self.decoder.version().is_none()
     }
 
     /// Takes in what was read.
@@ -117,7 +149,7 @@ impl Input {
             }
             let held = mem::take(&mut self.held);
             let (used, flow) = self.feed(shared, link, &held, &mut room);
-            if flow == Flow::Pause {
+            if flow != Flow::Read {
                 self.hold(held.get(used..).unwrap_or(&[]));
                 self.hold(bytes);
                 return flow;
@@ -204,21 +236,25 @@ impl Input {
     ) -> (usize, Flow) {
         // One lock for so many packets, and no more before what they caused is written.
         let packets_max = shared.flush_after();
+        let pace = Pace::of(bytes.len());
         let mut used = 0;
         let mut batch = room.take();
         let flow = loop {
-            let error = self.decode(bytes, used, packets_max, &mut batch);
-            if batch.is_empty() && error.is_none() {
+            let decoded = self.decode(bytes, used, packets_max, &mut batch);
+            if batch.is_empty() && decoded.error.is_none() {
                 break Flow::Read;
             }
-            let was_full = batch.len() == packets_max;
-            let (done, flow, must_flush) = hand_over(shared, link, used, &mut batch, error);
+            let is_full = decoded.is_full;
+            let (done, flow, must_flush) = hand_over(shared, link, used, &mut batch, decoded, pace);
             used = done;
             if must_flush {
                 flush::flush(shared, link.shard);
             }
-            if flow == Flow::Pause || !was_full {
+            if flow != Flow::Read || !is_full {
                 break flow;
+            }
+            if pace.is_over() {
+                break Flow::Rest;
             }
         };
         room.put(batch);
@@ -231,20 +267,38 @@ impl Input {
         from: usize,
         packets_max: usize,
         batch: &mut Batch<'a>,
-    ) -> Option<Invalid> {
+    ) -> Decoded {
         let mut end = from;
-        while batch.len() < packets_max {
+        let mut is_full = false;
+        let mut error = None;
+        while !is_full {
             match self.decoder.decode(bytes.get(end..).unwrap_or(&[])) {
                 Ok(Some((packet, len))) => {
                     end += len;
+                    is_full = batch.len() + 1 >= packets_max || is_laborious(&packet, len);
                     batch.push((packet, end));
                 }
                 Ok(None) => break,
-                Err(error) => return Some((error, self.decoder.version())),
+                Err(invalid) => {
+                    error = Some((invalid, self.decoder.version()));
+                    break;
+                }
             }
         }
-        None
+        Decoded { error, is_full }
     }
+}
+
+/// What decoding a batch came to.
+struct Decoded {
+    error: Option<Invalid>,
+    /// The turn takes no more; there may be more packets.
+    is_full: bool,
+}
+
+/// Whether one packet may be as much work as hundreds of others.
+fn is_laborious(packet: &PacketRef<'_>, len: usize) -> bool {
+    len > FILTERS_BYTES_MAX && matches!(packet, PacketRef::Subscribe(_) | PacketRef::Unsubscribe(_))
 }
 
 /// Bytes that are no packet: why, and the version that the answer has to be in.
@@ -256,7 +310,8 @@ fn hand_over(
     link: &Link,
     from: usize,
     batch: &mut Batch<'_>,
-    error: Option<Invalid>,
+    decoded: Decoded,
+    pace: Pace,
 ) -> (usize, Flow, bool) {
     let id: ConnectionId = link.id;
     let flush_after = shared.flush_after();
@@ -264,15 +319,19 @@ fn hand_over(
         let mut end = from;
         let mut flow = Flow::Read;
         let count = batch.len();
-        for (packet, packet_end) in batch.drain(..) {
+        for (at, (packet, packet_end)) in batch.drain(..).enumerate() {
             core.broker.handle_packet(now, id, packet);
             end = packet_end;
             if !core.broker.may_read(id) {
                 flow = Flow::Pause;
                 break;
             }
+            if at % PACKETS_PER_LOOK == PACKETS_PER_LOOK - 1 && at + 1 < count && pace.is_over() {
+                flow = Flow::Rest;
+                break;
+            }
         }
-        if let Some((error, version)) = error
+        if let Some((error, version)) = decoded.error
             && flow == Flow::Read
         {
             core.broker.handle_invalid(now, id, error, version);

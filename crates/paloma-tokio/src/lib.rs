@@ -15,6 +15,7 @@ mod flush;
 pub mod framed;
 mod gauge;
 mod input;
+mod lane;
 mod links;
 mod listen;
 mod listener;

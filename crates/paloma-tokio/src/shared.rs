@@ -24,6 +24,7 @@ use crate::authentications::Authentications;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::gauge::Gauge;
+use crate::lane::Lane;
 use crate::links::{Link, Links, Wakes};
 use crate::report::Reporter;
 use crate::socket::Socket;
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
 pub(crate) struct Shard {
     pub(crate) runtime: Handle,
     pub(crate) flusher: WakeCell,
+    /// Where work that others should not wait for waits itself.
+    pub(crate) lane: Lane,
     /// The thread's output buffer while nobody uses it.
     transmit: Mutex<Option<Box<Transmit>>>,
 }
@@ -136,6 +139,7 @@ impl Shared {
         let new_shard = |runtime| Shard {
             runtime,
             flusher: WakeCell::default(),
+            lane: Lane::default(),
             transmit: Mutex::default(),
         };
         let shards: Box<[Shard]> = parts.shards.into_iter().map(new_shard).collect();

@@ -61,17 +61,18 @@ impl Socket {
         }
     }
 
-    /// Writes what is left behind `written` of `bytes` with the payloads of `large` at their offsets, and counts
-    /// `written` up. `Pending` when the socket takes no more.
+    /// Writes what is left behind `written` of `bytes` with the payloads of `large` at their offsets, as far as `end`,
+    /// and counts `written` up. `Pending` when the socket takes no more.
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
         pieces: Pieces<'_>,
         written: &mut usize,
+        end: usize,
     ) -> Poll<io::Result<()>> {
-        while *written < pieces.len() {
+        while *written < end {
             let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-            let count = pieces.slices(*written, &mut slices);
+            let count = pieces.slices(*written, end, &mut slices);
             let slices = slices.get(..count).unwrap_or(&[]);
             match ready!(self.poll_write_slices(cx, slices))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -251,12 +252,16 @@ impl<'a> Pieces<'a> {
             })
     }
 
-    /// Fills `slices` with what lies behind the first `skip` bytes and says how many it took.
-    fn slices(self, mut skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
+    /// Fills `slices` with what lies behind the first `skip` bytes and before `end`, and says how many it took.
+    fn slices(self, mut skip: usize, end: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut room = end.saturating_sub(skip);
         let rest = self.iter().filter_map(|piece| {
             let skipped = skip.min(piece.len());
             skip -= skipped;
-            piece.get(skipped..).filter(|rest| !rest.is_empty())
+            let rest = piece.get(skipped..)?;
+            let rest = rest.get(..room.min(rest.len()))?;
+            room -= rest.len();
+            (!rest.is_empty()).then_some(rest)
         });
         let mut count = 0;
         for (slot, piece) in slices.iter_mut().zip(rest) {
@@ -313,19 +318,30 @@ impl Backlog {
         self.bytes.capacity() + large.sum::<usize>()
     }
 
-    /// Goes on writing; the flag says whether the socket took anything.
+    /// Goes on writing, at most `bytes_max` bytes; the flag says whether the socket took anything.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         socket: &Socket,
+        bytes_max: usize,
     ) -> (Poll<io::Result<()>>, bool) {
         let before = self.written;
         let pieces = Pieces {
             bytes: &self.bytes,
             large: &self.large,
         };
-        let result = socket.poll_write(cx, pieces, &mut self.written);
+        let end = pieces.len().min(before.saturating_add(bytes_max));
+        let result = socket.poll_write(cx, pieces, &mut self.written, end);
         (result, self.written != before)
+    }
+
+    /// Whether all is written.
+    pub(crate) fn is_written(&self) -> bool {
+        let pieces = Pieces {
+            bytes: &self.bytes,
+            large: &self.large,
+        };
+        self.written >= pieces.len()
     }
 }
 
@@ -368,10 +384,13 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let mut arrived = whole[..cut].to_vec();
         loop {
-            let (result, _) = backlog.poll_write(&mut cx, &socket);
+            let (result, _) = backlog.poll_write(&mut cx, &socket, 5);
             if let Poll::Ready(result) = result {
                 result.unwrap();
-                break;
+                if backlog.is_written() {
+                    break;
+                }
+                continue;
             }
             here.read_buf(&mut arrived).await.unwrap();
         }
