@@ -6,7 +6,7 @@ use paloma_broker::{
 };
 use paloma_codec::{
     Ack, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, PacketRef, ProtocolVersion,
-    PubAckReason, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
+    PubAckReason, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
 use paloma_topic::{Target, TopicName};
@@ -31,6 +31,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     }),
     Scenario::gated("broker/turn/1-to-1000/wildcard", 1_000, || {
         publish(&World::one_to_many("site/+/device/#", 1_000), 1)
+    }),
+    // Each with a walk over the retained messages before it: looking for one of them must not mean looking at all.
+    Scenario::gated("broker/subscribe-unsubscribe/1000", 1_000, || {
+        subscribe_and_unsubscribe(1_000)
     }),
 ];
 
@@ -93,6 +97,39 @@ fn publish(world: &World, messages: u16) -> Work {
         driver.settle();
         assert!(driver.bytes_out > delivered, "subscribers got something");
         delivered = driver.bytes_out;
+    })
+}
+
+/// One client subscribes to `count` filters and unsubscribes from all of them in one turn.
+fn subscribe_and_unsubscribe(count: usize) -> Work {
+    let mut driver = Driver::new(&World::one_to_many(TOPIC, 1));
+    let mut client = driver.connect("client");
+    let topic = TopicName::new(TOPIC).expect("a valid topic");
+    let mut retained = Publish::new(topic, Bytes::from_static(b"x"));
+    retained.retain = true;
+    let mut input = Vec::new();
+    encode(Packet::Publish(Box::new(retained)), &mut input);
+    driver.input(&mut client, &input);
+    driver.settle();
+    let targets: Vec<Target> = (0..count)
+        .map(|number| Target::parse(format!("home/{number}/+/state")).expect("a valid filter"))
+        .collect();
+    let options = SubscribeOptions::new(Qos::AtMostOnce);
+    let id = PacketId::new(1).expect("not zero");
+    let filters = targets.iter().cloned();
+    let filters = filters.map(|target| SubscribeFilter { target, options });
+    let mut input = Vec::new();
+    encode(
+        Packet::Subscribe(Subscribe::new(id, filters.collect())),
+        &mut input,
+    );
+    encode(
+        Packet::Unsubscribe(Unsubscribe::new(id, targets)),
+        &mut input,
+    );
+    Box::new(move || {
+        driver.input(&mut client, &input);
+        driver.settle();
     })
 }
 

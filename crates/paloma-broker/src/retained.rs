@@ -90,6 +90,14 @@ impl RetainedMessages {
         self.topics.get(topic)
     }
 
+    /// Whether a walk could find anything: false for a filter without wildcards whose topic has no message.
+    pub(crate) fn may_match(&self, filter: TopicFilterRef<'_>) -> bool {
+        if filter.has_wildcard() {
+            return self.len() > 0;
+        }
+        TopicNameRef::new(filter.as_str()).is_ok_and(|topic| self.get(topic).is_some())
+    }
+
     /// Takes a message as its topic's retained one, in place of an earlier one, which is given back. [MQTT-3.3.1-5]
     pub(crate) fn put(
         &mut self,

@@ -1,6 +1,6 @@
 //! What the broker keeps of one session beside its protocol state.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paloma_codec::{Message, Qos};
@@ -85,8 +85,9 @@ pub(crate) struct SessionEntry {
     pub(crate) newest: MessageId,
     /// The operator knows that its queue is full.
     pub(crate) is_told_full: bool,
-    /// Retained messages still to be queued, a job for each subscription.
-    pub(crate) replays: VecDeque<Replay>,
+    /// Retained messages still to be queued, a job for each subscription. Looked up by filter, since one packet may end
+    /// a thousand of thousands.
+    pub(crate) replays: BTreeMap<FilterId, Replay>,
     /// The broker's list of sessions with replays names this one.
     pub(crate) replay_listed: bool,
     /// The last routing that reached this session and its place among the recipients.
@@ -115,7 +116,7 @@ impl SessionEntry {
             spill: None,
             newest: MessageId(0),
             is_told_full: false,
-            replays: VecDeque::new(),
+            replays: BTreeMap::new(),
             replay_listed: false,
             routed: (0, 0),
             charged: 0,

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use paloma_codec::{Qos, SubscriptionId};
 use paloma_session::{Now, Outbound, Pushed, Session};
+use paloma_topic::FilterId;
 
 use super::Broker;
 use crate::accounting::DropCause;
@@ -18,13 +19,13 @@ const REPLAY_STEPS: usize = 256;
 
 impl Broker {
     /// Begins to send the retained messages that a new subscription matches. [MQTT-3.3.1-9]
-    pub(super) fn begin_replay(&mut self, key: SessionKey, replay: Replay) {
+    pub(super) fn begin_replay(&mut self, key: SessionKey, filter: FilterId, replay: Replay) {
+        if !self.retained.may_match(replay.filter.borrowed()) {
+            return;
+        }
         if let Some(session) = self.sessions.get_mut(key) {
             // A newer subscription to the same filter takes the place of the older one's rest.
-            session
-                .replays
-                .retain(|other| other.filter != replay.filter);
-            session.replays.push_back(replay);
+            session.replays.insert(filter, replay);
             self.list_replays(key);
         }
     }
@@ -67,7 +68,7 @@ impl Broker {
             if room == 0 {
                 continue; // Listed again when the queue has drained.
             }
-            let Some(mut replay) = session.replays.pop_front() else {
+            let Some((filter, mut replay)) = session.replays.pop_first() else {
                 continue;
             };
             let budget = REPLAY_STEPS.min(*steps);
@@ -76,7 +77,7 @@ impl Broker {
             if progress != Progress::Through
                 && let Some(session) = self.sessions.get_mut(key)
             {
-                session.replays.push_front(replay);
+                session.replays.insert(filter, replay);
             }
             if progress != Progress::NoRoom {
                 self.list_replays(key);

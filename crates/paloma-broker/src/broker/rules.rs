@@ -60,7 +60,7 @@ impl Broker {
         let Some(session) = sessions.get_mut(key) else {
             return 0;
         };
-        for replay in &mut session.replays {
+        for replay in session.replays.values_mut() {
             let filter = replay.filter.borrowed();
             replay.granted = session.principal.grant(&**authorizer, filter);
         }

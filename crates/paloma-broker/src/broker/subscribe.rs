@@ -6,7 +6,7 @@ use paloma_codec::{
     UnsubAck, UnsubAckReason, Unsubscribe,
 };
 use paloma_session::Gate;
-use paloma_topic::{Cursor, ShareName, Target, TopicFilter};
+use paloma_topic::{Cursor, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
 use crate::auth::Grant;
@@ -83,11 +83,12 @@ impl Broker {
         let subscription = Subscription::new(key, &options, id, granted);
         match &wanted.target {
             Target::Plain(filter) => {
-                let replaced = self.add_subscription(filter, subscription);
+                let (filter_id, replaced) = self.add_subscription(filter, subscription);
                 if wants_retained(options.retain_handling, replaced) {
                     let (filter, cursor) = (filter.clone(), Cursor::default());
                     self.begin_replay(
                         key,
+                        filter_id,
                         Replay {
                             filter,
                             cursor,
@@ -105,8 +106,12 @@ impl Broker {
         SubAckReason::granted(options.qos)
     }
 
-    /// Says whether there was one before.
-    fn add_subscription(&mut self, filter: &TopicFilter, subscription: Subscription) -> bool {
+    /// Says under which id it is, and whether there was one before.
+    fn add_subscription(
+        &mut self,
+        filter: &TopicFilter,
+        subscription: Subscription,
+    ) -> (FilterId, bool) {
         let (id, replaced) = self.subscriptions.insert(filter.borrowed(), subscription);
         if let Some(session) = self.sessions.get_mut(subscription.session)
             && !replaced
@@ -115,7 +120,7 @@ impl Broker {
             let levels = wildcard_levels(filter);
             session.wildcard_levels = session.wildcard_levels.saturating_add(levels);
         }
-        replaced
+        (id, replaced)
     }
 
     fn join_group(&mut self, share: &ShareName, filter: &TopicFilter, member: Subscription) {
@@ -224,9 +229,11 @@ impl Broker {
                 if !self.subscriptions.remove(id, key) {
                     return false;
                 }
-                session.filters.retain(|other| *other != id);
+                if let Some(at) = session.filters.iter().rposition(|other| *other == id) {
+                    session.filters.swap_remove(at);
+                }
                 session.drop_levels(wildcard_levels(filter));
-                session.replays.retain(|replay| replay.filter != *filter);
+                session.replays.remove(&id);
                 true
             }
             Target::Shared { share, filter } => {
