@@ -80,6 +80,8 @@ const CORES: &[&str] = &["paloma-topic", "paloma-codec", "paloma-session"];
 
 /// What a crate may use in its tests besides: its own layer, to talk to the other end, or an oracle.
 const TEST_ARROWS: &[(&str, &[&str])] = &[
+    // The authorisation matrix is played by the rules that are really used.
+    ("paloma-broker", &["paloma-auth"]),
     ("paloma-client", &["paloma-broker", "paloma-tokio"]),
     ("paloma-load", &["paloma-codec"]),
 ];
