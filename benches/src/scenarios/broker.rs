@@ -218,7 +218,15 @@ impl Driver {
     /// What was read from a socket.
     fn input(&mut self, socket: &mut Socket, bytes: &[u8]) {
         let mut rest = bytes;
-        while let Some((packet, used)) = socket.decoder.decode(rest).expect("valid packets") {
+        let mut topic = None;
+        while let Some((packet, used)) = socket
+            .decoder
+            .decode_after(rest, topic)
+            .expect("valid packets")
+        {
+            if let PacketRef::Publish(publish) = &packet {
+                topic = publish.topic.name().copied().or(topic);
+            }
             self.broker.handle_packet(NOW, socket.id, packet);
             rest = rest.get(used..).expect("no more is used than there was");
         }

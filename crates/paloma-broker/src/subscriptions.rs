@@ -156,6 +156,7 @@ impl Subscribers {
 pub(crate) struct Subscriptions {
     filters: FilterTrie<Subscribers>,
     count: usize,
+    version: u64,
 }
 
 impl fmt::Debug for Subscriptions {
@@ -171,12 +172,23 @@ impl Subscriptions {
         Self {
             filters: FilterTrie::new(seed),
             count: 0,
+            version: 0,
         }
     }
 
     /// Subscriptions that are not shared.
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// Counts changes: while it is the same, a topic's subscribers are too, and who they are.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Takes note that a subscriber is gone or acts for somebody else.
+    pub(crate) fn note_changed_session(&mut self) {
+        self.version += 1;
     }
 
     /// About how many bytes the filters own, subscribers not counted.
@@ -201,6 +213,7 @@ impl Subscriptions {
         filter: TopicFilterRef<'_>,
         subscription: Subscription,
     ) -> (FilterId, bool) {
+        self.version += 1;
         let (id, subscribers) = self.filters.insert_with(filter, Subscribers::default);
         let replaced = subscribers.insert(subscription).is_some();
         self.count += usize::from(!replaced);
@@ -216,6 +229,7 @@ impl Subscriptions {
             return false;
         }
         self.count -= 1;
+        self.version += 1;
         if subscribers.is_empty() {
             self.filters.remove_by_id(id);
         }
@@ -232,12 +246,14 @@ impl Subscriptions {
         id: FilterId,
         session: SessionKey,
     ) -> Option<&mut Subscription> {
+        self.version += 1;
         let subscribers = self.filters.get_mut_by_id(id)?;
         let position = subscribers.position(session)?;
         subscribers.plain.get_mut(position)
     }
 
     pub(crate) fn add_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
+        self.version += 1;
         self.filters
             .insert_with(filter, Subscribers::default)
             .1
@@ -249,6 +265,7 @@ impl Subscriptions {
         let Some(subscribers) = self.filters.get_mut(filter) else {
             return;
         };
+        self.version += 1;
         subscribers.groups.retain(|other| *other != group);
         if subscribers.is_empty() {
             self.filters.remove(filter);

@@ -72,6 +72,25 @@ fn what_the_store_gives_back_is_asked_about() {
 }
 
 #[test]
+fn rules_that_change_hold_for_the_next_message_of_a_steady_publisher() {
+    // D3 I4
+    let (mut world, rules) = world();
+    let (writer, reader, other) = (world.client("w"), world.client("r"), world.client("o"));
+    for client in [reader, other] {
+        world.subscribe(client, "a/b", Qos::AtMostOnce);
+    }
+    for payload in ["1", "2"] {
+        world.publish(writer, "a/b", payload);
+    }
+    rules.deny("r", Action::Read, "a/b");
+    world.publish(writer, "a/b", "3");
+    change(&mut world);
+    world.publish(writer, "a/b", "4");
+    assert_eq!(world.payloads(reader), ["1", "2"]);
+    assert_eq!(world.payloads(other), ["1", "2", "3", "4"]);
+}
+
+#[test]
 fn rules_that_change_under_a_large_fan_out_hold_for_its_rest() {
     // D4 I4
     let (mut world, rules) = world();

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use bytes::{Bytes, BytesMut};
+use paloma_topic::TopicNameRef;
 
 use crate::ack::ack;
 use crate::auth::auth;
@@ -104,6 +105,20 @@ impl Decoder {
         &mut self,
         input: &'a [u8],
     ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+        self.decode_after(input, None)
+    }
+
+    /// Like [`decode`](Self::decode), for packets that follow one another in a buffer: the topic of a PUBLISH is not
+    /// checked again if it is `known`, the topic of an earlier one that this decoder gave.
+    ///
+    /// # Errors
+    /// As those of [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_after<'a>(
+        &mut self,
+        input: &'a [u8],
+        known: Option<TopicNameRef<'a>>,
+    ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
         let State::Open { role, version } = self.state else {
             return self.decode_connect(input);
         };
@@ -119,7 +134,7 @@ impl Decoder {
             limits: &self.limits,
         };
         if header.first >> 4 == PacketType::Publish as u8 {
-            return match publish(header.first & 0x0F, body, &context) {
+            return match publish(header.first & 0x0F, body, known, &context) {
                 Ok(publish) => Ok(Some((PacketRef::Publish(publish), header.packet_len))),
                 Err(error) => Err(read::rule(error)),
             };

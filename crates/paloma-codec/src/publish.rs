@@ -205,11 +205,13 @@ impl fmt::Debug for Publish {
     }
 }
 
-/// Reads a PUBLISH of valid or invalid `flags`. The payload is what is left, so nothing ever is.
+/// Reads a PUBLISH of valid or invalid `flags`. The payload is what is left, so nothing ever is. A topic that is `known`
+/// to be valid is not checked again.
 #[inline]
 pub(crate) fn publish<'a>(
     flags: u8,
     input: &'a [u8],
+    known: Option<TopicNameRef<'a>>,
     context: &Context<'_>,
 ) -> Result<PublishRef<'a>, nom::Err<read::Rule>> {
     let (rest, topic) = read::binary(input)?;
@@ -220,13 +222,17 @@ pub(crate) fn publish<'a>(
     } else {
         (rest, None, PropertiesRef::default())
     };
+    let name = |topic| match known {
+        Some(known) if known.as_str().as_bytes() == topic => Ok(known),
+        Some(_) | None => name(topic, &context.limits.topic),
+    };
     let topic = match alias {
         Some(alias) if topic.is_empty() => PublishTopic::Alias(alias),
         Some(alias) => PublishTopic::Define {
-            name: name(topic, &context.limits.topic)?,
+            name: name(topic)?,
             alias,
         },
-        None => PublishTopic::Name(name(topic, &context.limits.topic)?),
+        None => PublishTopic::Name(name(topic)?),
     };
     Ok(PublishRef {
         delivery,

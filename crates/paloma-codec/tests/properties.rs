@@ -66,6 +66,31 @@ proptest! {
     }
 
     #[test]
+    fn a_topic_that_is_known_changes_nothing(
+        (version, packets) in conversation(),
+        repeats in 1..3_usize,
+    ) {
+        let bytes: Vec<u8> = packets
+            .iter()
+            .flat_map(|packet| encode(packet, version).repeat(repeats))
+            .collect();
+        let mut decoder = decoder(version, From::Client, DecodeLimits::default());
+        let (mut rest, mut known, mut decoded) = (bytes.as_slice(), None, Vec::new());
+        while let Some((packet, used)) = decoder.decode_after(rest, known).unwrap() {
+            if let PacketRef::Publish(publish) = &packet {
+                known = publish.topic.name().copied().or(known);
+            }
+            decoded.push(packet.into_owned());
+            rest = &rest[used..];
+        }
+        let sent: Vec<Packet> = packets
+            .iter()
+            .flat_map(|packet| std::iter::repeat_n(packet.clone(), repeats))
+            .collect();
+        prop_assert_eq!(decoded, sent);
+    }
+
+    #[test]
     fn a_stream_means_the_same_however_it_is_split(
         (version, packets) in conversation(),
         cuts in vec(any::<Index>(), 0..6),

@@ -271,9 +271,14 @@ impl Input {
         let mut end = from;
         let mut is_full = false;
         let mut error = None;
+        let mut topic = None;
         while !is_full {
-            match self.decoder.decode(bytes.get(end..).unwrap_or(&[])) {
+            let rest = bytes.get(end..).unwrap_or(&[]);
+            match self.decoder.decode_after(rest, topic) {
                 Ok(Some((packet, len))) => {
+                    if let PacketRef::Publish(publish) = &packet {
+                        topic = publish.topic.name().copied().or(topic);
+                    }
                     end += len;
                     is_full = batch.len() + 1 >= packets_max || is_laborious(&packet, len);
                     batch.push((packet, end));

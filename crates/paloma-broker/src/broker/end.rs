@@ -362,6 +362,7 @@ impl Broker {
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
+        self.subscriptions.note_changed_session();
         self.memory.release(session.charged);
         if self.by_client_id.get(&session.principal.client_id) == Some(&key) {
             self.by_client_id.remove(&session.principal.client_id);

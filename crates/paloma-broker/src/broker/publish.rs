@@ -43,6 +43,18 @@ pub(super) struct Recipients {
     pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
     groups: Vec<GroupKey>,
     routing: u64,
+    /// Whose recipients these are, if the next message may be for the same.
+    route: Option<Route>,
+    /// The route's topic.
+    topic: String,
+}
+
+/// What recipients depend on besides the topic: the publisher, the subscriptions, and everybody's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Route {
+    origin: Option<SessionKey>,
+    version: u64,
+    epoch: u16,
 }
 
 /// Who waits for the answer to a publish.
@@ -214,12 +226,35 @@ impl Broker {
         self.answer(answer, reason, false);
     }
 
-    /// Fills `self.recipients` with everybody whom a message on `topic` is for.
+    /// Fills `self.recipients` with everybody whom a message on `topic` is for. A publisher that names its last topic
+    /// again costs no matching, unless groups are among them, who take turns.
     pub(super) fn collect_recipients(
         &mut self,
         topic: TopicNameRef<'_>,
         origin: Option<SessionKey>,
     ) {
+        let route = Route {
+            origin,
+            version: self.subscriptions.version(),
+            epoch: self.authorizer.epoch(),
+        };
+        if self.recipients.route == Some(route) && self.recipients.topic == topic.as_str() {
+            return;
+        }
+        let follow_everybodys_rules = self.match_recipients(topic, origin);
+        let recipients = &mut self.recipients;
+        if !recipients.groups.is_empty() {
+            self.choose_group_members(topic);
+        } else if follow_everybodys_rules {
+            recipients.route = Some(route);
+            recipients.topic.clear();
+            recipients.topic.push_str(topic.as_str());
+        }
+    }
+
+    /// Says whether all subscribers follow everybody's rules, whose epoch tells of changes.
+    fn match_recipients(&mut self, topic: TopicNameRef<'_>, origin: Option<SessionKey>) -> bool {
+        let mut follow_everybodys_rules = true;
         let Self {
             subscriptions,
             sessions,
@@ -237,12 +272,17 @@ impl Broker {
                 let Some(session) = sessions.get_mut(subscription.session) else {
                     continue;
                 };
+                follow_everybodys_rules &= session.principal.rules.is_none();
                 let granted = subscription.granted();
                 if session.principal.may_receive(&**authorizer, granted, topic) {
                     recipients.add(&mut session.routed, subscription);
                 }
             }
         });
+        follow_everybodys_rules
+    }
+
+    fn choose_group_members(&mut self, topic: TopicNameRef<'_>) {
         let mut groups = std::mem::take(&mut self.recipients.groups);
         for key in groups.drain(..) {
             self.choose_group_member(key, topic);
@@ -323,6 +363,7 @@ impl Broker {
             || (!self.fan_outs.is_empty() && self.fan_outs.is_busy_with(routed.message.topic()))
         {
             let list = std::mem::take(&mut recipients.list);
+            recipients.route = None;
             self.recipients = recipients;
             let job = FanOut {
                 routed,
@@ -401,6 +442,7 @@ impl Recipients {
         self.list.clear();
         self.more_ids.clear();
         self.groups.clear();
+        self.route = None;
         self.routing += 1;
     }
 

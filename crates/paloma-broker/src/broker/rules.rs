@@ -41,6 +41,7 @@ impl Broker {
         };
         let is_same = session.principal.has_rules_of(&principal);
         session.principal = principal;
+        self.subscriptions.note_changed_session();
         if !is_same {
             self.regrant(key);
             self.purge(key);
