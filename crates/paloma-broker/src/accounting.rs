@@ -69,7 +69,8 @@ pub struct Accounting {
     pub unmatched: u64,
     /// Of those, the ones that were refused, by the rules or a limit.
     pub refused: u64,
-    /// Copies made for sessions: one for each session that a message was for.
+    /// Copies made for sessions: one for each session that a message was for. Those that a store still had when the broker was
+    /// started are among them.
     pub copies: u64,
     /// Copies written (QoS 0) or acknowledged (QoS 1 and 2).
     pub delivered: u64,
@@ -77,6 +78,8 @@ pub struct Accounting {
     pub retained_refused: u64,
     /// Publishes refused because of `memory_bytes_max`.
     pub memory_refused: u64,
+    /// Publishes refused, or held back, because the store had no room.
+    pub store_refused: u64,
     dropped: [u64; DropCause::ALL.len()],
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bytestring::ByteString;
-use paloma_codec::Connect;
+use paloma_codec::{Connect, Message, Qos};
 use paloma_session::server::Handshake;
-use paloma_session::{Connection, Monotonic};
+use paloma_session::{Connection, Monotonic, Receipt};
 
 use crate::auth::AuthRequest;
 use crate::session::SessionKey;
@@ -124,6 +124,26 @@ pub(crate) struct Open {
     pub(crate) asked: Asked,
     /// A step of a re-authentication that waits until another question is answered.
     pub(crate) waiting: Option<Box<AuthRequest>>,
+    /// A PUBLISH that waits for room in the store.
+    pub(crate) held: Option<Box<Held>>,
+}
+
+/// A PUBLISH that was taken in, and neither routed nor answered.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) receipt: Receipt,
+    /// When the connection is closed so that it comes again.
+    pub(crate) until: Monotonic,
+}
+
+impl Open {
+    /// Whether a PUBLISH has been held for too long.
+    pub(crate) fn is_held_past(&self, now: Monotonic) -> bool {
+        self.held.as_ref().is_some_and(|held| held.until <= now)
+    }
 }
 
 /// A question to the authenticator about an open connection.
@@ -171,4 +191,6 @@ pub(crate) enum Pause {
     Commit,
     /// Answers have to leave.
     Answers,
+    /// The store has to have room again.
+    Space,
 }

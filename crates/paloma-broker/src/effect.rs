@@ -69,11 +69,13 @@ pub enum CloseCause {
     Administrative,
     /// The adapter's own code for this connection panicked.
     Internal,
+    /// The store had no room for what a client published that cannot be told so.
+    StoreFull,
 }
 
 impl CloseCause {
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Disconnected,
         Self::SocketClosed,
         Self::Malformed,
@@ -86,6 +88,7 @@ impl CloseCause {
         Self::ShuttingDown,
         Self::Administrative,
         Self::Internal,
+        Self::StoreFull,
     ];
 
     /// The cause as a metric label.
@@ -104,6 +107,7 @@ impl CloseCause {
             Self::ShuttingDown => "shutting_down",
             Self::Administrative => "administrative",
             Self::Internal => "internal",
+            Self::StoreFull => "store_full",
         }
     }
 }
@@ -123,6 +127,7 @@ impl fmt::Display for CloseCause {
             Self::ShuttingDown => "broker shutting down",
             Self::Administrative => "administrative action",
             Self::Internal => "internal error",
+            Self::StoreFull => "store full",
         })
     }
 }

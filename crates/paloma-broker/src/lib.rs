@@ -31,13 +31,14 @@ pub mod store;
 mod subscriptions;
 mod tag;
 mod timers;
+mod wall;
 
 pub use accounting::{Accounting, DropCause};
 pub use auth::{
     Action, Admission, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Grant,
     Identity,
 };
-pub use broker::{Behaviour, Broker, BrokerConfig, Client, Tables};
+pub use broker::{Behaviour, Broker, BrokerConfig, Client, Recovery, Tables};
 pub use connection::{ConnectionId, ConnectionInfo, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use limits::{Limits, QueueWhenFull};

@@ -25,6 +25,7 @@ impl Principal {
         Owner {
             client_id: self.client_id.clone(),
             user: self.identity.user.clone(),
+            has_own_rules: self.rules.is_some(),
         }
     }
 
@@ -105,5 +106,31 @@ impl Principal {
             (Some(own), Some(others)) => Arc::ptr_eq(own, others),
             (Some(_), None) | (None, Some(_)) => false,
         }
+    }
+}
+
+/// The rules of a client that had some of its own before the broker was started, until it comes back.
+pub(crate) fn unknown_rules() -> Arc<dyn Authorizer> {
+    Arc::new(UnknownRules)
+}
+
+/// Lets everything be kept for a client whose rights are not known before its next login. Nothing is delivered by it: what
+/// waits is looked through under the rules that come with the login.
+#[derive(Debug)]
+struct UnknownRules;
+
+impl Authorizer for UnknownRules {
+    fn is_allowed(
+        &self,
+        _identity: &Identity,
+        _client_id: &str,
+        _action: Action,
+        _topic: TopicNameRef<'_>,
+    ) -> bool {
+        true
+    }
+
+    fn grant(&self, _identity: &Identity, _client_id: &str, _filter: TopicFilterRef<'_>) -> Grant {
+        Grant::AllAllowed
     }
 }

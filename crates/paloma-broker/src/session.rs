@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use paloma_codec::{Message, Qos};
-use paloma_session::{Flight, Monotonic, Outbound, Session, Wall};
+use paloma_session::{Flight, Monotonic, Session, Wall};
 
 use paloma_topic::FilterId;
 
@@ -13,7 +13,7 @@ use crate::principal::Principal;
 use crate::retained::Replay;
 use crate::shared::GroupKey;
 use crate::slab::Key;
-use crate::store::{MessageId, SessionId, SessionRecord};
+use crate::store::{MessageId, SessionId, SessionRecord, WillRecord};
 use crate::timers::{Timer, Timers};
 
 pub(crate) type SessionKey = Key<SessionEntry>;
@@ -24,6 +24,7 @@ pub(crate) struct Will {
     pub(crate) message: Message,
     pub(crate) qos: Qos,
     pub(crate) retain: bool,
+    pub(crate) delay_seconds: u32,
 }
 
 /// The part of a durable session's queue that is in the store only.
@@ -76,6 +77,8 @@ pub(crate) struct SessionEntry {
     /// The share groups joined.
     pub(crate) groups: Vec<GroupKey>,
     pub(crate) will: Option<Box<Will>>,
+    /// The store knows of a will.
+    pub(crate) has_stored_will: bool,
     /// When a will that waits for its delay is due.
     pub(crate) will_at: Option<Monotonic>,
     /// When the session ends unless a connection comes first.
@@ -111,6 +114,7 @@ impl SessionEntry {
             wildcard_levels: 0,
             groups: Vec::new(),
             will: None,
+            has_stored_will: false,
             will_at: None,
             expires_at: None,
             spill: None,
@@ -130,6 +134,18 @@ impl SessionEntry {
             expiry_seconds: self.expiry_seconds,
             disconnected_at,
         }
+    }
+
+    /// What is stored of its will; `due_at` is when it is to be sent.
+    pub(crate) fn will_record(&self, due_at: Option<Wall>) -> Option<WillRecord> {
+        let will = self.will.as_deref()?;
+        Some(WillRecord {
+            message: will.message.clone(),
+            qos: will.qos,
+            retain: will.retain,
+            delay_seconds: will.delay_seconds,
+            due_at,
+        })
     }
 
     /// Whether its state is stored, since it was to outlive a connection, and so the process.
@@ -169,18 +185,20 @@ impl SessionEntry {
             .spill
             .as_ref()
             .is_some_and(|spill| spill.after < message && message <= spill.last);
-        let is_it = |outbound: &Outbound| outbound.message().id() == message.0;
-        is_spilled
-            || self.protocol.queue().iter().any(is_it)
-            || self
-                .protocol
-                .window()
-                .iter()
-                .any(|(_, flight)| match flight {
-                    Flight::Publish(outbound) => is_it(outbound),
-                    Flight::Released { message: id, .. } => *id == message.0,
-                    Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => false,
-                })
+        is_spilled || self.held_messages().any(|held| held == message)
+    }
+
+    /// Messages that are in memory, waiting or unacknowledged.
+    pub(crate) fn held_messages(&self) -> impl Iterator<Item = MessageId> + '_ {
+        let waiting = self.protocol.queue().iter();
+        let in_flight = self.protocol.window().iter();
+        let in_flight = in_flight.filter_map(|(_, flight)| match flight {
+            Flight::Publish(outbound) => Some(outbound.message().id()),
+            Flight::Released { message, .. } => Some(*message),
+            Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
+        });
+        let waiting = waiting.map(|outbound| outbound.message().id());
+        waiting.chain(in_flight).map(MessageId)
     }
 
     /// Messages waiting or unacknowledged.

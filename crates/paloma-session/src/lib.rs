@@ -11,6 +11,7 @@ pub mod server;
 
 mod alias;
 mod answers;
+mod assigned;
 mod authentication;
 mod connection;
 mod ending;

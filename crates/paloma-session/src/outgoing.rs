@@ -82,7 +82,7 @@ impl Connection {
         }
         self.write_pings(out);
         self.write_replay(now, session, out);
-        self.write_queue(now, session, out);
+        self.write_queue(now, committed, session, out);
         if out.is_full() {
             TransmitStatus::Full
         } else {
@@ -187,11 +187,17 @@ impl Connection {
         true
     }
 
-    fn write_queue(&mut self, now: Now, session: &mut Session, out: &mut Transmit) {
+    fn write_queue(
+        &mut self,
+        now: Now,
+        committed: LogSeq,
+        session: &mut Session,
+        out: &mut Transmit,
+    ) {
         while !out.is_full()
             && let Some(front) = session.queue().front()
         {
-            if !self.has_room_for(session, front) {
+            if !self.has_room_for(session, front) || session.waits_for_id(front, committed) {
                 return;
             }
             let Some(outbound) = session.pop() else {
@@ -199,6 +205,7 @@ impl Connection {
             };
             let expiry = outbound.remaining_seconds(now.wall);
             if expiry == Some(0) {
+                session.forget_id(&outbound);
                 out.drop_delivery(session.finish(outbound), DropCause::Expired);
                 continue;
             }
@@ -245,9 +252,18 @@ impl Connection {
         out: &mut Transmit,
     ) {
         let qos = outbound.qos();
-        let Ok(id) = session.window.begin(Flight::Publish(outbound)) else {
-            debug_assert!(false, "has_window_for said that an id is free");
-            return;
+        let id = match session.take_id(&outbound) {
+            Some(id) => {
+                session.window.begin_reserved(id, Flight::Publish(outbound));
+                id
+            }
+            None => {
+                let Ok(id) = session.window.begin(Flight::Publish(outbound)) else {
+                    debug_assert!(false, "has_window_for said that an id is free");
+                    return;
+                };
+                id
+            }
         };
         let delivery = delivery_of(qos, id, false);
         let result = match session.window.get(id) {

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 
 use paloma_codec::{PacketId, Qos, SubscriptionId};
 
+use crate::assigned::Assigned;
 use crate::id_sets::IdSets;
 use crate::outbound::{Ids, Outbound};
 use crate::queue::{Pushed, Queue, QueueLimits};
@@ -17,7 +18,9 @@ use crate::window::{Flight, SendWindow};
 pub struct Session {
     pub(crate) window: SendWindow,
     pub(crate) received: ReceivedIds,
-    queue: Queue,
+    pub(crate) queue: Queue,
+    /// Of a session that keeps ids.
+    pub(crate) assigned: Option<Box<Assigned>>,
     id_sets: Option<Box<IdSets>>,
     limits: QueueLimits,
     /// How many connections it has had.
@@ -207,6 +210,7 @@ impl Session {
     /// The session ends: hands over all its deliveries, those in flight first, each in its order, and is as new after.
     pub fn end(&mut self, mut sink: impl FnMut(Leftover)) {
         self.restart(&mut sink);
+        self.forget_ids_ahead();
         while let Some(outbound) = self.queue.pop() {
             let outbound = self.finish(outbound);
             sink(Leftover {
@@ -221,6 +225,28 @@ impl Session {
     pub fn restore_flight(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
         self.established = true;
         self.window.restore(id, flight)
+    }
+
+    /// Puts a PUBLISH back as it was stored, with its subscription identifiers; oldest first. Gives it back if its packet
+    /// id is in use. It goes out with DUP on the next connection.
+    pub fn restore_publish(
+        &mut self,
+        id: PacketId,
+        mut outbound: Outbound,
+        ids: &[SubscriptionId],
+    ) -> Result<(), Flight> {
+        outbound.set_ids(match ids {
+            [] => Ids::None,
+            [id] => Ids::One(*id),
+            [_, _, ..] => self.id_sets.get_or_insert_default().keep(ids),
+        });
+        self.restore_flight(id, Flight::Publish(outbound))
+    }
+
+    /// Forgets a QoS 2 PUBLISH of the peer's that was not answered and is not going to be: when it comes again, it is a new
+    /// one.
+    pub fn forget_received(&mut self, id: PacketId) {
+        self.received.remove(id);
     }
 
     /// Puts an open QoS 2 exchange of the peer's back as it was stored.

@@ -27,6 +27,8 @@ const SLOTS_MAX: usize = 1 << 16;
 pub struct SendWindow {
     slots: Box<[Slot]>,
     count: u32,
+    /// Ids that are kept for flights that have not begun.
+    reserved: u16,
     /// Bytes of the messages that were not given up to the receiver.
     bytes: u64,
     /// The id given out last.
@@ -110,7 +112,7 @@ impl SendWindow {
     /// Whether all 65,535 ids are in use, so that the next exchange has to wait.
     #[must_use]
     pub const fn is_exhausted(&self) -> bool {
-        self.count as usize >= SLOTS_MAX - 1
+        self.count as usize + self.reserved as usize >= SLOTS_MAX - 1
     }
 
     /// Bytes of the messages in flight; a PUBREL holds none.
@@ -152,6 +154,34 @@ impl SendWindow {
         Ok(id)
     }
 
+    /// Keeps the next free id for a flight that begins later. `None` while all are in use.
+    pub(crate) fn reserve(&mut self) -> Option<PacketId> {
+        let id = self.next_free()?;
+        let place = self.place(id);
+        if let Some(slot) = self.slots.get_mut(place) {
+            slot.id = Some(id);
+        }
+        self.reserved = self.reserved.saturating_add(1);
+        self.last_id = Some(id);
+        Some(id)
+    }
+
+    /// Frees an id that was kept.
+    pub(crate) fn give_back(&mut self, id: PacketId) {
+        if let Some(slot) = self.slot_mut(id)
+            && slot.flight.is_none()
+        {
+            *slot = Slot::default();
+            self.reserved = self.reserved.saturating_sub(1);
+        }
+    }
+
+    /// Begins a flight under an id that was kept, as the newest.
+    pub(crate) fn begin_reserved(&mut self, id: PacketId, flight: Flight) {
+        self.give_back(id);
+        self.link(id, flight);
+    }
+
     /// Puts a flight back under the id that it had, as the newest: how a stored session is rebuilt, oldest first.
     /// Gives the flight back if the id is in use.
     pub fn restore(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
@@ -171,7 +201,7 @@ impl SendWindow {
 
     /// Ends the flight under `id` and frees the id.
     pub fn end(&mut self, id: PacketId) -> Option<Flight> {
-        let slot = mem::take(self.slot_mut(id)?);
+        let slot = mem::take(self.slot_mut(id).filter(|slot| slot.flight.is_some())?);
         match slot.previous.and_then(|previous| self.slot_mut(previous)) {
             Some(previous) => previous.next = slot.next,
             None => self.oldest = slot.next,
@@ -182,7 +212,7 @@ impl SendWindow {
         }
         self.count -= 1;
         self.bytes -= slot.flight.as_ref().map_or(0, Flight::bytes);
-        if self.is_empty() && self.slots.len() > BUSY_SLOTS_MAX {
+        if self.is_empty() && self.reserved == 0 && self.slots.len() > BUSY_SLOTS_MAX {
             self.slots = Box::default();
         }
         slot.flight
@@ -190,7 +220,7 @@ impl SendWindow {
 
     /// Gives back memory that an idle session does not need.
     pub fn compact(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.reserved == 0 {
             self.slots = Box::default();
         }
     }
@@ -252,7 +282,7 @@ impl SendWindow {
         if self.is_exhausted() {
             return None;
         }
-        if self.count as usize >= self.slots.len() {
+        if self.count as usize + self.reserved as usize >= self.slots.len() {
             self.grow();
         }
         let mut id = self.last_id.map_or(PacketId::MIN, PacketId::next);

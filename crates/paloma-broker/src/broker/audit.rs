@@ -138,7 +138,10 @@ impl ConnectionEntry {
         let owned = match &self.phase {
             Phase::Handshake(_) => 0,
             Phase::Authenticating(waiting) => pending(waiting),
-            Phase::Open(open) => open.protocol.heap_bytes() as u64,
+            Phase::Open(open) => {
+                let held = open.held.as_ref().map_or(0, |held| held.message.len());
+                (open.protocol.heap_bytes() + held) as u64
+            }
             Phase::Closing(farewell) => farewell.capacity() as u64,
         };
         CONNECTION_BYTES + owned + self.challenged.as_deref().map_or(0, pending)

@@ -35,6 +35,10 @@ impl Commits {
         self.space = space;
     }
 
+    pub(crate) fn is_store_full(&self) -> bool {
+        self.space == Space::Full
+    }
+
     /// The number that this turn's batch will have.
     pub(crate) fn next_seq(&self) -> LogSeq {
         LogSeq(self.last_sealed.0 + 1)

@@ -466,8 +466,11 @@ impl Broker {
             renewal,
             asked: Asked::Nothing,
             waiting: None,
+            held: None,
         }));
         self.note_connected(&principal, address, version, earlier.is_present);
+        self.store_will(key, None);
+        self.assign_ids(key);
         self.answered(id, is_stored);
         self.arm_open(id);
     }
@@ -537,13 +540,14 @@ impl Broker {
 
     fn will_of(&mut self, connect: Connect) -> Option<Box<Will>> {
         let will = connect.will?;
-        let (qos, retain) = (will.qos, will.retain);
+        let (qos, retain, delay_seconds) = (will.qos, will.retain, will.delay_seconds);
         let message = Message::from_will(&will, 0, 0, &mut self.scratch);
         let message = message.expect("a decoded will's properties can be written");
         Some(Box::new(Will {
             message,
             qos,
             retain,
+            delay_seconds,
         }))
     }
 }

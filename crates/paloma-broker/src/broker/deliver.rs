@@ -1,6 +1,6 @@
 //! Towards one session: into its queue, out of it, and through the store when it grows long.
 
-use paloma_codec::{Qos, SubscriptionId};
+use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::{
     DropCause as UnsentCause, Now, Outbound, Pushed, QueueLimits, Transmit, TransmitStatus,
     WhenFull,
@@ -16,6 +16,7 @@ use crate::limits::{Limits, QueueWhenFull};
 use crate::memory::{DELIVERY_BYTES, MESSAGE_BYTES};
 use crate::notice::Notice;
 use crate::session::{SessionEntry, SessionKey, Spill};
+use crate::shared::Groups;
 use crate::statistics::Sample;
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
 use crate::tag::Tag;
@@ -23,7 +24,7 @@ use crate::tag::Tag;
 /// More of a queue is asked of the store when fewer messages than this wait in memory, or less than half of what may.
 const LOAD_BELOW: usize = 64;
 /// Bytes of messages in one load.
-const LOAD_BYTES: u32 = 1_048_576;
+pub(super) const LOAD_BYTES: u32 = 1_048_576;
 
 pub(super) fn queue_limits(limits: &Limits) -> QueueLimits {
     QueueLimits {
@@ -67,7 +68,10 @@ impl Broker {
             self.accounting.count_drop(DropCause::Offline);
             return true;
         }
-        let is_stored = qos != Qos::AtMostOnce && session.is_durable() && !recipient.is_second_copy;
+        let is_stored = qos != Qos::AtMostOnce && session.is_durable();
+        if is_stored && recipient.is_second_copy {
+            return self.deliver_second(routed, recipient, outcome);
+        }
         let tag = Tag {
             group: recipient.share,
             is_stored,
@@ -104,11 +108,38 @@ impl Broker {
                 if routed.is_timed {
                     self.take_sample(connection, routed.message.id());
                 }
+                if qos == Qos::ExactlyOnce {
+                    self.assign_ids(recipient.session);
+                }
                 self.mark_transmit(connection);
             }
             (Copied::InMemory, None) | (Copied::InStore, _) => {}
         }
         copied != Copied::Refused
+    }
+
+    /// A stored queue has a message once: another copy of it is a message of its own there.
+    fn deliver_second(
+        &mut self,
+        routed: &Routed,
+        recipient: &Recipient,
+        outcome: &mut Outcome,
+    ) -> bool {
+        self.accounting.copies -= 1;
+        let message = &routed.message;
+        let own = Routed {
+            message: message.restamped(self.next_message_id().0, message.stamp()),
+            more_ids: Vec::new(),
+            ..*routed
+        };
+        let recipient = Recipient {
+            is_second_copy: false,
+            ..*recipient
+        };
+        let mut own_outcome = Outcome::default();
+        let is_queued = self.deliver(&own, &recipient, &mut own_outcome);
+        outcome.is_stored |= own_outcome.is_stored;
+        is_queued
     }
 
     fn queue_copy(
@@ -312,6 +343,9 @@ impl Broker {
             return;
         };
         let (has_spilled, has_replays) = (session.spill.is_some(), !session.replays.is_empty());
+        if session.protocol.wants_ids(session.ids_ahead_max()) {
+            self.assign_ids(key);
+        }
         if has_spilled {
             self.load_more(key);
         }
@@ -443,7 +477,7 @@ impl Broker {
     /// changed has not been looked through.
     pub(super) fn handle_loaded(&mut self, _now: Now, loaded: Loaded) {
         let Some(&key) = self.by_session_id.get(&loaded.session) else {
-            return;
+            return self.handle_inherited(loaded);
         };
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -455,7 +489,6 @@ impl Broker {
         let is_stale = std::mem::take(&mut spill.is_stale);
         let entries = if is_stale { Vec::new() } else { loaded.entries };
         if entries.is_empty() && !is_stale {
-            debug_assert_eq!(spill.count, 0, "the store has what was spilled");
             for _ in 0..std::mem::take(&mut spill.count) {
                 self.accounting.count_drop(DropCause::StoreLost);
             }
@@ -467,14 +500,7 @@ impl Broker {
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             spill.count = spill.count.saturating_sub(1);
             spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
-            let share = entry.share.as_deref();
-            let tag = Tag {
-                group: share.and_then(|target| self.groups.number_of(target)),
-                is_stored: true,
-            };
-            let outbound = Outbound::new(message, entry.qos)
-                .with_retain(entry.retain)
-                .with_share(tag.pack());
+            let outbound = outbound_of(&self.groups, &entry, message);
             let topic = outbound.message().topic();
             if !session
                 .principal
@@ -501,9 +527,22 @@ impl Broker {
         }
         self.withhold(key, forbidden);
         if let Some(connection) = connection {
+            self.assign_ids(key);
             self.mark_transmit(connection);
         }
     }
+}
+
+/// A delivery as the store has it; its group is the one that has the same name now.
+pub(super) fn outbound_of(groups: &Groups, entry: &QueueEntry, message: Message) -> Outbound {
+    let share = entry.share.as_deref();
+    let tag = Tag {
+        group: share.and_then(|target| groups.number_of(target)),
+        is_stored: true,
+    };
+    Outbound::new(message, entry.qos)
+        .with_retain(entry.retain)
+        .with_share(tag.pack())
 }
 
 /// Messages of one session's queue that are kept in memory while there are more.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use paloma_codec::{Disconnect, DisconnectReason, Qos};
-use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, WillFate};
+use paloma_session::{Flight, Monotonic, Now, Outbound, Timeout, Transmit, Wall, WillFate};
 
 use super::Broker;
 use super::publish::{Outcome, Routed};
@@ -86,7 +86,7 @@ impl Broker {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
         self.note_disconnected(id, open.session, cause);
-        self.detach(now, id, *open, cause);
+        self.detach(now, id, *open);
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
     }
@@ -156,7 +156,7 @@ impl Broker {
         match phase {
             Phase::Open(open) => {
                 self.note_client_gone(open.session, address, cause);
-                self.detach(now, id, *open, cause);
+                self.detach(now, id, *open);
             }
             Phase::Handshake(_) | Phase::Authenticating(_) => {
                 self.notices.push(Notice::Unopened { address, cause });
@@ -184,6 +184,9 @@ impl Broker {
                     self.close_early(id, Vec::new(), CloseCause::ConnectTimeout);
                 }
             }
+            Phase::Open(open) if open.is_held_past(now.monotonic) => {
+                self.end_open(now, id, CloseCause::StoreFull, None);
+            }
             Phase::Open(open) => match open.protocol.handle_timeout(now.monotonic) {
                 Timeout::Expired => {
                     let reason = Some(DisconnectReason::KeepAliveTimeout);
@@ -207,10 +210,9 @@ impl Broker {
         let at = match &entry.phase {
             Phase::Open(open) => {
                 let keep_alive = open.protocol.poll_timeout().map(|(at, _)| at);
-                earlier(
-                    keep_alive,
-                    open.renewal.as_ref().map(|renewal| renewal.ask_at),
-                )
+                let renewal = open.renewal.as_ref().map(|renewal| renewal.ask_at);
+                let held = open.held.as_ref().map(|held| held.until);
+                earlier(earlier(keep_alive, renewal), held)
             }
             Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => None,
         };
@@ -233,8 +235,9 @@ impl Broker {
     // ---- sessions -----------------------------------------------------------------------------------------------
 
     /// The session loses its connection: what that means for its will, its queue and its life.
-    fn detach(&mut self, now: Now, id: ConnectionId, open: Open, _cause: CloseCause) {
+    fn detach(&mut self, now: Now, id: ConnectionId, mut open: Open) {
         let key = open.session;
+        self.forget_held(&mut open);
         let Some(session) = self
             .sessions
             .get_mut(key)
@@ -249,7 +252,10 @@ impl Broker {
             .session_expiry_seconds
             .min(self.limits.session_expiry_seconds_max);
         match closed.will {
-            WillFate::None | WillFate::Discard => session.will = None,
+            WillFate::None | WillFate::Discard => {
+                session.will = None;
+                self.store_will(key, None);
+            }
             WillFate::Publish { after_seconds } => {
                 let delay = after_seconds
                     .min(self.limits.will_delay_seconds_max)
@@ -262,6 +268,8 @@ impl Broker {
                         .saturating_add(Duration::from_secs(delay.into()));
                     session.will_at = Some(at);
                     self.timers.arm(at, Timer::WillDelay(key));
+                    let due_at = now.wall.as_millis() + u64::from(delay) * 1_000;
+                    self.store_will(key, Some(Wall::from_millis(due_at)));
                 }
             }
         }
@@ -279,6 +287,7 @@ impl Broker {
         let record = session.record(Some(now.wall));
         self.commits.push(StoreOp::PutSession(session.id, record));
         self.timers.arm(at, Timer::SessionExpiry(key));
+        self.store_ids_in_flight(key);
         self.drop_qos0(key);
     }
 
@@ -316,6 +325,7 @@ impl Broker {
             message,
             qos,
             retain,
+            delay_seconds: _,
         } = *will;
         let is_allowed = session
             .principal
@@ -326,6 +336,26 @@ impl Broker {
             self.publish_own(now, Some(key), message, qos, retain);
         } else {
             self.accounting.refused += 1;
+        }
+        self.store_will(key, None);
+    }
+
+    /// Has the store know the will that the session has, or that it has none. In the batch of whatever sent it.
+    pub(super) fn store_will(&mut self, key: SessionKey, due_at: Option<Wall>) {
+        let Some(session) = self
+            .sessions
+            .get_mut(key)
+            .filter(|session| session.is_stored)
+        else {
+            return;
+        };
+        let record = session.will_record(due_at);
+        let had_one = std::mem::replace(&mut session.has_stored_will, record.is_some());
+        let id = session.id;
+        match record {
+            Some(record) => self.commits.push(StoreOp::PutWill(id, record)),
+            None if had_one => self.commits.push(StoreOp::DeleteWill(id)),
+            None => {}
         }
     }
 
@@ -369,7 +399,7 @@ impl Broker {
         }
         self.by_session_id.remove(&session.id);
         if session.is_durable() {
-            self.commits.push(StoreOp::DeleteSession(session.id));
+            self.delete_session(&mut session);
         }
         session.disarm(key, &mut self.timers);
         self.departures.push_back(Departure {
@@ -458,6 +488,7 @@ impl Broker {
             qos: outbound.qos(),
             retain: outbound.retain(),
             is_timed: false,
+            origin: None,
             more_ids: Vec::new(),
         };
         self.deliver(&routed, &recipient, outcome);

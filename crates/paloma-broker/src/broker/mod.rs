@@ -5,14 +5,18 @@ mod commits;
 mod connect;
 mod deliver;
 mod end;
+mod estate;
 mod events;
 mod fan_out;
+mod ids;
 mod operator;
 mod publish;
+mod recover;
 mod renewal;
 mod replay;
 mod retain;
 mod rules;
+mod space;
 mod subscribe;
 mod sys;
 
@@ -44,11 +48,14 @@ use crate::statistics::{Histogram, Statistics, Traffic};
 use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
+use crate::wall::WallClock;
 
 pub use operator::Client;
+pub use recover::Recovery;
 
 use commits::Commits;
 use end::Departure;
+use estate::Estates;
 use fan_out::FanOuts;
 use publish::Recipients;
 use sys::Sys;
@@ -145,6 +152,7 @@ pub struct Broker {
     commits: Commits,
     memory: Memory,
     fan_outs: FanOuts,
+    estates: Estates,
     /// Sessions with retained messages to be queued, each once.
     replaying: VecDeque<SessionKey>,
     /// Sessions that have ended and are to be taken off their filters.
@@ -154,12 +162,15 @@ pub struct Broker {
     effects: VecDeque<Effect>,
     /// Connections that are not read until the store has caught up.
     paused: Vec<ConnectionId>,
+    /// Connections with a PUBLISH that waits for room in the store; some may have closed since.
+    holding: Vec<ConnectionId>,
     /// Sessions whose queue in memory runs low, to be loaded behind the turn's batch.
     to_load: Vec<SessionKey>,
     recipients: Recipients,
     scratch: Vec<u8>,
     last_message: u64,
     last_session: u64,
+    wall: WallClock,
     is_stopping: bool,
 }
 
@@ -204,16 +215,19 @@ impl Broker {
             commits: Commits::default(),
             memory: Memory::default(),
             fan_outs: FanOuts::default(),
+            estates: Estates::default(),
             replaying: VecDeque::new(),
             departures: VecDeque::new(),
             regranting: VecDeque::new(),
             effects: VecDeque::new(),
             paused: Vec::new(),
+            holding: Vec::new(),
             to_load: Vec::new(),
             recipients: Recipients::default(),
             scratch: Vec::new(),
             last_message: 0,
             last_session: 0,
+            wall: WallClock::default(),
             is_stopping: false,
         }
     }
@@ -299,6 +313,7 @@ impl Broker {
     /// Takes in one packet. Nothing may be passed on after [`may_read`](Self::may_read) said no for this connection;
     /// the driver asks after each packet and keeps the rest until [`Effect::Resume`].
     pub fn handle_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+        let now = self.wall.read(now);
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
@@ -318,12 +333,14 @@ impl Broker {
         error: DecodeError,
         version: Option<ProtocolVersion>,
     ) {
+        let now = self.wall.read(now);
         self.end_invalid(now, id, error, version);
     }
 
     /// Takes in that the connection's socket is closed. The driver calls it exactly once for every connection that
     /// [`open`](Self::open) admitted, also after [`Effect::Close`].
     pub fn handle_closed(&mut self, now: Now, id: ConnectionId, cause: CloseCause) {
+        let now = self.wall.read(now);
         self.arm_connection(id, None);
         if let Some(entry) = self.connections.remove(id.key()) {
             self.memory.release(entry.charged);
@@ -335,17 +352,19 @@ impl Broker {
 
     /// Takes in the answer to an effect.
     pub fn handle_reply(&mut self, now: Now, reply: Reply) {
+        let now = self.wall.read(now);
         match reply {
             Reply::Authenticated(id, outcome) => self.handle_authenticated(now, id, outcome),
             Reply::Committed(seq) => self.handle_committed(seq),
             Reply::Loaded(loaded) => self.handle_loaded(now, loaded),
-            Reply::Space(space) => self.commits.set_space(space),
+            Reply::Space(space) => self.handle_space(now, space),
         }
     }
 
     /// Does what is due, a bounded part of it at a time: [`poll_timeout`](Self::poll_timeout) is in the past while more is.
     /// Call when it has passed; harmless at any time.
     pub fn handle_timeout(&mut self, now: Now) {
+        let now = self.wall.read(now);
         for _ in 0..TIMERS_PER_CALL {
             let Some(timer) = self.timers.pop_due(now.monotonic) else {
                 return;
@@ -362,6 +381,7 @@ impl Broker {
 
     /// Ends a turn: runs paced jobs within their budget and hands over what is to be stored.
     pub fn finish_turn(&mut self, now: Now) {
+        let now = self.wall.read(now);
         let mut steps = JOB_STEPS_PER_TURN;
         self.run_fan_outs(&mut steps);
         self.run_replays(now, &mut steps);
@@ -380,11 +400,13 @@ impl Broker {
         for key in std::mem::take(&mut self.to_load) {
             self.load_more(key);
         }
+        self.load_estate();
     }
 
     /// Stops the broker: every client is sent DISCONNECT 0x8B and every connection closed; wills are sent by the rules
     /// as the connections end. No connection is opened from here on.
     pub fn shut_down(&mut self, now: Now) {
+        let now = self.wall.read(now);
         self.is_stopping = true;
         let open: Vec<_> = self
             .connections
@@ -430,7 +452,8 @@ impl Broker {
             || !self.regranting.is_empty()
             // Writing dropped what had expired, or found a queue to be short.
             || self.commits.is_open()
-            || !self.to_load.is_empty();
+            || !self.to_load.is_empty()
+            || self.estates.is_waiting();
         if has_work {
             Some(Monotonic::default())
         } else {
@@ -445,6 +468,7 @@ impl Broker {
         id: ConnectionId,
         out: &mut Transmit,
     ) -> TransmitStatus {
+        let now = self.wall.read(now);
         self.transmit(now, id, out)
     }
 
@@ -461,6 +485,10 @@ impl Broker {
                 false
             }
             Phase::Closing(_) => false,
+            Phase::Open(open) if open.held.is_some() => {
+                entry.pause = Some(Pause::Space);
+                false
+            }
             Phase::Open(_) if is_full => {
                 if entry.pause != Some(Pause::Commit) {
                     entry.pause = Some(Pause::Commit);
@@ -492,7 +520,7 @@ impl Broker {
             .iter()
             .map(|(_, session)| session.queued())
             .sum();
-        held + self.fan_outs.pending()
+        held + self.fan_outs.pending() + self.estates.pending()
     }
 
     /// How full each table is.

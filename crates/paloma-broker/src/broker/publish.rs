@@ -72,6 +72,8 @@ pub(super) struct Routed {
     pub(super) retain: bool,
     /// Its way to its receivers is timed.
     pub(super) is_timed: bool,
+    /// The session that published it, if the store knows it.
+    pub(super) origin: Option<SessionId>,
     /// Further identifiers of recipients with [`Recipient::has_more_ids`].
     pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
 }
@@ -87,6 +89,11 @@ pub(super) struct Outcome {
     pub(super) put_in: LogSeq,
     /// The one session it was for had no room.
     pub(super) is_refused: bool,
+}
+
+impl Outcome {
+    /// The batch of a message that a fan-out keeps in the store until its end.
+    pub(super) const HELD: LogSeq = LogSeq(u64::MAX);
 }
 
 impl Broker {
@@ -110,52 +117,68 @@ impl Broker {
         let qos = publish.delivery.qos();
         // A 3.1.1 client cannot be told that nothing is retained.
         let retain = publish.retain && self.limits.retain_available;
-        let stored_id = self.note_received(origin, receipt.as_ref());
         let answer = receipt.map(|receipt| Answer {
             connection,
             receipt,
         });
         if !self.may_publish(origin, topic) {
-            return self.refuse(answer, stored_id, PubAckReason::NotAuthorized);
+            return self.refuse(answer, PubAckReason::NotAuthorized);
         }
         let is_deletion = retain && publish.payload.is_empty();
         if self.is_full() && !is_deletion {
             self.accounting.memory_refused += 1;
-            return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
+            return self.refuse(answer, PubAckReason::QuotaExceeded);
         }
         self.collect_recipients(topic, Some(origin));
+        let stamp = now.wall.as_millis();
+        if self.lacks_room(origin, qos, retain && !is_deletion) {
+            return self.refuse_or_hold(now, (qos, retain), answer, |scratch| {
+                Message::from_publish(topic, &publish, 0, stamp, scratch)
+            });
+        }
         let is_wanted = retain || !self.recipients.list.is_empty();
-        let mut outcome = Outcome {
-            is_stored: stored_id.is_some(),
-            ..Outcome::default()
-        };
         if is_wanted {
             let id = self.next_message_id();
-            let is_timed = Sample::takes(id.0);
-            if is_timed {
+            if Sample::takes(id.0) {
                 self.sampled_at = now.monotonic;
             }
-            let stamp = now.wall.as_millis();
             let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
-            if retain
-                && self
-                    .retain(now, &message, qos, Some(origin), &mut outcome)
-                    .is_err()
-            {
-                return self.refuse(answer, stored_id, PubAckReason::QuotaExceeded);
-            }
-            let routed = Routed {
-                message,
-                qos,
-                retain,
-                is_timed,
-                more_ids: Vec::new(),
-            };
-            self.dispatch(routed, outcome, answer);
+            self.route(now, origin, (message, qos, retain), answer);
         } else {
+            let mut outcome = Outcome::default();
+            self.note_received(origin, answer.as_ref(), &mut outcome);
             self.finish_publish(outcome, answer);
         }
+    }
+
+    /// Retains a client's message if it is to be, and gives it to all of `self.recipients`.
+    pub(super) fn route(
+        &mut self,
+        now: Now,
+        origin: SessionKey,
+        (message, qos, retain): (Message, Qos, bool),
+        answer: Option<Answer>,
+    ) {
+        let mut outcome = Outcome::default();
+        if retain
+            && self
+                .retain(now, &message, qos, Some(origin), &mut outcome)
+                .is_err()
+        {
+            return self.refuse(answer, PubAckReason::QuotaExceeded);
+        }
+        self.note_received(origin, answer.as_ref(), &mut outcome);
+        let is_timed = Sample::takes(message.id());
+        let routed = Routed {
+            message,
+            qos,
+            retain,
+            is_timed,
+            origin: self.stored_id(origin),
+            more_ids: Vec::new(),
+        };
+        self.dispatch(routed, outcome, answer);
     }
 
     /// Sends a message of the broker's own making, a will for example.
@@ -179,6 +202,7 @@ impl Broker {
             qos,
             retain,
             is_timed: false,
+            origin: origin.and_then(|key| self.stored_id(key)),
             more_ids: Vec::new(),
         };
         self.dispatch(routed, outcome, None);
@@ -189,7 +213,7 @@ impl Broker {
         MessageId(self.last_message)
     }
 
-    fn may_publish(&self, origin: SessionKey, topic: TopicNameRef<'_>) -> bool {
+    pub(super) fn may_publish(&self, origin: SessionKey, topic: TopicNameRef<'_>) -> bool {
         let session = self.sessions.get(origin);
         session.is_some_and(|session| {
             session
@@ -202,28 +226,31 @@ impl Broker {
     fn note_received(
         &mut self,
         origin: SessionKey,
-        receipt: Option<&Receipt>,
-    ) -> Option<SessionId> {
-        let receipt = receipt.filter(|receipt| receipt.qos() == Qos::ExactlyOnce)?;
-        let session = self
-            .sessions
-            .get(origin)
-            .filter(|session| session.is_durable())?;
-        let id = session.id;
-        self.commits.push(StoreOp::PutReceived(id, receipt.id()));
-        Some(id)
+        answer: Option<&Answer>,
+        outcome: &mut Outcome,
+    ) {
+        let receipt = answer.map(|answer| &answer.receipt);
+        if let Some(receipt) = receipt.filter(|receipt| receipt.qos() == Qos::ExactlyOnce)
+            && let Some(id) = self.stored_id(origin)
+        {
+            self.commits.push(StoreOp::PutReceived(id, receipt.id()));
+            outcome.is_stored = true;
+        }
     }
 
-    fn refuse(&mut self, answer: Option<Answer>, stored: Option<SessionId>, reason: PubAckReason) {
+    /// The session's number if the store knows it.
+    fn stored_id(&self, key: SessionKey) -> Option<SessionId> {
+        let session = self.sessions.get(key);
+        session
+            .filter(|session| session.is_durable())
+            .map(|session| session.id)
+    }
+
+    pub(super) fn refuse(&mut self, answer: Option<Answer>, reason: PubAckReason) {
         self.accounting.refused += 1;
-        let Some(answer) = answer else {
-            return;
-        };
-        if let Some(session) = stored {
-            self.commits
-                .push(StoreOp::DeleteReceived(session, answer.receipt.id()));
+        if let Some(answer) = answer {
+            self.answer(answer, reason, false);
         }
-        self.answer(answer, reason, false);
     }
 
     /// Fills `self.recipients` with everybody whom a message on `topic` is for. A publisher that names its last topic
@@ -252,8 +279,13 @@ impl Broker {
         }
     }
 
-    /// Says whether all subscribers follow everybody's rules, whose epoch tells of changes.
-    fn match_recipients(&mut self, topic: TopicNameRef<'_>, origin: Option<SessionKey>) -> bool {
+    /// The same without shared subscriptions. Says whether all subscribers follow everybody's rules, whose epoch tells of
+    /// changes.
+    pub(super) fn match_recipients(
+        &mut self,
+        topic: TopicNameRef<'_>,
+        origin: Option<SessionKey>,
+    ) -> bool {
         let mut follow_everybodys_rules = true;
         let Self {
             subscriptions,
@@ -371,6 +403,7 @@ impl Broker {
                 position: 0,
                 outcome,
                 answer,
+                is_stored: false,
             };
             return self.push_fan_out(job);
         }
@@ -429,7 +462,7 @@ impl Broker {
     pub(super) fn put_message(&mut self, message: &Message, outcome: &mut Outcome) {
         outcome.is_stored = true;
         let seq = self.commits.next_seq();
-        if outcome.put_in != seq {
+        if outcome.put_in != seq && outcome.put_in != Outcome::HELD {
             outcome.put_in = seq;
             self.commits.push(StoreOp::PutMessage(message.clone()));
         }

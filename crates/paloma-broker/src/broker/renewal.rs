@@ -147,7 +147,7 @@ impl Broker {
         self.ask_waiting(id);
     }
 
-    fn open_mut(&mut self, id: ConnectionId) -> Option<&mut Open> {
+    pub(super) fn open_mut(&mut self, id: ConnectionId) -> Option<&mut Open> {
         match &mut self.connections.get_mut(id.key())?.phase {
             Phase::Open(open) => Some(open),
             Phase::Handshake(_) | Phase::Authenticating(_) | Phase::Closing(_) => None,

@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use paloma_codec::{Qos, SubscriptionId};
-use paloma_session::{Now, Outbound, Pushed, Session};
+use paloma_codec::{Message, Qos, SubscriptionId};
+use paloma_session::{Now, Outbound, Pushed};
 use paloma_topic::FilterId;
 
 use super::Broker;
+use super::commits::Commits;
 use crate::accounting::DropCause;
 use crate::retained::{Replay, Retained, is_expired};
-use crate::session::SessionKey;
+use crate::session::{SessionEntry, SessionKey};
+use crate::store::{MessageId, QueueEntry, StoreOp};
 use crate::tag::Tag;
 
 /// Deliveries that a replay lets wait in a session's queue; it pauses until they have left.
@@ -100,6 +102,8 @@ impl Broker {
             authorizer,
             accounting,
             behaviour,
+            commits,
+            last_message,
             ..
         } = self;
         let mut victims = Vec::new();
@@ -127,20 +131,17 @@ impl Broker {
                 {
                     return ControlFlow::Continue(());
                 }
-                let outbound = outbound_of(found, qos);
-                match offer(
-                    &mut session.protocol,
-                    outbound,
-                    replay.id,
-                    room,
-                    &mut victims,
-                ) {
+                let mut outbound = outbound_of(found, qos);
+                if outbound.qos() == Qos::ExactlyOnce && session.is_durable() {
+                    outbound = own_copy(&outbound, *last_message + 1);
+                }
+                match offer(session, commits, outbound, replay.id, room, &mut victims) {
                     Offered::NoRoom => {
                         progress = Progress::NoRoom;
                         return ControlFlow::Break(());
                     }
                     Offered::Full => accounting.count_drop(DropCause::QueueFull),
-                    Offered::Queued => {}
+                    Offered::Queued => *last_message = session.newest.0.max(*last_message),
                 }
                 room -= 1;
                 accounting.copies += 1;
@@ -159,6 +160,9 @@ impl Broker {
         for victim in victims {
             self.drop_copy(key, victim, DropCause::QueueFull);
         }
+        if has_queued {
+            self.assign_ids(key);
+        }
         // Without anything new, the next transmit would only ask for more again.
         let session = self.sessions.get(key).filter(|_| has_queued);
         if let Some(connection) = session.and_then(|session| session.connection) {
@@ -167,7 +171,7 @@ impl Broker {
     }
 }
 
-/// A retained message on its way to a subscription of this QoS. The store knows it as retained, not as queued.
+/// A retained message on its way to a subscription of this QoS, which the store knows as retained and not as queued.
 fn outbound_of(found: &Retained, qos: Qos) -> Outbound {
     let tag = Tag {
         group: None,
@@ -176,6 +180,30 @@ fn outbound_of(found: &Retained, qos: Qos) -> Outbound {
     Outbound::new(found.message.clone(), found.qos.min(qos))
         .with_retain(true) // [MQTT-3.3.1-8]
         .with_share(tag.pack())
+}
+
+/// The same delivery with a message of its own, which may stand in the session's stored queue beside the live one: with a
+/// packet id that is stored, as every QoS 2 delivery of a stored session has.
+fn own_copy(outbound: &Outbound, id: u64) -> Outbound {
+    let message = outbound.message();
+    let tag = Tag {
+        group: None,
+        is_stored: true,
+    };
+    Outbound::new(message.restamped(id, message.stamp()), outbound.qos())
+        .with_retain(outbound.retain())
+        .with_share(tag.pack())
+}
+
+fn replayed(message: &Message, id: Option<SubscriptionId>) -> QueueEntry {
+    QueueEntry {
+        message: MessageId(message.id()),
+        bytes: u32::try_from(message.len()).unwrap_or(u32::MAX),
+        qos: Qos::ExactlyOnce,
+        retain: true,
+        subscription_ids: id.into_iter().collect(),
+        share: None,
+    }
 }
 
 /// What became of a retained message that a queue was offered.
@@ -188,19 +216,31 @@ enum Offered {
 }
 
 fn offer(
-    queue: &mut Session,
+    session: &mut SessionEntry,
+    commits: &mut Commits,
     outbound: Outbound,
     id: Option<SubscriptionId>,
     room: usize,
     victims: &mut Vec<Outbound>,
 ) -> Offered {
+    let queue = &mut session.protocol;
     // One that does not fit an empty queue never will.
     let fits = queue.has_room_for(&outbound);
     if room == 0 || (!fits && !queue.queue().is_empty()) {
         return Offered::NoRoom;
     }
+    let is_stored = Tag::unpack(outbound.share()).is_stored;
+    let message = is_stored.then(|| outbound.message().clone());
     match queue.enqueue(outbound, id.as_slice(), |victim| victims.push(victim)) {
-        Pushed::Stored => Offered::Queued,
+        Pushed::Stored => {
+            if let Some(message) = message {
+                session.newest = MessageId(message.id());
+                let entry = replayed(&message, id);
+                commits.push(StoreOp::PutMessage(message));
+                commits.push(StoreOp::Enqueue(session.id, entry));
+            }
+            Offered::Queued
+        }
         Pushed::Full(_) => Offered::Full,
     }
 }

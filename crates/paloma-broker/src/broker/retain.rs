@@ -74,7 +74,7 @@ impl Broker {
         Ok(())
     }
 
-    fn arm_retained(&mut self, topic: TopicNameRef<'_>, at: Monotonic) {
+    pub(super) fn arm_retained(&mut self, topic: TopicNameRef<'_>, at: Monotonic) {
         self.retained.set_timer(topic, Some(at));
         self.timers
             .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));

@@ -107,7 +107,7 @@ impl Broker {
     }
 
     /// Says under which id it is, and whether there was one before.
-    fn add_subscription(
+    pub(super) fn add_subscription(
         &mut self,
         filter: &TopicFilter,
         subscription: Subscription,
@@ -123,7 +123,12 @@ impl Broker {
         (id, replaced)
     }
 
-    fn join_group(&mut self, share: &ShareName, filter: &TopicFilter, member: Subscription) {
+    pub(super) fn join_group(
+        &mut self,
+        share: &ShareName,
+        filter: &TopicFilter,
+        member: Subscription,
+    ) {
         let joined = self.groups.join(share, filter, member);
         if joined.is_new_group {
             self.subscriptions.add_group(filter.borrowed(), joined.key);

@@ -197,6 +197,7 @@ impl Broker {
             return;
         }
         let routed = Routed {
+            origin: None,
             message,
             qos,
             retain: true,

@@ -88,6 +88,8 @@ pub struct Owner {
     pub client_id: ByteString,
     /// The user that the authenticator vouched for.
     pub user: Option<ByteString>,
+    /// The authenticator gave rules for this client alone, which are not stored.
+    pub has_own_rules: bool,
 }
 
 /// What is stored of a session itself.

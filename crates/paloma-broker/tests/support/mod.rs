@@ -16,7 +16,7 @@ use paloma_broker::store::{LoadRequest, Loaded};
 use paloma_broker::{
     Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
     CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
-    Reply, Store,
+    Recovery, Reply, Store,
 };
 use paloma_codec::{
     Ack, ConnAck, Connect, DecodeLimits, Decoder, Delivery, Disconnect, DisconnectReason, Packet,
@@ -32,6 +32,7 @@ const START_MILLIS: u64 = 1_700_000_000_000;
 
 pub(crate) struct World {
     pub(crate) broker: Broker,
+    pub(crate) config: BrokerConfig,
     pub(crate) store: MemoryStore,
     pub(crate) now: Now,
     /// Whether batches are committed as they come; otherwise they wait in `uncommitted`.
@@ -79,8 +80,9 @@ impl World {
         let mut config = BrokerConfig::new([7; 32]);
         change(&mut config);
         Self {
-            broker: Broker::new(config),
-            store: MemoryStore::new(),
+            broker: Broker::new(config.clone()),
+            config,
+            store: MemoryStore::recoverable(),
             now: Now::new(
                 Monotonic::from_millis(1_000),
                 Wall::from_millis(START_MILLIS),
@@ -350,6 +352,15 @@ impl World {
         );
     }
 
+    /// Leaves, and ends the session with it.
+    pub(crate) fn disconnect_for_good(&mut self, client: Handle) {
+        let disconnect = Disconnect {
+            session_expiry_seconds: Some(0),
+            ..Disconnect::new(DisconnectReason::NormalDisconnection)
+        };
+        self.send(client, Packet::Disconnect(Box::new(disconnect)));
+    }
+
     /// Acknowledges a PUBLISH of QoS 1, or begins to at QoS 2.
     pub(crate) fn acknowledge(&mut self, client: Handle, publish: &Publish) {
         if let Some(packet) = acknowledgement(publish) {
@@ -482,6 +493,32 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The process dies and starts again: what was not committed is lost, and so is every connection.
+    pub(crate) fn crash(&mut self) -> Recovery {
+        self.crash_for(Duration::from_millis(1))
+    }
+
+    /// The same, and it takes so long until the broker runs again.
+    pub(crate) fn crash_for(&mut self, pause: Duration) -> Recovery {
+        self.uncommitted.clear();
+        self.loads.clear();
+        self.loaded.clear();
+        self.asked.clear();
+        for client in &mut self.clients {
+            client.closed.get_or_insert(CloseCause::SocketClosed);
+            client.held.clear();
+        }
+        // Another process has another origin of its monotonic clock.
+        let wall = self.now.saturating_add(pause).wall;
+        self.now = Now::new(Monotonic::from_millis(7), wall);
+        let (broker, recovery) =
+            Broker::recover(self.config.clone(), self.now, &mut self.store).unwrap();
+        self.broker = broker;
+        self.commits = true;
+        self.settle();
+        recovery
     }
 
     /// Commits what waits, and does what follows.

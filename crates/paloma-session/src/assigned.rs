@@ -1,0 +1,158 @@
+//! Packet ids that deliveries of QoS 2 have before they are sent.
+
+use alloc::collections::VecDeque;
+
+use paloma_codec::{PacketId, Qos};
+
+use crate::gate::LogSeq;
+use crate::outbound::Outbound;
+use crate::session::Session;
+use crate::window::SendWindow;
+
+/// The ids of a session whose QoS 2 deliveries are stored together with the id they go under, so that one that is
+/// repeated after a crash is repeated under the id by which its receiver knows it.
+///
+/// They belong to the first QoS 2 deliveries of the queue, in its order, without gaps.
+#[derive(Debug, Default)]
+pub(crate) struct Assigned {
+    /// Those of deliveries that left the queue unsent are among them until they are passed over.
+    ids: VecDeque<Id>,
+    /// There may be deliveries without an id.
+    has_more: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Id {
+    /// [`Message::id`](paloma_codec::Message::id) of the delivery's message.
+    message: u64,
+    /// The commit that holds it.
+    gate: LogSeq,
+    packet: PacketId,
+}
+
+impl Assigned {
+    /// Forgets the first ids up to that of `message`, which were not sent. False if it has none: then nothing changes.
+    fn pass_to(&mut self, message: u64, window: &mut SendWindow) -> bool {
+        let place = self.ids.iter().position(|id| id.message == message);
+        for stale in self.ids.drain(..place.unwrap_or(0)) {
+            window.give_back(stale.packet);
+        }
+        place.is_some()
+    }
+
+    /// Forgets all ids from `place` on.
+    fn truncate(&mut self, place: usize, window: &mut SendWindow) {
+        for stale in self.ids.drain(place.min(self.ids.len())..) {
+            window.give_back(stale.packet);
+        }
+    }
+}
+
+impl Session {
+    /// From here on a QoS 2 delivery is sent only once it has an id from [`assign_ids`](Self::assign_ids) and the commit
+    /// that holds it is durable; what is behind it in the queue waits with it. For sessions that are stored.
+    pub fn keep_ids(&mut self) {
+        self.assigned.get_or_insert_default();
+    }
+
+    /// Whether there may be QoS 2 deliveries without an id while fewer than half of `ahead_max` have one.
+    #[must_use]
+    pub fn wants_ids(&self, ahead_max: usize) -> bool {
+        let assigned = self.assigned.as_deref();
+        assigned
+            .is_some_and(|assigned| assigned.has_more && assigned.ids.len() < ahead_max.div_ceil(2))
+    }
+
+    /// Gives packet ids to the first QoS 2 deliveries of the queue until `ahead_max` of them have one, and tells `sink` each
+    /// new one with its message. They may be sent once the log is durable up to `gate`. Call it when such deliveries were
+    /// queued or [`wants_ids`](Self::wants_ids) says so. Costs a look at each delivery up to the last that gets one.
+    pub fn assign_ids(
+        &mut self,
+        ahead_max: usize,
+        gate: LogSeq,
+        mut sink: impl FnMut(u64, PacketId),
+    ) {
+        let Some(assigned) = self.assigned.as_deref_mut() else {
+            return;
+        };
+        let mut place = 0;
+        for outbound in self.queue.iter() {
+            if outbound.qos() != Qos::ExactlyOnce {
+                continue;
+            }
+            let message = outbound.message().id();
+            if assigned
+                .ids
+                .get(place)
+                .is_some_and(|id| id.message == message)
+            {
+                place += 1;
+                continue;
+            }
+            let known = assigned.ids.iter().skip(place);
+            if let Some(stale) = known.take(ahead_max).position(|id| id.message == message) {
+                for stale in assigned.ids.drain(place..place.saturating_add(stale)) {
+                    self.window.give_back(stale.packet);
+                }
+                place += 1;
+                continue;
+            }
+            assigned.truncate(place, &mut self.window);
+            assigned.has_more = true;
+            if place >= ahead_max {
+                return;
+            }
+            let Some(packet) = self.window.reserve() else {
+                return;
+            };
+            assigned.ids.push_back(Id {
+                message,
+                gate,
+                packet,
+            });
+            sink(message, packet);
+            place += 1;
+        }
+        assigned.truncate(place, &mut self.window);
+        assigned.has_more = false;
+    }
+
+    /// Whether the first delivery of the queue waits for an id or for the commit that holds it.
+    pub(crate) fn waits_for_id(&self, outbound: &Outbound, committed: LogSeq) -> bool {
+        let Some(assigned) = self.assigned.as_deref() else {
+            return false;
+        };
+        let message = outbound.message().id();
+        let mut ids = assigned.ids.iter();
+        outbound.qos() == Qos::ExactlyOnce
+            && ids
+                .find(|id| id.message == message)
+                .is_none_or(|id| id.gate > committed)
+    }
+
+    /// The id of a delivery that was the first of the queue; it is reserved in the window.
+    pub(crate) fn take_id(&mut self, outbound: &Outbound) -> Option<PacketId> {
+        let assigned = self.assigned.as_deref_mut()?;
+        if outbound.qos() != Qos::ExactlyOnce
+            || !assigned.pass_to(outbound.message().id(), &mut self.window)
+        {
+            return None;
+        }
+        assigned.ids.pop_front().map(|id| id.packet)
+    }
+
+    /// A delivery that was the first of the queue is over without having been sent.
+    pub(crate) fn forget_id(&mut self, outbound: &Outbound) {
+        if let Some(packet) = self.take_id(outbound) {
+            self.window.give_back(packet);
+        }
+    }
+
+    /// Forgets all ids that were not sent.
+    pub(crate) fn forget_ids_ahead(&mut self) {
+        if let Some(assigned) = self.assigned.as_deref_mut() {
+            assigned.truncate(0, &mut self.window);
+            assigned.has_more = false;
+        }
+    }
+}
