@@ -47,7 +47,8 @@ impl Collector for Metrics {
             help,
             Some(&Unit::Seconds),
             MetricType::Histogram,
-        )?)
+        )?)?;
+        self.encode_store(&mut writer)
     }
 }
 
@@ -232,6 +233,11 @@ impl Metrics {
                 "Publishes refused because memory_bytes_max was reached",
                 accounting.memory_refused,
             ),
+            (
+                "store_refused",
+                "Publishes refused or held back because the store was full",
+                accounting.store_refused,
+            ),
         ];
         for (name, help, value) in counters {
             writer.counter(name, help, value)?;
@@ -240,6 +246,50 @@ impl Metrics {
             DropCause::ALL.map(|cause| (cause.label().to_owned(), accounting.dropped(cause)));
         let help = "Copies that were not delivered, by reason";
         writer.family("message_copies_dropped", help, "reason", dropped)
+    }
+}
+
+impl Metrics {
+    fn encode_store(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let store = &self.0.statistics.store;
+        let help = "Time that the store took for one commit of a group";
+        let time = Seconds(&store.commit_time);
+        writer.put("store_commit", help, Some(&Unit::Seconds), &time)?;
+        let help = "Turns' batches that were committed";
+        writer.counter("store_batches", help, store.batches)?;
+        let help = "Changes that were committed";
+        writer.counter("store_operations", help, store.operations)?;
+        let help = "Bytes of messages and changes that the store was given";
+        writer.bytes("store_given", help, store.bytes)?;
+        let help = "Bytes that the store wrote to its files";
+        writer.bytes("store_written", help, store.usage.written_bytes)?;
+        let gauges = [
+            (
+                "store_group_max",
+                "Batches in the largest commit so far",
+                store.group_max,
+            ),
+            (
+                "store_messages",
+                "Messages that the store holds for queues",
+                store.usage.messages,
+            ),
+            (
+                "store_entries",
+                "Entries of queues that the store holds",
+                store.usage.entries,
+            ),
+            (
+                "store_full",
+                "1 while the store takes nothing that is to be kept",
+                u64::from(store.is_full),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            writer.gauge(name, help, None, value)?;
+        }
+        let (help, bytes) = ("Bytes of the store's files", Some(&Unit::Bytes));
+        writer.gauge("store_file", help, bytes, store.usage.file_bytes)
     }
 }
 

@@ -108,6 +108,12 @@ fn every_metric_is_ours_has_help_and_ends_the_text() {
         r#"paloma_connections_refused_total{cause="listener_full"} 0"#,
         r#"paloma_publish_to_deliver_seconds_bucket{le="0.001"} 0"#,
         r#"paloma_publish_to_deliver_seconds_bucket{le="+Inf"} 0"#,
+        r#"paloma_store_commit_seconds_bucket{le="0.001"} 0"#,
+        "paloma_store_commit_seconds_count 0",
+        "paloma_store_written_bytes_total 0",
+        "paloma_store_file_bytes 0",
+        "paloma_store_full 0",
+        "paloma_store_refused_total 0",
     ] {
         assert!(text.lines().any(|line| line == name), "{name} in {text}");
     }

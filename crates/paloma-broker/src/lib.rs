@@ -43,5 +43,5 @@ pub use connection::{ConnectionId, ConnectionInfo, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use limits::{Limits, QueueWhenFull};
 pub use notice::Notice;
-pub use statistics::{Histogram, Statistics, Traffic};
+pub use statistics::{Histogram, Statistics, StoreStatistics, Traffic};
 pub use store::{MemoryStore, Store, StoreBatch, StoreError};

@@ -1,11 +1,14 @@
 //! What goes through the broker, counted; and everything it knows about itself at one moment.
 
+use std::time::Duration;
+
 use paloma_codec::ConnAckReason;
 use paloma_session::{Counts, Monotonic};
 
 use crate::accounting::Accounting;
 use crate::broker::Tables;
 use crate::effect::{CloseCause, Refusal};
+use crate::store::StoreUsage;
 
 /// Reason codes that a CONNACK refuses with have their high bit set and are all below 0xA0.
 const REFUSAL_CODES: usize = 32;
@@ -145,7 +148,7 @@ impl Histogram {
     ];
 
     /// Notes one time.
-    pub(crate) fn note(&mut self, ns: u64) {
+    pub fn note(&mut self, ns: u64) {
         let bucket = Self::BOUNDS_NS.partition_point(|bound| *bound < ns);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
@@ -218,6 +221,41 @@ const fn low_bits(number: u64) -> u32 {
     number as u32
 }
 
+/// What a store has done since the start. Counted by the driver of a store that blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStatistics {
+    /// Commits, each of a group of batches.
+    pub commits: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Changes in those.
+    pub operations: u64,
+    /// Bytes of messages and changes that were given to the store, by its own measure of them.
+    pub bytes: u64,
+    /// The largest group, in batches.
+    pub group_max: u64,
+    /// How long commits took.
+    pub commit_time: Histogram,
+    /// It has no room for more.
+    pub is_full: bool,
+    /// What it holds.
+    pub usage: StoreUsage,
+}
+
+impl StoreStatistics {
+    /// Counts a group commit of so many batches with so many changes.
+    pub fn note_commit(&mut self, (batches, operations): (u64, u64), bytes: u64, took: Duration) {
+        self.commits += 1;
+        self.batches += batches;
+        self.operations += operations;
+        self.bytes += bytes;
+        self.group_max = self.group_max.max(batches);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.commit_time.note(took);
+    }
+}
+
 /// Everything that the broker counts, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -230,6 +268,8 @@ pub struct Statistics {
     pub tables: Tables,
     /// Time from a PUBLISH's turn to the turn that wrote it for one receiver, of one message in 16.
     pub latency: Histogram,
+    /// What the store has done, as far as the core or its driver knows.
+    pub store: StoreStatistics,
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl Monitor {
     /// Everything that the core counts, at one moment; takes the broker's lock once.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.shared.look(|core, _| core.broker.statistics())
+        self.shared.statistics()
     }
 
     /// What the adapter itself has counted.

@@ -7,13 +7,16 @@ use std::thread::JoinHandle as ThreadHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use paloma_broker::{Accounting, Broker as Core, ConnectionInfo, Refusal, Tables, Transport};
+use paloma_broker::{
+    Accounting, Broker as Core, ConnectionInfo, Recovery, Refusal, Tables, Transport,
+};
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::Control;
 use crate::failure::Failure;
@@ -30,6 +33,9 @@ const THREADS_MAX: usize = 64;
 /// Bytes that a connection within the process holds in each direction.
 const DUPLEX_BYTES: usize = 64 * 1024;
 
+/// How long connections of a broker that has failed may take to go by themselves.
+const FAILED_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// How long connections that were cut may take to go.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -41,7 +47,8 @@ impl Broker {
     /// Starts a broker on the current runtime, of either flavour, and returns once all its listeners are bound.
     ///
     /// # Errors
-    /// A listener cannot be bound, or the store's thread cannot be started; nothing is left running then.
+    /// The store cannot be recovered from, a listener cannot be bound, or the store's thread cannot be started; nothing is
+    /// left running then.
     ///
     /// # Panics
     /// Outside a tokio runtime, or in one without I/O or time.
@@ -59,7 +66,7 @@ impl Broker {
 /// `shutdown` is polled on that thread as well.
 ///
 /// # Errors
-/// A listener cannot be bound, a runtime or thread cannot be made, or the broker has failed, which is an error of kind
+/// The store cannot be recovered from, a listener cannot be bound, a runtime or thread cannot be made, or the broker has failed, which is an error of kind
 /// [`Other`](io::ErrorKind::Other) around a [`Failure`]. A process should exit non-zero then.
 ///
 /// # Panics
@@ -124,16 +131,20 @@ impl Drop for Workers {
     }
 }
 
-fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
+fn start_on(mut config: Config, shards: Vec<Handle>) -> io::Result<Running> {
+    let clock = Clock::new();
+    let (mut core, recovery) = Core::recover(config.broker, clock.now(), &mut *config.store)
+        .map_err(|error| io::Error::other(Failure::Store(Arc::new(error))))?;
+    report_recovery(&recovery);
     let (inline, queued) = if config.store.is_blocking() {
         (None, Some((StoreQueue::default(), config.store)))
     } else {
         (Some(config.store), None)
     };
-    let mut core = Core::new(config.broker);
     core.want_notices();
     let shared = Shared::new(Parts {
         broker: core,
+        clock,
         authenticator: config.authenticator,
         store: inline,
         store_queue: queued.as_ref().map(|(queue, _)| queue.clone()),
@@ -156,6 +167,24 @@ fn start_on(config: Config, shards: Vec<Handle>) -> io::Result<Running> {
         running.listeners.add(index, listener)?;
     }
     Ok(running)
+}
+
+/// Says what a store gave back. One that was empty is not worth a word.
+fn report_recovery(recovery: &Recovery) {
+    if *recovery != Recovery::default() {
+        tracing::info!(
+            sessions = recovery.sessions,
+            subscriptions = recovery.subscriptions,
+            queued = recovery.queued,
+            in_flight = recovery.in_flight,
+            retained = recovery.retained,
+            fan_outs = recovery.fan_outs,
+            "recovered"
+        );
+    }
+    for loss in &recovery.lost {
+        tracing::error!(count = loss.count, what = loss.what, "lost from the store");
+    }
 }
 
 /// A broker that runs. Dropping it cuts every connection; [`stop`](Self::stop) takes leave first.
@@ -307,10 +336,14 @@ impl Running {
             let _ = acceptor.await;
         }
         self.shared.turn(|core, now| core.shut_down(now));
-        if timeout(self.stop_timeout, self.shared.all_gone())
-            .await
-            .is_err()
-        {
+        // A broker that has failed has nothing to say to anybody.
+        let has_failed = self.failure().is_some();
+        let patience = if has_failed {
+            FAILED_TIMEOUT
+        } else {
+            self.stop_timeout
+        };
+        if timeout(patience, self.shared.all_gone()).await.is_err() {
             tracing::warn!("clients are cut, since they did not take leave in time");
             self.shared.look(|core, _| core.abort_all());
             // Their tasks only have to run once more.
@@ -318,9 +351,13 @@ impl Running {
         }
         if let Some((queue, thread)) = self.store_thread.take() {
             queue.close();
-            // The thread commits what it was given; its own panics are reported as the broker's failure.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            // The thread commits what it was given; its own panics are reported as the broker's failure. One that hangs in
+            // a device that has failed is not waited for.
+            if !has_failed {
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            }
         }
+        self.shared.close_store();
         self.failure().map_or(Ok(()), Err)
     }
 }

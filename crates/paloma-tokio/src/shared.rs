@@ -12,7 +12,7 @@ use std::time::Duration;
 use paloma_broker::store::{LoadRequest, Store, StoreBatch};
 use paloma_broker::{
     AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
-    Effect, Limits, Refusal, Reply,
+    Effect, Limits, Refusal, Reply, Statistics,
 };
 use paloma_codec::ConnAckReason;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
@@ -111,6 +111,8 @@ pub(crate) struct Core {
 /// What a [`Shared`] is made of.
 pub(crate) struct Parts {
     pub(crate) broker: Broker,
+    /// The one that the core was made by.
+    pub(crate) clock: Clock,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// The store, if it answers at once.
     pub(crate) store: Option<Box<dyn Store>>,
@@ -148,7 +150,7 @@ impl Shared {
         Arc::new(Self {
             shards,
             timer: WakeCell::default(),
-            clock: Clock::new(),
+            clock: parts.clock,
             gauge,
             arrivals: RwLock::new(Arrivals::of(&parts.broker)),
             counters: Counters::default(),
@@ -258,6 +260,34 @@ impl Shared {
             core.links.give_up();
         });
         self.failure.send_replace(Some(failure));
+    }
+
+    /// Has a store that answers at once make durable what is not, unless the broker has failed.
+    pub(crate) fn close_store(&self) {
+        let closed = self.look(|core, _| match &mut core.store {
+            Some(store) if core.failed.is_none() => store.close(),
+            Some(_) | None => Ok(()),
+        });
+        if let Err(error) = closed {
+            self.fail(Failure::Store(Arc::new(error)));
+        }
+    }
+
+    /// Everything that is counted, by the core and for the store.
+    pub(crate) fn statistics(&self) -> Statistics {
+        let mut statistics = self.look(|core, _| {
+            let mut statistics = core.broker.statistics();
+            if let Some(store) = &core.store {
+                statistics.store.usage = store.usage();
+            }
+            statistics
+        });
+        if let Some(queue) = &self.store {
+            let is_full = statistics.store.is_full;
+            statistics.store = queue.statistics();
+            statistics.store.is_full = is_full;
+        }
+        statistics
     }
 
     pub(crate) fn reply(self: &Arc<Self>, reply: Reply) {

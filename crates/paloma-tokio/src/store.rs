@@ -3,16 +3,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
-use paloma_broker::Reply;
-use paloma_broker::store::{LoadRequest, Store, StoreBatch, StoreError};
+use paloma_broker::store::{LoadRequest, Space, Store, StoreBatch, StoreError};
+use paloma_broker::{Reply, StoreStatistics};
 
 use crate::failure::Failure;
 use crate::shared::Shared;
 
-/// Most batches in one commit; the bytes in all are bounded by `uncommitted_bytes_max`.
+/// Most batches, and bytes of batches, in one commit; a batch alone may be larger.
 const GROUP_MAX: usize = 4_096;
+const GROUP_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
+
+/// How often a store that is full is looked after, unless it says otherwise.
+const FULL_REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 enum Job {
@@ -29,12 +34,20 @@ pub(crate) struct StoreQueue(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
+    statistics: Mutex<StoreStatistics>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     jobs: Vec<Job>,
     is_closed: bool,
+}
+
+/// Why the thread stopped waiting.
+enum Woken {
+    Jobs(Vec<Job>),
+    TimeToRest,
+    Closed,
 }
 
 impl StoreQueue {
@@ -57,21 +70,48 @@ impl StoreQueue {
         self.0.changed.notify_one();
     }
 
-    /// All that waits, once something does; nothing when it never will.
-    fn take(&self) -> Vec<Job> {
+    /// What the store has done so far.
+    pub(crate) fn statistics(&self) -> StoreStatistics {
+        self.figures().clone()
+    }
+
+    /// All that waits, as soon as something does.
+    fn take(&self, rest_after: Option<Duration>) -> Woken {
+        let rest_at = rest_after.map(|after| Instant::now() + after);
         let mut state = self.state();
-        while state.jobs.is_empty() && !state.is_closed {
-            state = self
-                .0
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !state.jobs.is_empty() {
+                return Woken::Jobs(mem::take(&mut state.jobs));
+            }
+            if state.is_closed {
+                return Woken::Closed;
+            }
+            let Some(rest_at) = rest_at else {
+                state = (self.0.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = rest_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::TimeToRest;
+            }
+            let waited = self.0.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        mem::take(&mut state.jobs)
+    }
+
+    /// Waits for a while; true if the queue was closed meanwhile.
+    fn pause(&self, pause: Duration) -> bool {
+        let waited =
+            (self.0.changed).wait_timeout_while(self.state(), pause, |state| !state.is_closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn figures(&self) -> MutexGuard<'_, StoreStatistics> {
+        (self.0.statistics.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,11 +126,14 @@ pub(crate) fn spawn(
         .name("paloma-store".to_owned())
         .spawn(move || {
             let mut worker = Worker {
+                queue,
                 store,
                 shared,
                 group: Vec::new(),
+                group_bytes: 0,
+                space: Space::Free,
             };
-            let outcome = catch_unwind(AssertUnwindSafe(|| worker.run(&queue)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
             let failure = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => Failure::Store(Arc::new(error)),
@@ -103,43 +146,104 @@ pub(crate) fn spawn(
 }
 
 struct Worker {
+    queue: StoreQueue,
     store: Box<dyn Store>,
     shared: Weak<Shared>,
     group: Vec<StoreBatch>,
+    group_bytes: u64,
+    /// What the core was told last.
+    space: Space,
 }
 
 impl Worker {
     /// Commits all that waits as one group; a read comes after everything that was queued before it.
-    fn run(&mut self, queue: &StoreQueue) -> Result<(), StoreError> {
+    fn run(&mut self) -> Result<(), StoreError> {
         loop {
-            let jobs = queue.take();
-            if jobs.is_empty() {
-                return Ok(());
+            let rest_after = self.rest()?;
+            match self.queue.take(rest_after) {
+                Woken::Jobs(jobs) => self.work(jobs)?,
+                Woken::TimeToRest => {}
+                Woken::Closed => return self.store.close(),
             }
-            for job in jobs {
-                match job {
-                    Job::Commit(batch) => self.group.push(batch),
-                    Job::Load(request) => {
-                        self.commit()?;
-                        let loaded = self.store.read_queue(&request)?;
-                        self.reply(Reply::Loaded(loaded));
-                    }
-                }
-                if self.group.len() >= GROUP_MAX {
-                    self.commit()?;
-                }
-            }
-            self.commit()?;
         }
+    }
+
+    fn work(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        for job in jobs {
+            match job {
+                Job::Commit(batch) => {
+                    let bytes = self.group_bytes.saturating_add(batch.bytes);
+                    if self.group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
+                        self.commit()?;
+                    }
+                    self.group_bytes = self.group_bytes.saturating_add(batch.bytes);
+                    self.group.push(batch);
+                }
+                Job::Load(request) => {
+                    self.commit()?;
+                    let loaded = self.store.read_queue(&request)?;
+                    self.reply(Reply::Loaded(loaded));
+                }
+            }
+        }
+        self.commit()
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
         if self.group.is_empty() {
             return Ok(());
         }
-        let committed = self.store.commit(&mut self.group)?;
+        let batches = self.group.len() as u64;
+        let operations = self.group.iter().map(|batch| batch.ops.len() as u64).sum();
+        let begun = Instant::now();
+        let committed = loop {
+            match self.store.commit(&mut self.group) {
+                Ok(committed) => break committed,
+                // Nothing of it was kept, and nothing is acknowledged until it is.
+                Err(StoreError::Full) => self.wait_for_room()?,
+                Err(error) => return Err(error),
+            }
+        };
+        self.queue.figures().note_commit(
+            (batches, operations),
+            mem::take(&mut self.group_bytes),
+            begun.elapsed(),
+        );
+        self.group.clear();
         self.reply(Reply::Committed(committed.seq));
+        self.tell(committed.space);
         Ok(())
+    }
+
+    /// The medium had no room even for what was already taken in. A broker that is stopping does not wait for ever.
+    fn wait_for_room(&mut self) -> Result<(), StoreError> {
+        self.tell(Space::Full);
+        if self.queue.pause(FULL_REST) {
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
+
+    /// Has the store do what is to be done while nothing waits, and says when again.
+    fn rest(&mut self) -> Result<Option<Duration>, StoreError> {
+        let rested = self.store.rest()?;
+        self.tell(rested.space);
+        self.queue.figures().usage = self.store.usage();
+        let if_full = (rested.space == Space::Full).then_some(FULL_REST);
+        Ok(rested.again_after.or(if_full))
+    }
+
+    fn tell(&mut self, space: Space) {
+        if mem::replace(&mut self.space, space) == space {
+            return;
+        }
+        match space {
+            Space::Full => tracing::warn!(
+                "the store is full: what would have to be stored is refused until there is room"
+            ),
+            Space::Free => tracing::info!("the store has room again"),
+        }
+        self.reply(Reply::Space(space));
     }
 
     fn reply(&self, reply: Reply) {

@@ -44,7 +44,7 @@ use crate::retained::RetainedMessages;
 use crate::session::{SessionEntry, SessionKey};
 use crate::shared::Groups;
 use crate::slab::Slab;
-use crate::statistics::{Histogram, Statistics, Traffic};
+use crate::statistics::{Histogram, Statistics, StoreStatistics, Traffic};
 use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
@@ -547,6 +547,10 @@ impl Broker {
             traffic: self.traffic.clone(),
             tables: self.tables(),
             latency: self.latency.clone(),
+            store: StoreStatistics {
+                is_full: self.commits.is_store_full(),
+                ..StoreStatistics::default()
+            },
         }
     }
 

@@ -153,7 +153,8 @@ pub trait Store: Send + fmt::Debug {
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError>;
 
     /// Does what is to be done while nothing waits: a store that syncs at intervals syncs, a full one looks whether there
-    /// is room again. Called when nothing waits, and again after what the last call or the standard of a second says.
+    /// is room again. Called each time before the driver waits for something to do, so that it has to be quick where there is
+    /// nothing to be done, and again after what it says, or a second while it is full.
     ///
     /// # Errors
     /// As for [`commit`](Self::commit).
