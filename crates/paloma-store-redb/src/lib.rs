@@ -1,4 +1,21 @@
 //! Paloma's durable store: redb behind the broker's store port.
 #![doc = include_str!("../README.md")]
 
+mod backend;
+mod directory;
 pub mod disk;
+mod engine;
+mod error;
+mod group;
+mod index;
+mod journal;
+mod load;
+mod log;
+mod options;
+mod record;
+mod rows;
+mod store;
+
+pub use error::OpenError;
+pub use options::{Durability, Options, UnknownDurability};
+pub use store::RedbStore;

@@ -347,9 +347,12 @@ impl Disk for SimDisk {
         let operation = state.counts.operations();
         state.counts.resizes += 1;
         let fault = state.faults.remove(&operation);
+        let is_cut = len < state.visible.len();
         state.change(fault, Change::SetLen(len))?;
-        // As with a file, whose blocks beyond its end go when it is cut.
-        state.allocated = state.allocated.min(len);
+        if is_cut {
+            // As with a file, whose blocks beyond its end go as well.
+            state.allocated = state.allocated.min(len);
+        }
         Ok(())
     }
 

@@ -1,0 +1,331 @@
+//! A group of batches, as what it changes in all: what came and went within it is never written.
+
+use std::collections::BTreeMap;
+
+use bytestring::ByteString;
+use paloma_broker::store::{
+    FanOutRecord, MessageId, RetainedRecord, SessionId, StoreBatch, StoreOp, SubscriptionRecord,
+};
+use paloma_codec::Message;
+use redb::WriteTransaction;
+
+use crate::engine::{FAN_OUTS, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS, WILLS};
+use crate::index::Index;
+use crate::journal::{Flight, JournalOp, put_op};
+use crate::record::{Kind, seal};
+use crate::rows::{self, FanOutRow};
+
+/// Rows of one table that change; `None` is a row that goes.
+type Changed<K> = BTreeMap<K, Option<Vec<u8>>>;
+
+/// Changes that are in the index already and not in the file.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Put, and perhaps needed by somebody.
+    arriving: BTreeMap<MessageId, Message>,
+    /// Needed, and not in the file.
+    fresh: BTreeMap<MessageId, Message>,
+    /// In the file, and needed by nobody.
+    freed: Vec<MessageId>,
+    sessions: Changed<u64>,
+    wills: Changed<u64>,
+    retained: Changed<u64>,
+    fan_outs: Changed<u64>,
+    subscriptions: Changed<(u64, ByteString)>,
+    ended: Vec<SessionId>,
+    /// Ops of the journal, as they are written.
+    pub(crate) journal: Vec<u8>,
+}
+
+impl Group {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.journal.is_empty()
+            && self.fresh.is_empty()
+            && self.freed.is_empty()
+            && self.ended.is_empty()
+            && self.sessions.is_empty()
+            && self.wills.is_empty()
+            && self.retained.is_empty()
+            && self.fan_outs.is_empty()
+            && self.subscriptions.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, batch: &StoreBatch, index: &mut Index) {
+        for op in &batch.ops {
+            self.apply(op, index);
+        }
+        // Ops refer to what the same batch put.
+        self.arriving.clear();
+    }
+
+    fn apply(&mut self, op: &StoreOp, index: &mut Index) {
+        match op {
+            StoreOp::PutMessage(message) => {
+                self.arriving
+                    .insert(MessageId(message.id()), message.clone());
+            }
+            StoreOp::Enqueue(session, entry) => {
+                if index.has_session(*session) && self.arrives(entry.message, index) {
+                    self.note(index, JournalOp::Enqueue(*session, entry.clone(), None));
+                }
+            }
+            StoreOp::Dequeue(..)
+            | StoreOp::Assign(..)
+            | StoreOp::MarkReceived(..)
+            | StoreOp::PutReceived(..)
+            | StoreOp::DeleteReceived(..) => {
+                if let Some(op) = journal_op(op) {
+                    self.note(index, op);
+                }
+            }
+            StoreOp::PutSession(id, record) => {
+                index.add_session(*id);
+                let row = sealed(Kind::Session, id.0, |out| rows::put_session(out, record));
+                self.sessions.insert(id.0, Some(row));
+            }
+            StoreOp::DeleteSession(id) => self.delete_session(*id, index),
+            StoreOp::PutSubscription(id, record) if index.has_session(*id) => {
+                self.put_subscription(*id, record);
+            }
+            StoreOp::DeleteSubscription(id, filter) if index.has_session(*id) => {
+                self.subscriptions.insert((id.0, filter.clone()), None);
+            }
+            StoreOp::PutWill(id, record) if index.has_session(*id) => {
+                let row = sealed(Kind::Will, id.0, |out| rows::put_will(out, record));
+                self.wills.insert(id.0, Some(row));
+            }
+            StoreOp::DeleteWill(id) if index.has_session(*id) => {
+                self.wills.insert(id.0, None);
+            }
+            StoreOp::PutSubscription(..)
+            | StoreOp::DeleteSubscription(..)
+            | StoreOp::PutWill(..)
+            | StoreOp::DeleteWill(_) => {}
+            StoreOp::PutRetained(record) => self.put_retained(record, index),
+            StoreOp::DeleteRetained(topic) => {
+                if let Some(message) = index.retained.remove(topic) {
+                    self.retained.insert(message.0, None);
+                    self.release(message, index);
+                }
+            }
+            StoreOp::PutFanOut(record) => self.put_fan_out(record, index),
+            StoreOp::AdvanceFanOut(message, after) => {
+                if let Some(row) = index.fan_outs.get_mut(message) {
+                    row.after = Some(*after);
+                    let row = sealed(Kind::FanOut, message.0, |out| rows::put_fan_out(out, row));
+                    self.fan_outs.insert(message.0, Some(row));
+                }
+            }
+            StoreOp::DeleteFanOut(message) => {
+                if index.fan_outs.remove(message).is_some() {
+                    self.fan_outs.insert(message.0, None);
+                    self.release(*message, index);
+                }
+            }
+        }
+    }
+
+    /// Applies a change of a queue, and writes it down if it is one.
+    pub(crate) fn note(&mut self, index: &mut Index, op: JournalOp) {
+        let mut freed = Vec::new();
+        if index.apply(&op, &mut freed) {
+            put_op(&mut self.journal, &op);
+        }
+        self.free(freed);
+    }
+
+    /// Whether a message is there, or comes with this group; it is written then.
+    fn arrives(&mut self, id: MessageId, index: &Index) -> bool {
+        if index.has_message(id) {
+            return true;
+        }
+        let Some(message) = self.arriving.get(&id) else {
+            return false;
+        };
+        self.fresh.insert(id, message.clone());
+        true
+    }
+
+    fn release(&mut self, id: MessageId, index: &mut Index) {
+        let mut freed = Vec::new();
+        index.release(id, &mut freed);
+        self.free(freed);
+    }
+
+    fn free(&mut self, freed: Vec<MessageId>) {
+        for id in freed {
+            if self.fresh.remove(&id).is_none() {
+                self.freed.push(id);
+            }
+        }
+    }
+
+    fn delete_session(&mut self, id: SessionId, index: &mut Index) {
+        let mut freed = Vec::new();
+        if !index.remove_session(id, &mut freed) {
+            return;
+        }
+        self.free(freed);
+        self.sessions.insert(id.0, None);
+        self.wills.insert(id.0, None);
+        let from = (id.0, ByteString::new());
+        let until = (id.0.saturating_add(1), ByteString::new());
+        let mut later = self.subscriptions.split_off(&from);
+        self.subscriptions.append(&mut later.split_off(&until));
+        self.ended.push(id);
+    }
+
+    fn put_subscription(&mut self, id: SessionId, record: &SubscriptionRecord) {
+        let mut row = Vec::new();
+        let key = subscription_key(id.0, &record.filter);
+        seal(Kind::Subscription, &key, &mut row, |out| {
+            rows::put_subscription(out, record);
+        });
+        self.subscriptions
+            .insert((id.0, record.filter.clone()), Some(row));
+    }
+
+    fn put_retained(&mut self, record: &RetainedRecord, index: &mut Index) {
+        let id = MessageId(record.message.id());
+        let topic = ByteString::from(record.message.topic().as_str());
+        if index.retained.get(&topic) != Some(&id) {
+            self.arriving
+                .entry(id)
+                .or_insert_with(|| record.message.clone());
+            self.arrives(id, index);
+            index.refer(id, length(&record.message));
+        }
+        if let Some(old) = index.retained.insert(topic, id).filter(|old| *old != id) {
+            self.retained.insert(old.0, None);
+            self.release(old, index);
+        }
+        let row = sealed(Kind::Retained, id.0, |out| rows::put_retained(out, record));
+        self.retained.insert(id.0, Some(row));
+    }
+
+    fn put_fan_out(&mut self, record: &FanOutRecord, index: &mut Index) {
+        let id = record.message;
+        if index.fan_outs.contains_key(&id) || !self.arrives(id, index) {
+            return;
+        }
+        let row = FanOutRow {
+            record: record.clone(),
+            after: None,
+            bytes: self.arriving.get(&id).map_or(0, length),
+        };
+        index.refer(id, row.bytes);
+        let record = sealed(Kind::FanOut, id.0, |out| rows::put_fan_out(out, &row));
+        self.fan_outs.insert(id.0, Some(record));
+        index.fan_outs.insert(id, row);
+    }
+
+    /// Writes everything but the journal.
+    pub(crate) fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        self.write_messages(transaction)?;
+        if !self.ended.is_empty() || !self.subscriptions.is_empty() {
+            let mut table = transaction.open_table(SUBSCRIPTIONS)?;
+            for id in &self.ended {
+                let until = id.0.saturating_add(1);
+                table.retain_in((id.0, "")..(until, ""), |_, _| false)?;
+            }
+            for ((id, filter), row) in &self.subscriptions {
+                match row {
+                    Some(row) => drop(table.insert((*id, &**filter), row.as_slice())?),
+                    None => drop(table.remove((*id, &**filter))?),
+                }
+            }
+        }
+        write_rows(transaction, SESSIONS, &self.sessions)?;
+        write_rows(transaction, WILLS, &self.wills)?;
+        write_rows(transaction, RETAINED, &self.retained)?;
+        write_rows(transaction, FAN_OUTS, &self.fan_outs)
+    }
+
+    fn write_messages(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        if self.freed.is_empty() && self.fresh.is_empty() {
+            return Ok(());
+        }
+        let mut table = transaction.open_table(MESSAGES)?;
+        let mut freed = self.freed.clone();
+        freed.sort_unstable();
+        for id in freed {
+            table.remove(id.0)?;
+        }
+        let mut record = Vec::new();
+        for (id, message) in &self.fresh {
+            seal(Kind::Message, &id.0.to_be_bytes(), &mut record, |out| {
+                out.extend_from_slice(message.as_bytes());
+            });
+            table.insert(id.0, record.as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// What the journal says of a change that needs nothing else.
+fn journal_op(op: &StoreOp) -> Option<JournalOp> {
+    let assign = |session, message, packet, is_received| {
+        let flight = Flight {
+            packet,
+            is_received,
+        };
+        Some(JournalOp::Assign(session, message, flight))
+    };
+    match *op {
+        StoreOp::Dequeue(session, message) => Some(JournalOp::Dequeue(session, message)),
+        StoreOp::Assign(session, message, packet) => assign(session, message, packet, false),
+        StoreOp::MarkReceived(session, message, packet) => assign(session, message, packet, true),
+        StoreOp::PutReceived(session, packet) => Some(JournalOp::PutReceived(session, packet)),
+        StoreOp::DeleteReceived(session, packet) => {
+            Some(JournalOp::DeleteReceived(session, packet))
+        }
+        StoreOp::PutMessage(_)
+        | StoreOp::Enqueue(..)
+        | StoreOp::PutSession(..)
+        | StoreOp::DeleteSession(_)
+        | StoreOp::PutSubscription(..)
+        | StoreOp::DeleteSubscription(..)
+        | StoreOp::PutWill(..)
+        | StoreOp::DeleteWill(_)
+        | StoreOp::PutRetained(_)
+        | StoreOp::DeleteRetained(_)
+        | StoreOp::PutFanOut(_)
+        | StoreOp::AdvanceFanOut(..)
+        | StoreOp::DeleteFanOut(_) => None,
+    }
+}
+
+fn write_rows(
+    transaction: &WriteTransaction,
+    table: Rows,
+    changed: &Changed<u64>,
+) -> Result<(), redb::Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(table)?;
+    for (key, row) in changed {
+        match row {
+            Some(row) => drop(table.insert(key, row.as_slice())?),
+            None => drop(table.remove(key)?),
+        }
+    }
+    Ok(())
+}
+
+fn sealed(kind: Kind, key: u64, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut record = Vec::new();
+    seal(kind, &key.to_be_bytes(), &mut record, body);
+    record
+}
+
+/// The key of a subscription, for its checksum.
+pub(crate) fn subscription_key(session: u64, filter: &str) -> Vec<u8> {
+    let mut key = session.to_be_bytes().to_vec();
+    key.extend_from_slice(filter.as_bytes());
+    key
+}
+
+fn length(message: &Message) -> u32 {
+    u32::try_from(message.len()).unwrap_or(u32::MAX)
+}
