@@ -29,6 +29,7 @@ mod running;
 mod shared;
 mod socket;
 mod store;
+mod stored;
 mod timer;
 mod tls;
 mod wake;

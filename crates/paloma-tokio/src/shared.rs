@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use paloma_broker::store::{LoadRequest, Store, StoreBatch};
+use paloma_broker::store::{Store, StoreBatch};
 use paloma_broker::{
     AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
-    Effect, Limits, Refusal, Reply, Statistics,
+    Effect, Limits, Refusal, Reply,
 };
 use paloma_codec::ConnAckReason;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     flush_after: usize,
     transmit_bytes: usize,
     authentications: Authentications,
-    store: Option<StoreQueue>,
+    pub(crate) store: Option<StoreQueue>,
     runtime: Handle,
     /// Connection tasks that are alive, closing ones included.
     tasks: AtomicUsize,
@@ -98,14 +98,14 @@ pub(crate) struct Core {
     pub(crate) broker: Broker,
     pub(crate) links: Links,
     /// A store that answers at once.
-    store: Option<Box<dyn Store>>,
+    pub(crate) store: Option<Box<dyn Store>>,
     /// What it is given next; kept for its allocation.
-    group: Vec<StoreBatch>,
+    pub(crate) group: Vec<StoreBatch>,
     /// When the timer task will look in by itself.
     armed: Option<Monotonic>,
     /// A turn ended with something left to hand out.
     is_unsettled: bool,
-    failed: Option<Failure>,
+    pub(crate) failed: Option<Failure>,
 }
 
 /// What a [`Shared`] is made of.
@@ -260,34 +260,6 @@ impl Shared {
             core.links.give_up();
         });
         self.failure.send_replace(Some(failure));
-    }
-
-    /// Has a store that answers at once make durable what is not, unless the broker has failed.
-    pub(crate) fn close_store(&self) {
-        let closed = self.look(|core, _| match &mut core.store {
-            Some(store) if core.failed.is_none() => store.close(),
-            Some(_) | None => Ok(()),
-        });
-        if let Err(error) = closed {
-            self.fail(Failure::Store(Arc::new(error)));
-        }
-    }
-
-    /// Everything that is counted, by the core and for the store.
-    pub(crate) fn statistics(&self) -> Statistics {
-        let mut statistics = self.look(|core, _| {
-            let mut statistics = core.broker.statistics();
-            if let Some(store) = &core.store {
-                statistics.store.usage = store.usage();
-            }
-            statistics
-        });
-        if let Some(queue) = &self.store {
-            let is_full = statistics.store.is_full;
-            statistics.store = queue.statistics();
-            statistics.store.is_full = is_full;
-        }
-        statistics
     }
 
     pub(crate) fn reply(self: &Arc<Self>, reply: Reply) {
@@ -533,37 +505,6 @@ impl Core {
         let outcome = shared.authentications.judge_here(&request);
         self.broker
             .handle_reply(now, Reply::Authenticated(id, outcome));
-        true
-    }
-
-    fn persist(&mut self, shared: &Arc<Shared>, now: Now, batch: StoreBatch) -> bool {
-        let Some(store) = &mut self.store else {
-            if let Some(queue) = &shared.store {
-                queue.commit(batch);
-            }
-            return false;
-        };
-        self.group.push(batch);
-        match store.commit(&mut self.group) {
-            Ok(committed) => self
-                .broker
-                .handle_reply(now, Reply::Committed(committed.seq)),
-            Err(error) => self.failed = Some(Failure::Store(Arc::new(error))),
-        }
-        true
-    }
-
-    fn load(&mut self, shared: &Arc<Shared>, now: Now, request: LoadRequest) -> bool {
-        let Some(store) = &mut self.store else {
-            if let Some(queue) = &shared.store {
-                queue.load(request);
-            }
-            return false;
-        };
-        match store.read_queue(&request) {
-            Ok(loaded) => self.broker.handle_reply(now, Reply::Loaded(loaded)),
-            Err(error) => self.failed = Some(Failure::Store(Arc::new(error))),
-        }
         true
     }
 

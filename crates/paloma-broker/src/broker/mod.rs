@@ -19,6 +19,7 @@ mod rules;
 mod space;
 mod subscribe;
 mod sys;
+mod tables;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ use crate::retained::RetainedMessages;
 use crate::session::{SessionEntry, SessionKey};
 use crate::shared::Groups;
 use crate::slab::Slab;
-use crate::statistics::{Histogram, Statistics, StoreStatistics, Traffic};
+use crate::statistics::{Histogram, Traffic};
 use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
@@ -52,6 +53,7 @@ use crate::wall::WallClock;
 
 pub use operator::Client;
 pub use recover::Recovery;
+pub use tables::Tables;
 
 use commits::Commits;
 use end::Departure;
@@ -512,48 +514,6 @@ impl Broker {
         &self.accounting
     }
 
-    /// Copies that wait in sessions or are unacknowledged, counted by looking at every session.
-    #[must_use]
-    pub fn queued(&self) -> u64 {
-        let held: u64 = self
-            .sessions
-            .iter()
-            .map(|(_, session)| session.queued())
-            .sum();
-        held + self.fan_outs.pending() + self.estates.pending()
-    }
-
-    /// How full each table is.
-    #[must_use]
-    pub fn tables(&self) -> Tables {
-        Tables {
-            connections: self.connections.len(),
-            connected: self.connected,
-            sessions: self.sessions.len(),
-            subscriptions: self.subscriptions.len() + self.groups.members(),
-            retained: self.retained.len(),
-            retained_bytes: self.retained.bytes(),
-            timers: self.timers.len(),
-            groups: self.groups.members(),
-            uncommitted_bytes: self.commits.bytes_waiting(),
-        }
-    }
-
-    /// Everything that is counted, at one moment; its cost does not depend on how much the broker holds.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        Statistics {
-            accounting: self.accounting.clone(),
-            traffic: self.traffic.clone(),
-            tables: self.tables(),
-            latency: self.latency.clone(),
-            store: StoreStatistics {
-                is_full: self.commits.is_store_full(),
-                ..StoreStatistics::default()
-            },
-        }
-    }
-
     /// Whether [`shut_down`](Self::shut_down) was called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -575,28 +535,4 @@ impl Broker {
             self.effects.push_back(Effect::Transmit(id));
         }
     }
-}
-
-/// How full the broker's tables are; all zero once everybody has left and time has passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Tables {
-    /// Open connections.
-    pub connections: usize,
-    /// Sessions whose client is connected.
-    pub connected: usize,
-    /// Sessions, connected or not.
-    pub sessions: usize,
-    /// Subscriptions, members of share groups included.
-    pub subscriptions: usize,
-    /// Retained messages.
-    pub retained: usize,
-    /// Bytes of retained messages.
-    pub retained_bytes: u64,
-    /// Timers armed.
-    pub timers: usize,
-    /// Memberships in share groups.
-    pub groups: usize,
-    /// Bytes that wait for a commit.
-    pub uncommitted_bytes: u64,
 }
