@@ -55,9 +55,11 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
     let mut is_first = true;
     let mut has_more = false;
     let mut bytes_left = BYTES_PER_PASS;
+    // A pass is short, so one look at the clock does for all its connections.
+    let now = shared.clock.now();
     for pass in 0..=LINKS_PER_PASS {
         // One lock for each connection: the last one's end and the next one's beginning.
-        let next = shared.look(|core, now| {
+        let next = shared.look_at(|core| {
             if let Some((link, wrote)) = done.take() {
                 core.links
                     .wrote(now.monotonic, &link, Writer::Flusher, wrote);

@@ -20,7 +20,7 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 const TIMED_BYTES_MIN: usize = 4 * 1024;
 
 /// Packets between two looks at the clock.
-const PACKETS_PER_LOOK: usize = 32;
+const PACKETS_PER_LOOK: usize = 16;
 
 /// A SUBSCRIBE or UNSUBSCRIBE longer than this is the last packet of its turn.
 const FILTERS_BYTES_MAX: usize = 1024;

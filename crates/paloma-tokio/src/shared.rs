@@ -222,9 +222,14 @@ impl Shared {
 
     /// Looks at the state between turns. Nothing that gives the core work may be done here.
     pub(crate) fn look<R>(&self, f: impl FnOnce(&mut Core, Now) -> R) -> R {
-        let mut guard = self.lock();
         let now = self.clock.now();
-        let result = f(&mut guard, now);
+        self.look_at(|core| f(core, now))
+    }
+
+    /// Like [`look`](Self::look), for who has read the clock.
+    pub(crate) fn look_at<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        let mut guard = self.lock();
+        let result = f(&mut guard);
         let wakes = guard.links.take_wakes();
         drop(guard);
         self.wake(wakes);
