@@ -31,6 +31,7 @@ pub mod store;
 mod subscriptions;
 mod tag;
 mod timers;
+mod trace;
 mod wall;
 
 pub use accounting::{Accounting, DropCause};
@@ -45,3 +46,4 @@ pub use limits::{Limits, QueueWhenFull};
 pub use notice::Notice;
 pub use statistics::{Histogram, Statistics, StoreStatistics, Traffic};
 pub use store::{MemoryStore, Store, StoreBatch, StoreError};
+pub use trace::{TraceEvent, TraceId, TraceTarget, Traced, Verdict};

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use paloma_codec::{ConnAckReason, ProtocolVersion};
 
 use crate::effect::CloseCause;
+use crate::trace::Traces;
 
 /// Notices that wait for the driver; further ones are counted only.
 const WAITING_MAX: usize = 256;
@@ -66,16 +67,37 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// The client that it is about, if it got so far as to have a name.
+    #[must_use]
+    pub const fn client_id(&self) -> Option<&ByteString> {
+        match self {
+            Self::Connected { client_id, .. }
+            | Self::Disconnected { client_id, .. }
+            | Self::QueueFull { client_id } => Some(client_id),
+            Self::Refused { client_id, .. } | Self::RetainedFull { client_id } => {
+                client_id.as_ref()
+            }
+            Self::Unopened { .. } => None,
+        }
+    }
+}
+
 /// Notices for the driver, and how many there was no room for.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     pub(crate) is_wanted: bool,
     waiting: VecDeque<Notice>,
     lost: u64,
+    /// Told of them too, and of more.
+    pub(crate) traces: Traces,
 }
 
 impl Notices {
     pub(crate) fn push(&mut self, notice: Notice) {
+        if !self.traces.is_off() {
+            self.traces.note(&notice);
+        }
         if !self.is_wanted {
             return;
         }

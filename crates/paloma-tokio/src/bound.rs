@@ -36,7 +36,8 @@ impl Bound {
             ListenAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
             #[cfg(unix)]
             ListenAddress::Unix { path, mode } => {
-                bind_unix(path, *mode).map(|(listener, file)| Self::Unix {
+                let (listener, file) = bind_unix(path, *mode)?;
+                UnixListener::from_std(listener).map(|listener| Self::Unix {
                     listener,
                     _file: file,
                 })
@@ -96,7 +97,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// The file of a Unix socket, removed when this is dropped, unless another has taken its place.
 #[cfg(unix)]
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -120,8 +121,16 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+/// Listens on a Unix socket whose file has this mode before anybody can connect. A file that is there already is
+/// removed if it is a socket on which nobody listens.
+///
+/// # Errors
+/// Somebody listens there, or the file cannot be made.
 #[cfg(unix)]
-fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+pub fn bind_unix(
+    path: &Path,
+    mode: u32,
+) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
     use std::os::unix::fs::PermissionsExt;
 
     let address = socket2::SockAddr::unix(path)?;
@@ -141,7 +150,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     // Nobody can connect before the socket listens, so nobody slips in under other permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
-    Ok((UnixListener::from_std(socket.into())?, file))
+    Ok((socket.into(), file))
 }
 
 /// Removes a socket file on which nobody listens.

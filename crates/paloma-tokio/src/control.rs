@@ -1,12 +1,14 @@
 //! What an operator may change in a running broker, from anywhere and for as long as it lives.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use paloma_broker::{Identity, Limits};
+use paloma_broker::{Authorizer, Identity, Limits, TraceTarget};
 
 use crate::shared::Shared;
+use crate::traces::Trace;
 
 /// A handle that changes a broker while it runs: cheap to clone, and harmless to keep after the broker has ended.
 #[derive(Clone)]
@@ -15,12 +17,16 @@ pub struct Control {
 }
 
 /// A client that is connected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// Its client id.
     pub client_id: ByteString,
     /// Who it is.
     pub identity: Identity,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// What it may do, if that was said when it came in; `None` is the rules of everybody.
+    pub rules: Option<Arc<dyn Authorizer>>,
     /// The index of the listener that it came in through.
     pub listener: u16,
 }
@@ -58,10 +64,26 @@ impl Control {
             let clients = core.broker.clients().map(|client| Client {
                 client_id: client.client_id.into(),
                 identity: client.identity.clone(),
+                address: client.address,
+                rules: client.rules.cloned(),
                 listener: client.listener,
             });
             clients.collect()
         })
+    }
+
+    /// The filters that a client is subscribed to, at most so many.
+    #[must_use]
+    pub fn filters(&self, client_id: &str, count_max: usize) -> Vec<String> {
+        self.shared
+            .look(|core, _| core.broker.filters(client_id, count_max))
+    }
+
+    /// Tells what happens to one client or on one topic from here on, with the first 4 KiB of each payload if they are
+    /// wanted. `None` if eight traces are under way.
+    #[must_use]
+    pub fn trace(&self, target: TraceTarget, wants_payloads: bool) -> Option<Trace> {
+        Trace::begin(&self.shared, target, wants_payloads)
     }
 
     /// Other bounds from here on. Connections keep what they were told when they came, and sessions the bounds of their

@@ -32,9 +32,12 @@ mod store;
 mod stored;
 mod timer;
 mod tls;
+mod traces;
 mod wake;
 pub mod websocket;
 
+#[cfg(unix)]
+pub use bound::{SocketFile, bind_unix};
 pub use config::Config;
 pub use control::{Client, Control};
 pub use failure::Failure;
@@ -47,3 +50,4 @@ pub use socket::Stream;
 pub use tls::{
     CertificateIdentity, ClientAuthority, ClientCertificates, NameError, Tls, TlsError, TlsFiles,
 };
+pub use traces::Trace;

@@ -29,6 +29,7 @@ use crate::links::{Link, Links, Wakes};
 use crate::report::Reporter;
 use crate::socket::Socket;
 use crate::store::StoreQueue;
+use crate::traces::Traces;
 use crate::wake::WakeCell;
 
 /// How often one turn goes round because answers to effects were at hand; what is left then is the next turn's.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     arrivals: RwLock<Arrivals>,
     pub(crate) counters: Counters,
     reporter: Reporter,
+    pub(crate) traces: Traces,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
     transmit_bytes: usize,
@@ -155,6 +157,7 @@ impl Shared {
             arrivals: RwLock::new(Arrivals::of(&parts.broker)),
             counters: Counters::default(),
             reporter: Reporter::default(),
+            traces: Traces::default(),
             failure: watch::Sender::new(None),
             // Between two flushes a session's queue may not fill up with what its socket would take.
             flush_after: FLUSH_AFTER_PACKETS.min(queue_messages_max / 4).max(1),
@@ -207,10 +210,14 @@ impl Shared {
         }
         let wakes = core.links.take_wakes();
         let notices = (!core.broker.has_no_notices()).then(|| core.broker.take_notices());
+        let traced = (!core.broker.has_traced_nothing()).then(|| core.broker.take_traced());
         drop(guard);
         self.wake(wakes);
         if let Some((notices, lost)) = notices {
             self.reporter.report(now.monotonic, notices, lost);
+        }
+        if let Some(traced) = traced {
+            self.traces.tell(traced);
         }
         if let Some(failure) = failed {
             tracing::error!(%failure, "the broker has failed and stops");

@@ -66,6 +66,7 @@ impl Broker {
         let connection = session.connection;
         if qos == Qos::AtMostOnce && connection.is_none() && !self.limits.queue_qos0 {
             self.accounting.count_drop(DropCause::Offline);
+            self.trace_dropped(recipient.session, &routed.message, DropCause::Offline);
             return true;
         }
         let is_stored = qos != Qos::AtMostOnce && session.is_durable();
@@ -99,9 +100,14 @@ impl Broker {
                 outcome,
             )
         };
+        if copied != Copied::Refused {
+            let is_in_store = copied == Copied::InStore;
+            self.trace_queued(recipient.session, &routed.message, qos, is_in_store);
+        }
         match (copied, connection) {
             (Copied::Refused, _) => {
                 self.accounting.count_drop(DropCause::QueueFull);
+                self.trace_dropped(recipient.session, &routed.message, DropCause::QueueFull);
                 self.tell_full(recipient.session);
             }
             (Copied::InMemory, Some(connection)) => {
@@ -281,6 +287,7 @@ impl Broker {
     /// A queued delivery is over without having been made.
     pub(super) fn drop_copy(&mut self, key: SessionKey, outbound: &Outbound, cause: DropCause) {
         self.accounting.count_drop(cause);
+        self.trace_dropped(key, outbound.message(), cause);
         self.forget_copy(key, outbound);
     }
 

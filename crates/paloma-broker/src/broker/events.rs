@@ -13,6 +13,7 @@ use crate::tag::Tag;
 
 impl Broker {
     pub(super) fn handle_open_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+        self.trace_packet(id, &packet);
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
@@ -99,6 +100,7 @@ impl Broker {
         if reason.is_error() {
             self.drop_copy(key, outbound, DropCause::RefusedByClient);
         } else {
+            self.trace_acknowledged(key, outbound.message());
             self.accounting.delivered += 1;
             self.forget_copy(key, outbound);
         }

@@ -20,6 +20,7 @@ mod space;
 mod subscribe;
 mod sys;
 mod tables;
+mod traced;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -1,12 +1,16 @@
 //! What an operator asks and changes while the broker runs.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use paloma_codec::DisconnectReason;
 use paloma_session::Now;
 
 use super::Broker;
-use crate::auth::Identity;
+use crate::auth::{Authorizer, Identity};
 use crate::effect::CloseCause;
 use crate::limits::Limits;
+use crate::shared::group_number;
 
 /// A client that is connected.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +19,12 @@ pub struct Client<'a> {
     pub client_id: &'a str,
     /// Who it is.
     pub identity: &'a Identity,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
     /// The listener that it came in through.
     pub listener: u16,
+    /// What it may do, if that was said when it came in; `None` is the rules of everybody.
+    pub rules: Option<&'a Arc<dyn Authorizer>>,
 }
 
 impl Broker {
@@ -27,9 +35,31 @@ impl Broker {
             Some(Client {
                 client_id: &session.principal.client_id,
                 identity: &session.principal.identity,
+                address: entry.info.address,
                 listener: entry.info.listener,
+                rules: session.principal.rules.as_ref(),
             })
         })
+    }
+
+    /// The filters that a client is subscribed to, a shared one with its group, at most so many; none of an unknown client.
+    #[must_use]
+    pub fn filters(&self, client_id: &str, count_max: usize) -> Vec<String> {
+        let session = self.by_client_id.get(client_id);
+        let Some(session) = session.and_then(|key| self.sessions.get(*key)) else {
+            return Vec::new();
+        };
+        let plain = session.filters.iter().filter_map(|id| {
+            let mut text = String::new();
+            self.subscriptions
+                .write_filter(*id, &mut text)
+                .then_some(text)
+        });
+        let shared = session.groups.iter().filter_map(|key| {
+            let target = self.groups.target_of(group_number(*key)?)?;
+            Some(target.to_string())
+        });
+        plain.chain(shared).take(count_max).collect()
     }
 
     /// Other bounds from here on. What is there already stays: sessions keep the bounds of their queues, connections

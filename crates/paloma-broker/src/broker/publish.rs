@@ -16,6 +16,7 @@ use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness, group_number};
 use crate::statistics::Sample;
 use crate::store::{MessageId, SessionId, StoreOp};
+use crate::trace::Verdict;
 
 /// Recipients above which a message is fanned out over several turns.
 const RECIPIENTS_PER_TURN: usize = 2_048;
@@ -121,22 +122,28 @@ impl Broker {
             connection,
             receipt,
         });
+        let (author, kind, payload) = (Some(origin), (qos, publish.retain), publish.payload);
         if !self.may_publish(origin, topic) {
+            self.trace_publish(author, topic, kind, payload, Verdict::NotAuthorized);
             return self.refuse(answer, PubAckReason::NotAuthorized);
         }
         let is_deletion = retain && publish.payload.is_empty();
         if self.is_full() && !is_deletion {
             self.accounting.memory_refused += 1;
+            self.trace_publish(author, topic, kind, payload, Verdict::QuotaExceeded);
             return self.refuse(answer, PubAckReason::QuotaExceeded);
         }
         self.collect_recipients(topic, Some(origin));
         let stamp = now.wall.as_millis();
         if self.lacks_room(origin, qos, retain && !is_deletion) {
+            self.trace_publish(author, topic, kind, payload, Verdict::QuotaExceeded);
             return self.refuse_or_hold(now, (qos, retain), answer, |scratch| {
                 Message::from_publish(topic, &publish, 0, stamp, scratch)
             });
         }
         let is_wanted = retain || !self.recipients.list.is_empty();
+        let verdict = Verdict::Routed(self.recipients.list.len());
+        self.trace_publish(author, topic, kind, payload, verdict);
         if is_wanted {
             let id = self.next_message_id();
             if Sample::takes(id.0) {
@@ -166,6 +173,9 @@ impl Broker {
                 .retain(now, &message, qos, Some(origin), &mut outcome)
                 .is_err()
         {
+            let (topic, payload) = (message.topic(), message.payload());
+            let verdict = Verdict::QuotaExceeded;
+            self.trace_publish(Some(origin), topic, (qos, retain), payload, verdict);
             return self.refuse(answer, PubAckReason::QuotaExceeded);
         }
         self.note_received(origin, answer.as_ref(), &mut outcome);
@@ -197,6 +207,9 @@ impl Broker {
             let _ = self.retain(now, &message, qos, origin, &mut outcome);
         }
         self.collect_recipients(message.topic(), origin);
+        let verdict = Verdict::Routed(self.recipients.list.len());
+        let (topic, payload) = (message.topic(), message.payload());
+        self.trace_publish(origin, topic, (qos, retain), payload, verdict);
         let routed = Routed {
             message,
             qos,
@@ -292,6 +305,7 @@ impl Broker {
             sessions,
             recipients,
             authorizer,
+            notices,
             ..
         } = self;
         recipients.clear();
@@ -308,6 +322,8 @@ impl Broker {
                 let granted = subscription.granted();
                 if session.principal.may_receive(&**authorizer, granted, topic) {
                     recipients.add(&mut session.routed, subscription);
+                } else {
+                    notices.traces.note_denied(&session.principal, topic);
                 }
             }
         });

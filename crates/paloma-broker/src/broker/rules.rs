@@ -163,6 +163,7 @@ impl Broker {
         for outbound in forbidden {
             self.forget_copy(key, &outbound);
             let cause = DropCause::NotAuthorized;
+            self.trace_dropped(key, outbound.message(), cause);
             self.hand_on_or_drop(&outbound, true, cause, &mut Outcome::default());
         }
     }

@@ -29,7 +29,10 @@ impl Broker {
             .filters
             .iter()
             .map(|filter| {
-                self.subscribe_one(key, filter, subscribe.subscription_id, &mut is_stored)
+                let id = subscribe.subscription_id;
+                let reason = self.subscribe_one(key, filter, id, &mut is_stored);
+                self.trace_subscribe(key, &filter.target, reason);
+                reason
             })
             .collect();
         // What `filters_per_subscribe_max` left out. [MQTT-3.8.4-6]
