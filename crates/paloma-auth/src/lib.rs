@@ -17,7 +17,7 @@ mod problem;
 mod random;
 mod scram;
 
-pub use acl::{AclRules, ClientRules, OpenTopics, ReloadableRules};
+pub use acl::{AclRules, ClientRules, LostRight, OpenTopics, ReloadableRules};
 pub use certificate::Certificates;
 pub use chain::{Chain, ListenerAuth};
 pub use http::{HttpHook, HttpHookConfig, HttpHookError};

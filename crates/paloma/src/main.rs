@@ -5,6 +5,7 @@ mod auth;
 mod cli;
 mod client;
 mod config;
+mod control;
 mod listeners;
 mod log;
 mod memory;
@@ -14,10 +15,11 @@ mod reload;
 mod serve;
 
 use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::auth::Security;
-use crate::cli::{Command, ConfigArgs, ConfigCommand};
+use crate::cli::{CheckArgs, Command, ConfigArgs, ConfigCommand};
 use crate::config::{Config, Flags, Problems};
 
 /// The command line or the configuration is wrong.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),
+        Command::Trace(arguments) => control::trace(&arguments),
         Command::Config(ConfigCommand::Show(arguments)) => match configuration(&arguments) {
             Ok((config, _)) => print(config::show(&config).as_bytes()),
             Err(code) => code,
@@ -96,9 +99,29 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says whether `paloma serve` would accept the same arguments.
-fn check(arguments: &ConfigArgs) -> ExitCode {
-    match configuration(arguments) {
+fn usage_error(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("paloma: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// The control socket that a configuration names, if it does. The files that it names besides are not looked at.
+fn control_socket(file: Option<&Path>) -> Result<Option<PathBuf>, ExitCode> {
+    let mut problems = Problems::default();
+    let config = config::load(file, std::env::vars_os(), &Flags::default(), &mut problems);
+    problems.tidy();
+    if problems.0.is_empty() {
+        return Ok(config.admin.control);
+    }
+    eprintln!("{problems}");
+    Err(ExitCode::from(EXIT_USAGE))
+}
+
+/// Says whether `paloma serve` would accept the same arguments, or what a broker that runs would make of them.
+fn check(arguments: &CheckArgs) -> ExitCode {
+    match configuration(&arguments.config) {
+        Ok((config, _)) if arguments.against_running => {
+            control::check(arguments.config.config.as_deref(), &config)
+        }
         Ok((config, _)) => {
             for listener in &config.listeners {
                 eprintln!("paloma: would listen on tcp://{}", listener.address);

@@ -10,11 +10,13 @@ use std::time::Duration;
 use paloma_tokio::Monitor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 
 use crate::admin;
 use crate::auth::{Gatekeeper, Security};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
+use crate::control::{self, Request};
 use crate::listeners::{Wanted, announce};
 use crate::log::Log;
 use crate::notify::Notifier;
@@ -51,13 +53,19 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
         .collect();
     raise_file_limit(config);
     let admin = admin::bind(&config.admin)?;
+    let control = config.admin.control.as_deref();
+    let control = control.map(control::bind).transpose()?;
     let notifier = Arc::new(Notifier::from_environment());
     let signals = Cell::new(None);
     let schemes: Vec<&str> = wanted.iter().map(Wanted::scheme).collect();
     let on_ready = |running: &paloma_tokio::Running| {
         // Before anybody is told that the broker runs: from then on a signal has to stop it gracefully.
         let reloader = Reloader::new(arguments, config, gatekeeper, log, wanted, running);
-        signals.set(Some(Signals::new().map(|signals| (signals, reloader))));
+        let requests = control.map(|bound| control::start(bound, running.control()));
+        let requests = requests.transpose();
+        signals.set(Some(
+            Signals::new().and_then(|signals| Ok((signals, reloader, requests?))),
+        ));
         for ((_, address), scheme) in running.listeners().addresses().iter().zip(schemes) {
             announce(scheme, address);
         }
@@ -78,7 +86,9 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
     };
     paloma_tokio::serve(broker, on_ready, async {
         match signals.take() {
-            Some(Ok((mut signals, mut reloader))) => signals.recv(&mut reloader, &notifier).await,
+            Some(Ok((mut signals, mut reloader, requests))) => {
+                signals.recv(&mut reloader, requests, &notifier).await;
+            }
             Some(Err(error)) => tracing::error!(%error, "cannot wait for signals: stopping"),
             None => {}
         }
@@ -158,9 +168,19 @@ impl Signals {
     }
 
     /// Waits for a signal that stops; SIGHUP has everything read again that can change.
-    async fn recv(&mut self, reloader: &mut Reloader, notifier: &Notifier) {
+    /// What the control socket is asked about the configuration is answered meanwhile.
+    async fn recv(
+        &mut self,
+        reloader: &mut Reloader,
+        mut requests: Option<Receiver<Request>>,
+        notifier: &Notifier,
+    ) {
         loop {
             tokio::select! {
+                request = next(&mut requests) => {
+                    // Whoever asked may have gone.
+                    drop(request.answer.send(reloader.rehearse(request.config)));
+                }
                 _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
                 _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),
                 _ = self.hangup.recv() => {
@@ -171,4 +191,15 @@ impl Signals {
             }
         }
     }
+}
+
+/// The next request; never one if there is no control socket.
+async fn next(requests: &mut Option<Receiver<Request>>) -> Request {
+    if let Some(receiver) = requests {
+        if let Some(request) = receiver.recv().await {
+            return request;
+        }
+        *requests = None;
+    }
+    std::future::pending().await
 }

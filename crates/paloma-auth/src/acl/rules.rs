@@ -35,9 +35,9 @@ pub struct ClientRules(RuleSet);
 pub struct OpenTopics;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct RuleSet {
-    deny: Vec<Pattern>,
-    allow: Vec<(Access, Pattern)>,
+pub(super) struct RuleSet {
+    pub(super) deny: Vec<Pattern>,
+    pub(super) allow: Vec<(Access, Pattern)>,
 }
 
 /// What a rule allows.
@@ -91,6 +91,16 @@ impl AclRules {
         }
     }
 
+    /// Rules that say what [`OpenTopics`] says, to be compared with others.
+    #[must_use]
+    pub fn open() -> Self {
+        let mut rules = Self::default();
+        if let Ok(all) = Pattern::plain("#") {
+            rules.patterns.push(Some(Access::ReadWrite), all);
+        }
+        rules
+    }
+
     fn of_mut(&mut self, user: Option<&ByteString>) -> &mut RuleSet {
         match user {
             None => &mut self.anonymous,
@@ -99,7 +109,7 @@ impl AclRules {
     }
 
     /// The rules that concern an identity.
-    fn of(&self, identity: &Identity) -> [&RuleSet; 2] {
+    pub(super) fn of(&self, identity: &Identity) -> [&RuleSet; 2] {
         const NONE: &RuleSet = &RuleSet {
             deny: Vec::new(),
             allow: Vec::new(),
@@ -187,7 +197,7 @@ impl RuleSet {
 }
 
 impl Access {
-    fn includes(self, action: Action) -> bool {
+    pub(super) fn includes(self, action: Action) -> bool {
         match action {
             Action::Read => matches!(self, Self::Read | Self::ReadWrite),
             Action::Write => matches!(self, Self::Write | Self::ReadWrite),
@@ -195,7 +205,7 @@ impl Access {
     }
 }
 
-fn names<'a>(identity: &'a Identity, client_id: &'a str) -> Names<'a> {
+pub(super) fn names<'a>(identity: &'a Identity, client_id: &'a str) -> Names<'a> {
     Names {
         user: identity.user.as_deref(),
         client_id,

@@ -148,11 +148,11 @@ impl Passwords {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(path: &Path, file: PasswordFile) -> Result<Self, Problems> {
+    pub fn new(path: &Path, file: impl Into<Arc<PasswordFile>>) -> Result<Self, Problems> {
         let cache = Cache::new().map_err(|fault| Problems::one(path, fault))?;
         Ok(Self {
             path: path.to_owned(),
-            file: RwLock::new(Arc::new(file)),
+            file: RwLock::new(file.into()),
             cache: Mutex::new(cache),
             gate: Gate::of_cores(WAITING_MAX, WAIT_MAX),
             work: Work::default(),
@@ -169,8 +169,8 @@ impl Passwords {
     }
 
     /// Puts other users in force: the second half of a reload of several files, all of which have been read.
-    pub fn replace(&self, file: PasswordFile) {
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
+    pub fn replace(&self, file: impl Into<Arc<PasswordFile>>) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = file.into();
     }
 
     /// The users in force.

@@ -110,11 +110,11 @@ impl Scram {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(path: &Path, file: ScramFile) -> Result<Self, Problems> {
+    pub fn new(path: &Path, file: impl Into<Arc<ScramFile>>) -> Result<Self, Problems> {
         let salts = random::bytes::<32>().map_err(|fault| Problems::one(path, fault))?;
         Ok(Self {
             path: path.to_owned(),
-            file: RwLock::new(Arc::new(file)),
+            file: RwLock::new(file.into()),
             salts: hmac::Key::new(hmac::HMAC_SHA256, &salts),
             exchanges: Mutex::default(),
         })
@@ -130,8 +130,8 @@ impl Scram {
     }
 
     /// Puts other users in force: the second half of a reload of several files, all of which have been read.
-    pub fn replace(&self, file: ScramFile) {
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
+    pub fn replace(&self, file: impl Into<Arc<ScramFile>>) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = file.into();
     }
 
     /// The users in force.

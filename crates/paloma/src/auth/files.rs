@@ -32,8 +32,8 @@ pub(crate) struct Security {
 
 #[derive(Debug, Default)]
 struct Files {
-    passwords: BTreeMap<PathBuf, PasswordFile>,
-    scram: BTreeMap<PathBuf, ScramFile>,
+    passwords: BTreeMap<PathBuf, Arc<PasswordFile>>,
+    scram: BTreeMap<PathBuf, Arc<ScramFile>>,
     /// By path too, and by whether the file is a shared secret.
     keys: BTreeMap<bool, BTreeMap<PathBuf, Arc<JwtKeys>>>,
     rules: BTreeMap<PathBuf, Arc<AclRules>>,
@@ -109,12 +109,12 @@ impl Security {
         self.doors.get(place)
     }
 
-    pub(super) fn take_passwords(&mut self) -> BTreeMap<PathBuf, PasswordFile> {
-        std::mem::take(&mut self.files.passwords)
+    pub(super) const fn passwords(&self) -> &BTreeMap<PathBuf, Arc<PasswordFile>> {
+        &self.files.passwords
     }
 
-    pub(super) fn take_scram(&mut self) -> BTreeMap<PathBuf, ScramFile> {
-        std::mem::take(&mut self.files.scram)
+    pub(super) const fn scram(&self) -> &BTreeMap<PathBuf, Arc<ScramFile>> {
+        &self.files.scram
     }
 
     /// The keys that a listener's tokens are checked by, and what they have to say.
@@ -153,13 +153,8 @@ impl Files {
         let key = |name: &str| format!("{section}.{name}");
         if let Some(path) = &settings.password_file {
             let key = key("password_file");
-            read_once(
-                &mut self.passwords,
-                path,
-                &key,
-                PasswordFile::read,
-                problems,
-            );
+            let parse = |path: &Path| PasswordFile::read(path).map(Arc::new);
+            read_once(&mut self.passwords, path, &key, parse, problems);
         }
         if let Some(path) = settings
             .scram
@@ -167,7 +162,8 @@ impl Files {
             .and_then(|scram| scram.file.as_ref())
         {
             let key = key("scram.file");
-            read_once(&mut self.scram, path, &key, ScramFile::read, problems);
+            let parse = |path: &Path| ScramFile::read(path).map(Arc::new);
+            read_once(&mut self.scram, path, &key, parse, problems);
         }
         if let Some((path, is_secret)) = settings.jwt.as_ref().and_then(key_file) {
             let key = key(if is_secret {

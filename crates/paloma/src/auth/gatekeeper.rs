@@ -8,10 +8,11 @@ use paloma_auth::{
     Certificates, Chain, HttpHook, HttpHookConfig, Jwt, JwtKeys, JwtRules, ListenerAuth, Method,
     PasswordFile, Passwords, Problems, Scram, ScramFile,
 };
-use paloma_broker::{Authenticator, Authorizer, Identity};
+use paloma_broker::{Action, Authenticator, Authorizer, Grant, Identity};
+use paloma_topic::{TargetRef, TopicLimits};
 
 use super::files::{Door, Security};
-use super::rules::Rules;
+use super::rules::{Policy, Rules};
 
 /// The login methods and rules in force.
 ///
@@ -62,6 +63,14 @@ pub(crate) struct Expulsions {
     pub(crate) concern_admissions: bool,
 }
 
+/// What other files would change.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    expulsions: Expulsions,
+    /// The rules of each listener that stays, as they are held by its clients, as they are and as they would be.
+    policies: BTreeMap<u16, (Arc<Rules>, Policy, Policy)>,
+}
+
 /// Who may come in through a listener.
 #[derive(Debug)]
 struct Welcome {
@@ -86,7 +95,7 @@ impl Gatekeeper {
             state: Mutex::default(),
             default_rules: Arc::new(Rules::new(security.default_policy())),
         };
-        gatekeeper.apply(security, doors)?;
+        gatekeeper.apply(&security, doors)?;
         Ok(gatekeeper)
     }
 
@@ -97,7 +106,7 @@ impl Gatekeeper {
     /// The system gives no random bytes; nothing has changed then.
     pub(crate) fn apply(
         &self,
-        security: Security,
+        security: &Security,
         doors: &BTreeMap<u16, usize>,
     ) -> Result<Expulsions, Problems> {
         let failures_max = security.failed_logins_per_minute_max;
@@ -116,6 +125,39 @@ impl Gatekeeper {
         })
     }
 
+    /// What would come of [`apply`](Self::apply). Nothing changes.
+    pub(crate) fn rehearse(&self, security: &Security, doors: &BTreeMap<u16, usize>) -> Rehearsal {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = BTreeMap::new();
+        let mut policies = BTreeMap::new();
+        for (number, place) in doors {
+            let (Some(door), Some(open)) = (security.door(*place), state.realms.get(number)) else {
+                continue;
+            };
+            after.insert(*number, Welcome::of(security, door));
+            let change = (
+                Arc::clone(&open.rules),
+                open.rules.policy(),
+                security.policy(door),
+            );
+            policies.insert(*number, change);
+        }
+        let judges_alike = state.realms.iter().all(|(number, old)| {
+            let door = doors.get(number).and_then(|place| security.door(*place));
+            door.is_none_or(|door| {
+                old.judges_admissions_by(security.jwt(door).as_ref(), door.hook.as_ref())
+            })
+        });
+        Rehearsal {
+            expulsions: Expulsions {
+                before: state.welcomes(),
+                after,
+                concern_admissions: !judges_alike,
+            },
+            policies,
+        }
+    }
+
     /// Decides who a client is, by the listener that it comes through.
     pub(crate) fn authenticator(&self) -> Arc<dyn Authenticator> {
         Arc::<Chain>::clone(&self.chain)
@@ -131,31 +173,31 @@ impl State {
     /// True if tokens or hooks may judge otherwise than before.
     fn apply(
         &mut self,
-        mut security: Security,
+        security: &Security,
         doors: &BTreeMap<u16, usize>,
     ) -> Result<bool, Problems> {
         // What can fail comes first.
         let mut next = Self::default();
         let (mut new_passwords, mut new_scram) = (Vec::new(), Vec::new());
-        for (path, file) in security.take_passwords() {
-            let checker = match self.passwords.get(&path) {
+        for (path, file) in security.passwords() {
+            let checker = match self.passwords.get(path) {
                 Some(known) => {
-                    new_passwords.push((Arc::clone(known), file));
+                    new_passwords.push((Arc::clone(known), Arc::clone(file)));
                     Arc::clone(known)
                 }
-                None => Arc::new(Passwords::new(&path, file)?),
+                None => Arc::new(Passwords::new(path, Arc::clone(file))?),
             };
-            next.passwords.insert(path, checker);
+            next.passwords.insert(path.clone(), checker);
         }
-        for (path, file) in security.take_scram() {
-            let checker = match self.scram.get(&path) {
+        for (path, file) in security.scram() {
+            let checker = match self.scram.get(path) {
                 Some(known) => {
-                    new_scram.push((Arc::clone(known), file));
+                    new_scram.push((Arc::clone(known), Arc::clone(file)));
                     Arc::clone(known)
                 }
-                None => Arc::new(Scram::new(&path, file)?),
+                None => Arc::new(Scram::new(path, Arc::clone(file))?),
             };
-            next.scram.insert(path, checker);
+            next.scram.insert(path.clone(), checker);
         }
         for (checker, file) in new_passwords {
             checker.replace(file);
@@ -167,12 +209,15 @@ impl State {
             let Some(door) = security.door(*place) else {
                 continue;
             };
-            let realm = next.realm(self, *number, &security, door);
+            let realm = next.realm(self, *number, security, door);
             next.realms.insert(*number, realm);
         }
         let judges_alike = self.realms.iter().all(|(number, old)| {
             let new = next.realms.get(number);
-            new.is_none_or(|new| new.judges_admissions_as(old))
+            new.is_none_or(|new| {
+                let hook = new.hook.as_ref().map(|hook| &hook.config);
+                old.judges_admissions_by(new.jwt.as_ref(), hook)
+            })
         });
         *self = next;
         Ok(!judges_alike)
@@ -240,17 +285,20 @@ impl Realm {
         }
     }
 
-    /// Whether tokens and hooks that let somebody in do so as before.
-    fn judges_admissions_as(&self, before: &Self) -> bool {
-        let has_same_keys = match (&self.jwt, &before.jwt) {
+    /// Whether tokens and hooks that let somebody in would do so with these as well.
+    fn judges_admissions_by(
+        &self,
+        jwt: Option<&(Arc<JwtKeys>, JwtRules)>,
+        hook: Option<&HttpHookConfig>,
+    ) -> bool {
+        let has_same_keys = match (&self.jwt, jwt) {
             (None, None) => true,
-            (Some((keys, rules)), Some((old_keys, old_rules))) => {
-                keys.are_same(old_keys) && rules == old_rules
+            (Some((keys, rules)), Some((others, other_rules))) => {
+                keys.are_same(others) && rules == other_rules
             }
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let hook = |realm: &Self| realm.hook.as_ref().map(|hook| hook.config.clone());
-        has_same_keys && hook(self) == hook(before)
+        has_same_keys && self.hook.as_ref().map(|hook| &hook.config) == hook
     }
 
     fn listener(&self) -> ListenerAuth {
@@ -279,36 +327,114 @@ impl Realm {
     }
 }
 
+impl Welcome {
+    /// As files say that are not in force.
+    fn of(security: &Security, door: &Door) -> Self {
+        let passwords = door
+            .password_file()
+            .and_then(|path| security.passwords().get(path));
+        let scram = door
+            .scram_file()
+            .and_then(|path| security.scram().get(path));
+        Self {
+            passwords: passwords.cloned(),
+            scram: scram.cloned(),
+            allow_anonymous: door.allow_anonymous,
+            takes_certificates: door.takes_certificates,
+        }
+    }
+}
+
+impl Rehearsal {
+    /// Why a client would be cut off, if it would.
+    pub(crate) fn expels(&self, listener: u16, identity: &Identity) -> Option<&'static str> {
+        self.expulsions.reason(listener, identity)
+    }
+
+    /// Whether those whom tokens and hooks let in would be asked about again.
+    pub(crate) const fn asks_again(&self) -> bool {
+        self.expulsions.concern_admissions
+    }
+
+    /// What a client would lose that holds these rules: rights, and what would be left of its subscriptions.
+    pub(crate) fn losses(
+        &self,
+        listener: u16,
+        rules: Option<&Arc<dyn Authorizer>>,
+        (identity, client_id): (&Identity, &str),
+        filters: &[String],
+    ) -> Vec<String> {
+        let Some((own, before, after)) = self.policies.get(&listener) else {
+            return Vec::new();
+        };
+        // Rules that came with a token or from a hook do not change with files.
+        let follows_files =
+            rules.is_none_or(|rules| std::ptr::addr_eq(Arc::as_ptr(rules), Arc::as_ptr(own)));
+        if !follows_files {
+            return Vec::new();
+        }
+        let rights = before
+            .lost(after, identity, client_id)
+            .into_iter()
+            .map(|right| {
+                let action = match right.action {
+                    Action::Read => "read",
+                    Action::Write => "write",
+                };
+                let part = if right.is_whole { "" } else { " in part" };
+                format!("the right to {action} {:?}{part}", right.filter)
+            });
+        let subscriptions = filters.iter().filter_map(|filter| {
+            let target = TargetRef::parse_with_limits(filter, &TopicLimits::STANDARD).ok()?;
+            let grant = |policy: &Policy| {
+                policy
+                    .authorizer()
+                    .grant(identity, client_id, target.filter())
+            };
+            match (grant(before), grant(after)) {
+                (Grant::Denied, _)
+                | (Grant::CheckEach, Grant::CheckEach)
+                | (_, Grant::AllAllowed) => None,
+                (_, Grant::Denied) => Some(format!("its subscription {filter:?}")),
+                (_, Grant::CheckEach) => Some(format!("its subscription {filter:?} in part")),
+            }
+        });
+        rights.chain(subscriptions).collect()
+    }
+}
+
 impl Expulsions {
     /// Whether a client that is connected would not be let in again as it was: its listener is gone, its user was taken out of
     /// the file or has another password, certificates name nobody any more, or it has no name and needs one. Whom tokens and
     /// hooks let in they are asked about themselves.
     pub(crate) fn concern(&self, listener: u16, identity: &Identity) -> bool {
+        self.reason(listener, identity).is_some()
+    }
+
+    fn reason(&self, listener: u16, identity: &Identity) -> Option<&'static str> {
         let Some(after) = self.after.get(&listener) else {
-            return true;
+            return Some("its listener is closed");
         };
         let Some(user) = &identity.user else {
-            return !after.allow_anonymous;
+            return (!after.allow_anonymous).then_some("it has no user name and needs one");
         };
-        let Some(before) = self.before.get(&listener) else {
-            return false;
-        };
+        let before = self.before.get(&listener)?;
         let passwords = before.passwords.as_ref().filter(|file| file.has_user(user));
         let scram = before.scram.as_ref().filter(|file| file.has_user(user));
-        if let Some(before) = passwords {
+        let has_password = passwords.is_none_or(|before| {
             let after = after.passwords.as_ref();
-            if !after.is_some_and(|after| before.has_same_password(after, user)) {
-                return true;
-            }
-        }
-        if let Some(before) = scram {
+            after.is_some_and(|after| before.has_same_password(after, user))
+        });
+        let has_scram = scram.is_none_or(|before| {
             let after = after.scram.as_ref();
-            if !after.is_some_and(|after| before.has_same_password(after, user)) {
-                return true;
-            }
+            after.is_some_and(|after| before.has_same_password(after, user))
+        });
+        if !has_password || !has_scram {
+            return Some("its password is another or its user is gone");
         }
         // Who is in no file came in by other means.
         let is_in_a_file = passwords.is_some() || scram.is_some();
-        !is_in_a_file && before.takes_certificates && !after.takes_certificates
+        let lost_name = !is_in_a_file && before.takes_certificates && !after.takes_certificates;
+        lost_name.then_some("certificates name nobody any more")
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use paloma_auth::{AclRules, OpenTopics};
+use paloma_auth::{AclRules, LostRight, OpenTopics};
 use paloma_broker::{Action, AllowAll, Authorizer, Grant, Identity};
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 
@@ -19,7 +19,25 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    fn authorizer(&self) -> &dyn Authorizer {
+    /// What a client loses when another policy takes the place of this one.
+    pub(super) fn lost(
+        &self,
+        after: &Self,
+        identity: &Identity,
+        client_id: &str,
+    ) -> Vec<LostRight> {
+        self.rules().lost(&after.rules(), identity, client_id)
+    }
+
+    /// The same as rules, of which some have to stand for what there are none about.
+    fn rules(&self) -> Arc<AclRules> {
+        match self {
+            Self::Everything | Self::Open => Arc::new(AclRules::open()),
+            Self::Rules(rules) => Arc::clone(rules),
+        }
+    }
+
+    pub(super) fn authorizer(&self) -> &dyn Authorizer {
         match self {
             Self::Everything => &AllowAll,
             Self::Open => &OpenTopics,
@@ -47,6 +65,11 @@ impl Rules {
     pub(crate) fn replace(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
         self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        policy.clone()
     }
 
     fn ask<T>(&self, question: impl FnOnce(&dyn Authorizer) -> T) -> T {

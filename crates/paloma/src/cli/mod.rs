@@ -44,8 +44,22 @@ pub(crate) enum Command {
     ///
     /// The files that it names are read as well.
     ///
-    /// Exit codes: 0 all is well, 2 something is wrong.
-    Check(ConfigArgs),
+    /// With --against-running the broker that runs is asked, through the configuration's control socket, what would change
+    /// if SIGHUP put this configuration in force: each client that would be cut off, and each that would lose a right or
+    /// a part of a subscription. It reads the files itself, as SIGHUP would, with its own environment and flags. Nothing
+    /// changes.
+    ///
+    /// Exit codes: 0 all is well, 2 something is wrong; with --against-running also 3 somebody would be cut off or lose a
+    /// right, 1 the broker cannot be asked.
+    Check(CheckArgs),
+    /// Print what happens to one client, or on one topic, while it happens.
+    ///
+    /// One line each: what the client sends, what is published, for how many, what waits for whom, what does not reach
+    /// whom and why. The broker is asked through its control socket ([admin] control), which only its own user and root
+    /// may use. What comes faster than it can be printed is counted. Ends with Ctrl-C, or after --count lines.
+    ///
+    /// Exit codes: 0 it has ended, 1 the broker cannot be asked, 2 the command line is wrong.
+    Trace(TraceArgs),
     /// Look at a configuration, or make one of mosquitto's.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -73,6 +87,48 @@ pub(crate) enum Command {
     Passwd(PasswdArgs),
     Pub(Box<PublishArgs>),
     Sub(Box<SubscribeArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+
+    /// Ask the broker that runs whom this configuration would cut off, and who would lose a right.
+    #[arg(
+        long,
+        requires = "config",
+        conflicts_with_all = ["listen", "data", "in_memory", "log"]
+    )]
+    pub(crate) against_running: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true))]
+pub(crate) struct TraceArgs {
+    /// What this client does, and what is done for it.
+    #[arg(long, value_name = "ID", group = "target")]
+    pub(crate) client: Option<String>,
+
+    /// What becomes of messages whose topic the filter matches.
+    #[arg(long, value_name = "FILTER", group = "target")]
+    pub(crate) topic: Option<String>,
+
+    /// Print the first 4 KiB of each payload too.
+    #[arg(long)]
+    pub(crate) payloads: bool,
+
+    /// End after so many lines.
+    #[arg(short = 'C', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// The control socket.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
+    /// The configuration that names it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ pub(crate) mod property;
 mod publish;
 mod remote;
 mod subscribe;
-mod utc;
+pub(crate) mod utc;
 
 use std::fmt;
 use std::io;

@@ -33,7 +33,7 @@ pub(super) const LETTERS: &str = "aAbBCdDeFHIjklmMnNprRsStTuwyYzZ@";
 
 /// A moment, split into what calendars and clocks show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Utc {
+pub(crate) struct Utc {
     pub(super) unix_seconds: u64,
     pub(super) nanoseconds: u32,
     year: u64,
@@ -48,7 +48,7 @@ pub(super) struct Utc {
 
 impl Utc {
     /// The moment `now`; times before 1970 count as its beginning.
-    pub(super) fn new(now: SystemTime) -> Self {
+    pub(crate) fn new(now: SystemTime) -> Self {
         Self::from_unix(now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO))
     }
 
@@ -86,7 +86,7 @@ impl Utc {
     }
 
     /// `2016-08-10T09:47:38`.
-    pub(super) fn date_time(&self) -> String {
+    pub(crate) fn date_time(&self) -> String {
         format!(
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
             self.year,

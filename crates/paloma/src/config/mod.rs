@@ -81,6 +81,8 @@ pub(crate) struct Admin {
     pub(crate) address: Option<Address>,
     /// Somebody chose it, so that it must be had.
     pub(crate) is_explicit: bool,
+    /// The Unix socket of `paloma trace` and `paloma check --against-running`.
+    pub(crate) control: Option<PathBuf>,
 }
 
 impl Default for Admin {
@@ -89,6 +91,7 @@ impl Default for Admin {
         Self {
             address: Some(address),
             is_explicit: false,
+            control: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::keys::{Key, Source, find, only, put};
 use super::limits::LIMITS;
 use super::problem::{Fault, Problems};
 use super::value::Value;
-use super::{Address, Admin, Config, LogFormat, LogLevel};
+use super::{Address, Config, LogFormat, LogLevel};
 
 /// The tables of the file that occur once.
 pub(super) const SECTIONS: &[(&str, Keys)] = &[
@@ -173,28 +173,32 @@ const SYS: &[Key<Config>] = &[Key {
     set: |config, value| put(&mut config.sys_interval_seconds, value.number(0, 86_400)),
 }];
 
-const ADMIN: &[Key<Config>] = &[Key {
-    name: "address",
-    set: |config, value| {
-        let text = value.text()?;
-        let address = match text {
-            "" => None,
-            _ => {
-                let address = Address::parse(text)?;
-                if address.host_and_port().is_none() {
-                    let found = text.to_owned();
-                    return Err(Fault::Address { found });
+const ADMIN: &[Key<Config>] = &[
+    Key {
+        name: "address",
+        set: |config, value| {
+            let text = value.text()?;
+            let address = match text {
+                "" => None,
+                _ => {
+                    let address = Address::parse(text)?;
+                    if address.host_and_port().is_none() {
+                        let found = text.to_owned();
+                        return Err(Fault::Address { found });
+                    }
+                    Some(address)
                 }
-                Some(address)
-            }
-        };
-        config.admin = Admin {
-            address,
-            is_explicit: true,
-        };
-        Ok(())
+            };
+            config.admin.address = address;
+            config.admin.is_explicit = true;
+            Ok(())
+        },
     },
-}];
+    Key {
+        name: "control",
+        set: |config, value| put(&mut config.admin.control, path(value)),
+    },
+];
 
 const LOG: &[Key<Config>] = &[
     Key {

@@ -37,6 +37,11 @@ pub(crate) fn show(config: &Config) -> String {
         "address",
         &admin.map(ToString::to_string).unwrap_or_default(),
     );
+    let control = config.admin.control.as_ref();
+    page.text(
+        "control",
+        &control.map_or_else(String::new, |path| path.display().to_string()),
+    );
     page.table("[log]");
     let level = LOG_LEVELS
         .iter()
