@@ -100,28 +100,39 @@ impl Broker {
                 outcome,
             )
         };
+        self.note_copy(routed, recipient.session, (copied, qos), connection);
+        copied != Copied::Refused
+    }
+
+    /// What follows from what became of a copy: who is to be written to, or told that it is not.
+    fn note_copy(
+        &mut self,
+        routed: &Routed,
+        key: SessionKey,
+        (copied, qos): (Copied, Qos),
+        connection: Option<ConnectionId>,
+    ) {
         if copied != Copied::Refused {
             let is_in_store = copied == Copied::InStore;
-            self.trace_queued(recipient.session, &routed.message, qos, is_in_store);
+            self.trace_queued(key, &routed.message, qos, is_in_store);
         }
         match (copied, connection) {
             (Copied::Refused, _) => {
                 self.accounting.count_drop(DropCause::QueueFull);
-                self.trace_dropped(recipient.session, &routed.message, DropCause::QueueFull);
-                self.tell_full(recipient.session);
+                self.trace_dropped(key, &routed.message, DropCause::QueueFull);
+                self.tell_full(key);
             }
             (Copied::InMemory, Some(connection)) => {
                 if routed.is_timed {
                     self.take_sample(connection, routed.message.id());
                 }
                 if qos == Qos::ExactlyOnce {
-                    self.assign_ids(recipient.session);
+                    self.assign_ids(key);
                 }
                 self.mark_transmit(connection);
             }
             (Copied::InMemory, None) | (Copied::InStore, _) => {}
         }
-        copied != Copied::Refused
     }
 
     /// A stored queue has a message once: another copy of it is a message of its own there.

@@ -92,6 +92,6 @@ fn notice_text(notice: &Notice) -> String {
         Notice::Refused { reason, .. } => format!("was refused: {reason}"),
         Notice::QueueFull { .. } => "its queue is full".to_owned(),
         Notice::RetainedFull { .. } => "retained messages have reached a limit".to_owned(),
-        other => format!("{other:?}"),
+        other @ (Notice::Unopened { .. } | _) => format!("{other:?}"),
     }
 }
