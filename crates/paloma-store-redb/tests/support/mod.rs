@@ -216,7 +216,7 @@ impl Workload {
             let author = (what & 1 == 1).then(|| Owner {
                 client_id: "author".into(),
                 user: Some("user".into()),
-            has_own_rules: what & 2 == 2,
+                has_own_rules: what & 2 == 2,
             });
             ops.push(StoreOp::PutRetained(RetainedRecord {
                 message,
