@@ -1,6 +1,5 @@
 //! Traces of one client or one topic: what is told, to whom, and how much at most.
 #![expect(
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
     reason = "the whole file is a test: what should not happen may panic"
