@@ -92,6 +92,9 @@ pub struct Limits {
     /// Failed logins per minute, of one address, and of one user name at one address, before they are delayed. Kept by the
     /// authenticator.
     pub failed_logins_per_minute_max: u32,
+    /// Bytes that the store's files may take. Above it the store is full: what would have to be stored is refused. Kept by the
+    /// store.
+    pub store_bytes_max: u64,
     /// Bytes that wait for a commit before publishers are no longer read.
     pub uncommitted_bytes_max: u64,
     /// Bytes of memory in all, by [`Broker::memory_bytes`](crate::Broker::memory_bytes). Above it nothing new is published, and
@@ -140,6 +143,7 @@ impl Default for Limits {
             connections_per_second_per_address_max: 100,
             rate_limit_loopback: false,
             failed_logins_per_minute_max: 10,
+            store_bytes_max: 8_589_934_592,
             uncommitted_bytes_max: 67_108_864,
             memory_bytes_max: u64::MAX,
         }

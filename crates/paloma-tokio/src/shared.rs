@@ -463,7 +463,11 @@ impl Core {
     fn settle(&mut self, shared: &Arc<Shared>, now: Now) {
         self.is_unsettled = false;
         let mut rounds = 0;
-        let stored = self.store.as_ref().map_or(0, |store| store.memory_bytes());
+        let stored = match (&self.store, &shared.store) {
+            (Some(store), _) => store.memory_bytes(),
+            (None, Some(queue)) => queue.memory_bytes(),
+            (None, None) => 0,
+        };
         self.broker
             .set_outside_bytes(shared.gauge.bytes().saturating_add(stored));
         loop {

@@ -1,6 +1,7 @@
 //! The thread of a store that blocks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ struct Inner {
     state: Mutex<State>,
     changed: Condvar,
     statistics: Mutex<StoreStatistics>,
+    memory_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,11 @@ impl StoreQueue {
     /// What the store has done so far.
     pub(crate) fn statistics(&self) -> StoreStatistics {
         self.figures().clone()
+    }
+
+    /// Memory that the store holds, as it was when it rested last.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// All that waits, as soon as something does.
@@ -229,6 +236,8 @@ impl Worker {
         let rested = self.store.rest()?;
         self.tell(rested.space);
         self.queue.figures().usage = self.store.usage();
+        let memory_bytes = self.store.memory_bytes();
+        (self.queue.0.memory_bytes).store(memory_bytes, Ordering::Relaxed);
         let if_full = (rested.space == Space::Full).then_some(FULL_REST);
         Ok(rested.again_after.or(if_full))
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use paloma_tokio::ListenAddress;
 
-use crate::config::{Address, Config, Listener};
+use crate::config::{Address, Config, Listener, StoreSettings};
 
 /// One address to listen on.
 #[derive(Clone, Debug)]
@@ -72,16 +72,21 @@ impl Wanted {
     }
 }
 
-/// Says on stderr where a listener listens.
-pub(crate) fn announce(scheme: &str, address: &ListenAddress) {
+/// Says on stderr where a listener listens, and where what it takes is kept.
+pub(crate) fn announce(scheme: &str, address: &ListenAddress, store: &StoreSettings) {
     let version = env!("CARGO_PKG_VERSION");
     let place = match address {
         ListenAddress::Tcp(address) => address.to_string(),
         ListenAddress::Unix { path, .. } => path.display().to_string(),
     };
-    eprintln!(
-        "paloma {version} listening on {scheme}://{place} (in memory: nothing survives a restart)"
-    );
+    if store.in_memory {
+        eprintln!(
+            "paloma {version} listening on {scheme}://{place} (in memory: nothing survives a restart)"
+        );
+    } else {
+        let (path, level) = (store.path.display(), store.durability);
+        eprintln!("paloma {version} listening on {scheme}://{place} (store: {path}, {level})");
+    }
 }
 
 /// The addresses of a listener: all those that its name stands for.

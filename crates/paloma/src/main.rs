@@ -149,6 +149,7 @@ fn read_configuration(arguments: &ConfigArgs) -> Result<(Config, Security), Prob
         cert: arguments.cert.clone(),
         key: arguments.key.clone(),
         data: arguments.data.clone(),
+        in_memory: arguments.in_memory,
         log: arguments.log.clone(),
     };
     let mut problems = Problems::default();

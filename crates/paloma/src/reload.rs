@@ -242,7 +242,7 @@ impl Reloader {
         let bound = bound.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
         })?;
-        announce(wanted.scheme(), &bound);
+        announce(wanted.scheme(), &bound, &self.config.store);
         Ok(number)
     }
 
@@ -297,6 +297,11 @@ impl Reloader {
         let changed = [
             ("node.name", config.node_name != old.node_name),
             ("node.threads", config.threads != old.threads),
+            ("store", config.store != old.store),
+            (
+                "limits.store_bytes_max",
+                limits.store_bytes_max != old_limits.store_bytes_max,
+            ),
             (
                 "listener.allow_empty_client_id, listener.client_id_prefix",
                 first(&config) != first(old),

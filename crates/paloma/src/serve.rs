@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use paloma_store_redb::{Options, RedbStore};
 use paloma_tokio::Monitor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -45,6 +46,9 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
         .collect();
     let gatekeeper = Gatekeeper::new(security, &doors).map_err(io::Error::other)?;
     let mut broker = broker_config(config);
+    if !config.store.in_memory {
+        broker.store = Box::new(open_store(config)?);
+    }
     broker.broker.authorizer = gatekeeper.default_rules();
     broker.authenticator = gatekeeper.authenticator();
     broker.listeners = wanted
@@ -67,7 +71,7 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
             Signals::new().and_then(|signals| Ok((signals, reloader, requests?))),
         ));
         for ((_, address), scheme) in running.listeners().addresses().iter().zip(schemes) {
-            announce(scheme, address);
+            announce(scheme, address, &config.store);
         }
         if let Some(listener) = admin
             && let Err(error) = admin::start(listener, running.monitor(), &config.node_name)
@@ -96,6 +100,21 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Opens the store, or makes one.
+fn open_store(config: &Config) -> io::Result<RedbStore> {
+    let settings = &config.store;
+    let options = Options {
+        durability: settings.durability,
+        interval: Duration::from_millis(settings.interval_ms.into()),
+        store_bytes_max: config.limits.store_bytes_max,
+        ..Options::default()
+    };
+    let store = RedbStore::open(&settings.path, &options).map_err(io::Error::other)?;
+    let path = settings.path.display();
+    tracing::info!(%path, durability = %settings.durability, "store opened");
+    Ok(store)
 }
 
 /// Says again and again that turns are made; a broker that has failed says nothing.

@@ -78,6 +78,7 @@ fn without_file_descriptors_it_serves_whom_it_has_and_goes_on_when_there_are_som
             "ulimit -n 40; exec \"$0\" serve --listen tcp://127.0.0.1:0",
         ])
         .arg(binary)
+        .env("PALOMA__STORE__IN_MEMORY", "true")
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let started = Instant::now();

@@ -32,8 +32,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the broker.
     ///
-    /// Without any configuration it listens on 127.0.0.1:1883 and keeps everything in memory. It says on stderr
-    /// where it listens, as `listening on tcp://ADDRESS:PORT`. SIGINT and SIGTERM stop it gracefully, SIGHUP has it read its configuration again.
+    /// Without any configuration it listens on 127.0.0.1:1883 and keeps what it acknowledges in ./paloma-data. It says on stderr
+    /// where it listens, as `listening on tcp://ADDRESS:PORT`, and where its store is. SIGINT and SIGTERM stop it gracefully, SIGHUP has it read its configuration again.
     ///
     /// Exit codes: 0 stopped by a signal, 1 it cannot listen or has failed, 2 the configuration is wrong.
     Serve(ConfigArgs),
@@ -255,11 +255,11 @@ pub(crate) struct ConfigArgs {
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
-    /// Directory of the store. Not supported yet.
+    /// Directory of the store, made if there is none; paloma-data unless the configuration says otherwise.
     #[arg(long, value_name = "DIR", conflicts_with = "in_memory")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Keep everything in memory; nothing survives a restart. The default for now.
+    /// Keep everything in memory; nothing survives a restart.
     #[arg(long)]
     pub(crate) in_memory: bool,
 

@@ -12,6 +12,8 @@ const U16: u64 = 65_535;
 const U32: u64 = 4_294_967_295;
 const BYTES: u64 = 1 << 62;
 const MILLISECONDS: u64 = 3_600_000;
+/// Below this a store has no room for its own pages.
+const STORE_BYTES_LEAST: u64 = 1_048_576;
 
 const WHEN_FULL: &[(&str, QueueWhenFull)] = &[
     ("drop_newest", QueueWhenFull::DropNewest),
@@ -216,10 +218,10 @@ pub(super) const LIMITS: &[Key<Limits>] = &[
             value.number_or_unlimited(1, U32, u32::MAX),
         )
     }),
-    limit("store_bytes_max", |_, value| {
-        not_yet(
-            value.number_or_unlimited(1_024, BYTES, BYTES),
-            "has no store",
+    limit("store_bytes_max", |limits, value| {
+        put(
+            &mut limits.store_bytes_max,
+            value.number_or_unlimited(STORE_BYTES_LEAST, BYTES, u64::MAX),
         )
     }),
     // A file is written for machines of different sizes: it sets `memory_bytes_max` as a share.
@@ -235,8 +237,4 @@ const fn limit(
     set: fn(&mut Limits, &Value<'_>) -> Result<(), Fault>,
 ) -> Key<Limits> {
     Key { name, set }
-}
-
-fn not_yet(value: Result<u64, Fault>, instead: &'static str) -> Result<(), Fault> {
-    value.and(Err(Fault::NotSupportedYet { instead }))
 }

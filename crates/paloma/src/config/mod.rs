@@ -19,6 +19,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use paloma_broker::Limits;
+use paloma_store_redb::Durability;
 
 use toml::de::{DeTable, DeValue};
 
@@ -48,6 +49,7 @@ pub(crate) struct Config {
     /// For listeners that have none of their own.
     pub(crate) auth: AuthSettings,
     pub(crate) limits: Limits,
+    pub(crate) store: StoreSettings,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
     /// How often `$SYS` topics are published; 0 publishes none.
@@ -64,12 +66,37 @@ impl Default for Config {
             threads: 1,
             listeners: vec![Listener::new(default_address())],
             limits: default_limits(),
+            store: StoreSettings::default(),
             auth: AuthSettings::default(),
             upgrade_outgoing_qos: false,
             sys_interval_seconds: 10,
             admin: Admin::default(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// Where everything is kept that outlives the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoreSettings {
+    /// There is no store.
+    pub(crate) in_memory: bool,
+    /// The store's directory.
+    pub(crate) path: PathBuf,
+    /// What an acknowledgement promises.
+    pub(crate) durability: Durability,
+    /// With [`Durability::Interval`]: how much time may be lost.
+    pub(crate) interval_ms: u32,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            in_memory: false,
+            path: PathBuf::from("paloma-data"),
+            durability: Durability::Ack,
+            interval_ms: 100,
         }
     }
 }
@@ -130,6 +157,7 @@ pub(crate) struct Flags {
     pub(crate) cert: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
+    pub(crate) in_memory: bool,
     pub(crate) log: Option<String>,
 }
 
@@ -339,10 +367,11 @@ fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {
         let rule = "only makes sense with --listen; in the file it is a key of the listener";
         problems.push(flag("--allow-anonymous"), "", Fault::Text { rule });
     }
-    if flags.data.is_some() {
-        let instead = "keeps everything in memory only (--in-memory, the default for now)";
-        problems.push(flag("--data"), "", Fault::NotSupportedYet { instead });
+    if let Some(path) = &flags.data {
+        config.store.in_memory = false;
+        config.store.path.clone_from(path);
     }
+    config.store.in_memory |= flags.in_memory;
     if let Some(level) = &flags.log {
         match Value::Text(level).choice(LOG_LEVELS) {
             Ok(level) => config.log_level = level,

@@ -1,6 +1,7 @@
 //! The keys of all tables but `[limits]` and `[[listener]]`.
 
 use paloma_broker::Limits;
+use paloma_store_redb::Durability;
 use toml::de::DeTable;
 
 use super::auth::path;
@@ -78,7 +79,13 @@ pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
     ("trace", LogLevel::Trace),
 ];
 
-const IN_MEMORY: &str = "keeps everything in memory only (`in_memory = true`, the default for now)";
+/// The levels of durability, as `docs/durability.md` explains them.
+const DURABILITIES: &[(&str, Durability)] = &[
+    ("ack", Durability::Ack),
+    ("os", Durability::Os),
+    ("interval", Durability::Interval),
+    ("none", Durability::None),
+];
 
 const NODE: &[Key<Config>] = &[
     Key {
@@ -103,23 +110,24 @@ const NODE: &[Key<Config>] = &[
 const STORE: &[Key<Config>] = &[
     Key {
         name: "in_memory",
-        set: |_, value| only(value.switch(), &true, IN_MEMORY),
+        set: |config, value| put(&mut config.store.in_memory, value.switch()),
     },
     Key {
         name: "path",
-        set: |_, value| value.text().and_then(|_| not_yet(IN_MEMORY)),
+        set: |config, value| match value.text()? {
+            "" => Err(Fault::Text {
+                rule: "a directory has a name",
+            }),
+            path => put(&mut config.store.path, Ok(path.into())),
+        },
     },
     Key {
         name: "durability",
-        set: |_, value| value.text().and_then(|_| not_yet(IN_MEMORY)),
+        set: |config, value| put(&mut config.store.durability, value.choice(DURABILITIES)),
     },
     Key {
         name: "interval_ms",
-        set: |_, value| {
-            value
-                .number::<u64>(1, 3_600_000)
-                .and_then(|_| not_yet(IN_MEMORY))
-        },
+        set: |config, value| put(&mut config.store.interval_ms, value.number(1, 3_600_000)),
     },
 ];
 
@@ -213,7 +221,3 @@ const LOG: &[Key<Config>] = &[
         },
     },
 ];
-
-fn not_yet(instead: &'static str) -> Result<(), Fault> {
-    Err(Fault::NotSupportedYet { instead })
-}

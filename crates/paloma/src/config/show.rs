@@ -17,7 +17,10 @@ pub(crate) fn show(config: &Config) -> String {
     page.text("name", &config.node_name);
     page.bare("threads", config.threads);
     page.table("[store]");
-    page.bare("in_memory", true);
+    page.bare("in_memory", config.store.in_memory);
+    page.text("path", &config.store.path.to_string_lossy());
+    page.text("durability", config.store.durability.name());
+    page.bare("interval_ms", config.store.interval_ms);
     for listener in &config.listeners {
         show_listener(&mut page, listener);
     }
@@ -146,6 +149,7 @@ fn show_limits(page: &mut Page, limits: &Limits) {
     page.bare("rate_limit_loopback", l.rate_limit_loopback);
     let failures = l.failed_logins_per_minute_max;
     page.bounded("failed_logins_per_minute_max", failures, u32::MAX);
+    page.bounded("store_bytes_max", l.store_bytes_max, u64::MAX);
     page.bounded("uncommitted_bytes_max", l.uncommitted_bytes_max, u64::MAX);
     match (1..=100).find(|percent| memory::share(*percent) == l.memory_bytes_max) {
         Some(percent) => page.bare("memory_percent_max", percent),

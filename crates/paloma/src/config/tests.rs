@@ -269,9 +269,9 @@ fn every_limit_of_the_broker_has_its_key_and_no_key_has_no_limit() {
         .filter_map(|line| line.trim().split_once(": "));
     let mut fields: Vec<&str> = fields.map(|(field, _)| field).collect();
     assert!(fields.len() > 30);
-    // The last comes with the store; the other sets `memory_bytes_max`.
+    // This one sets `memory_bytes_max`.
     fields.retain(|field| *field != "memory_bytes_max");
-    fields.extend(["memory_percent_max", "store_bytes_max"]);
+    fields.push("memory_percent_max");
     fields.sort_unstable();
     let mut keys: Vec<&str> = limits::LIMITS.iter().map(|key| key.name).collect();
     keys.sort_unstable();
@@ -331,36 +331,53 @@ fn every_limit_survives_every_edge() {
 }
 
 #[test]
-fn durability_is_not_pretended() {
-    let memory = "not supported yet: this build keeps everything in memory only \
-                  (`in_memory = true`, the default for now)";
+fn without_a_word_about_it_what_is_acknowledged_is_kept() {
+    let store = accepted("").store;
+    assert_eq!(store, StoreSettings::default());
+    assert!(!store.in_memory);
+    assert_eq!(store.path, Path::new("paloma-data"));
+    assert_eq!(store.durability, Durability::Ack);
+    let store = accepted(
+        "[store]\npath = '/srv/x'\ndurability = 'interval'\ninterval_ms = 250\nin_memory = true",
+    )
+    .store;
+    assert!(store.in_memory);
+    assert_eq!(store.path, Path::new("/srv/x"));
+    assert_eq!(
+        (store.durability, store.interval_ms),
+        (Durability::Interval, 250)
+    );
     check(
-        "[store]\npath = 'x'\ndurability = 'ack'\ninterval_ms = 100\nin_memory = false\n",
+        "[store]\npath = ''\ndurability = 'always'\ninterval_ms = 0\n",
         &[
-            &format!("p.toml:2:8: store.path: {memory}"),
-            &format!("p.toml:3:14: store.durability: {memory}"),
-            &format!("p.toml:4:15: store.interval_ms: {memory}"),
-            &format!("p.toml:5:13: store.in_memory: {memory}"),
+            "p.toml:2:8: store.path: a directory has a name",
+            "p.toml:3:14: store.durability: `always` is not one of ack, os, interval, none",
+            "p.toml:4:15: store.interval_ms: 0 is not a limit; it must be between 1 and 3600000",
         ],
     );
-    let flags = Flags {
-        data: Some("x".into()),
+}
+
+#[test]
+fn the_flags_of_the_store_win() {
+    let data = Flags {
+        data: Some("elsewhere".into()),
         ..Flags::default()
     };
-    assert_eq!(
-        problems("", &[], &flags),
-        [
-            "--data: not supported yet: this build keeps everything in memory only \
-          (--in-memory, the default for now)"
-        ]
-    );
+    let config = load_text("[store]\nin_memory = true", &[], &data).unwrap();
+    assert!(!config.store.in_memory);
+    assert_eq!(config.store.path, Path::new("elsewhere"));
+    let in_memory = Flags {
+        in_memory: true,
+        ..Flags::default()
+    };
+    let config = load_text("[store]\npath = 'x'", &[], &in_memory).unwrap();
+    assert!(config.store.in_memory);
 }
 
 #[test]
 fn what_comes_later_is_said_to() {
     for later in [
         "[behaviour]\ncheck_retain_source = false",
-        "[limits]\nstore_bytes_max = 1_000_000_000",
         "[[listener]]\nprotocols = ['5.0']",
         "[[listener]]\nmount_point = 'x/'",
     ] {

@@ -25,6 +25,8 @@ pub(crate) fn paloma(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paloma"));
     command
         .args(arguments)
+        // Tests of the store say where it is.
+        .env("PALOMA__STORE__IN_MEMORY", "true")
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     command
@@ -54,7 +56,9 @@ pub(crate) fn start_command(
             "the broker has ended"
         );
         if let Some((_, rest)) = line.split_once("listening on ") {
-            assert!(line.contains("nothing survives a restart"), "{line}");
+            let says_where =
+                line.contains("nothing survives a restart") || line.contains("store: ");
+            assert!(says_where, "{line}");
             let url = rest.split_whitespace().next().unwrap();
             // Other schemes are kept.
             addresses.push(url.strip_prefix("tcp://").unwrap_or(url).to_owned());
