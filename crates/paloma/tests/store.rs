@@ -1,5 +1,9 @@
 //! What `paloma serve` keeps, and where.
-#![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a broken process ends the test"
+)]
 
 mod support;
 
