@@ -9,8 +9,11 @@ use redb::StorageBackend;
 
 use crate::disk::Disk;
 
-/// Space is taken in steps of this, where there is so much.
-const STEP: u64 = 4 << 20;
+/// The reserve is given back in steps of this.
+const STEP: u64 = 1 << 20;
+
+/// What a database needs that holds nothing.
+const UNCOUNTED: u64 = 256 << 10;
 
 /// What failed first; nothing works after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +37,13 @@ struct Inner {
     written: AtomicU64,
 }
 
-/// Everything below `allocated` has its space; beyond it is taken before it is written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    /// What the engine takes for the file's length; most of it may be a hole.
-    len: u64,
-    /// The end of what was ever written, or may have been.
-    end: u64,
-    allocated: u64,
-    /// The device promises space.
-    can_allocate: bool,
     failure: Option<Failure>,
+    /// Bytes held in reserve.
+    reserved: u64,
+    /// The device cannot hold any.
+    is_without_reserve: bool,
 }
 
 /// How full the store may be.
@@ -59,17 +58,14 @@ pub(crate) struct Bounds {
 impl Backend {
     /// Takes over a disk as the last process left it.
     pub(crate) fn new(disk: Arc<dyn Disk>, syncs: bool) -> io::Result<Self> {
-        let len = disk.len()?;
+        let state = State {
+            reserved: disk.reserved()?,
+            ..State::default()
+        };
         Ok(Self(Arc::new(Inner {
             disk,
             syncs: AtomicBool::new(syncs),
-            state: Mutex::new(State {
-                len,
-                end: len,
-                allocated: 0,
-                can_allocate: true,
-                failure: None,
-            }),
+            state: Mutex::new(state),
             written: AtomicU64::new(0),
         })))
     }
@@ -94,50 +90,56 @@ impl Backend {
         self.0.written.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the file takes, its reserve included.
+    /// Bytes that the file and its reserve take.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let state = self.state();
-        state.end.max(state.allocated)
+        let allocated = self.0.disk.allocated().unwrap_or_default();
+        allocated.saturating_add(self.state().reserved)
     }
 
-    /// Keeps the reserve whole, and says whether there is room. `used_bytes` is what records need; the engine puts new ones
+    /// Keeps the reserve whole, and says whether there is room. `used_bytes` is what records need: the engine puts new ones
     /// where old ones were, so that a drained store has room without its file becoming any shorter.
     pub(crate) fn room(&self, bounds: &Bounds, used_bytes: u64) -> Space {
         let mut state = self.state();
-        if state.failure.is_some() {
+        let Ok(allocated) = self.0.disk.allocated() else {
+            return Space::Full;
+        };
+        // Pages that lost some of their records are not full, branches are not counted, and a commit needs new pages before
+        // it frees old ones.
+        let used_bytes = used_bytes.saturating_add(used_bytes / 4 + UNCOUNTED);
+        let inside = allocated.saturating_sub(used_bytes);
+        if state.failure.is_some() || allocated - inside >= bounds.store_bytes_max {
             return Space::Full;
         }
-        // Pages are two thirds full at worst, on average.
-        let used_bytes = used_bytes.saturating_add(used_bytes / 2);
-        let inside = state.end.saturating_sub(used_bytes);
-        if state.end - inside >= bounds.store_bytes_max {
-            return Space::Full;
-        }
-        let wanted = state.end.saturating_add(bounds.reserve_bytes);
-        if state.allocated < wanted {
-            let outcome = self
-                .allocate(&mut state, wanted.saturating_add(STEP))
-                .or_else(|_| self.allocate(&mut state, wanted));
-            if outcome.is_err() {
-                let ready = state.allocated.saturating_sub(state.end);
-                if ready.saturating_add(inside) < bounds.reserve_bytes {
+        if state.reserved < bounds.reserve_bytes && !state.is_without_reserve {
+            match self.0.disk.reserve(bounds.reserve_bytes) {
+                Ok(()) => state.reserved = bounds.reserve_bytes,
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    state.is_without_reserve = true;
+                }
+                Err(_) if state.reserved.saturating_add(inside) < bounds.reserve_bytes => {
                     return Space::Full;
                 }
+                Err(_) => {}
             }
         }
         Space::Free
     }
 
-    fn allocate(&self, state: &mut State, end: u64) -> io::Result<()> {
-        if !state.can_allocate {
-            return Ok(());
+    /// Writes, with what the reserve gives back if there is no other space.
+    fn write_somehow(&self, disk: &dyn Disk, offset: u64, data: &[u8]) -> io::Result<()> {
+        loop {
+            let error = match disk.write(offset, data) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let mut state = self.state();
+            if !is_full(error.kind()) || state.reserved == 0 {
+                return Err(error);
+            }
+            let step = STEP.max(data.len() as u64);
+            state.reserved = state.reserved.saturating_sub(step);
+            disk.reserve(state.reserved)?;
         }
-        match self.0.disk.allocate(end) {
-            Ok(()) => state.allocated = state.allocated.max(end),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => state.can_allocate = false,
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -184,15 +186,7 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.watched(|disk| disk.set_len(len))?;
-        let mut state = self.state();
-        // A file that is cut loses what was taken beyond its end as well.
-        if len < state.len {
-            state.end = state.end.min(len);
-            state.allocated = state.allocated.min(len);
-        }
-        state.len = len;
-        Ok(())
+        self.watched(|disk| disk.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -203,17 +197,7 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let end = offset.saturating_add(data.len() as u64);
-        self.watched(|disk| {
-            let mut state = self.state();
-            if end > state.allocated {
-                self.allocate(&mut state, end.saturating_add(STEP))
-                    .or_else(|_| self.allocate(&mut state, end))?;
-            }
-            state.end = state.end.max(end);
-            drop(state);
-            disk.write(offset, data)
-        })?;
+        self.watched(|disk| self.write_somehow(disk, offset, data))?;
         self.0
             .written
             .fetch_add(data.len() as u64, Ordering::Relaxed);

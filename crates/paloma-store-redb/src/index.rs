@@ -34,7 +34,7 @@ struct Totals {
     entries: u64,
     extras: u64,
     received: u64,
-    message_bytes: u64,
+    page_bytes: u64,
 }
 
 /// A session's queue and its client's QoS 2 ids.
@@ -108,7 +108,7 @@ impl Index {
     /// Counts one more who needs a message.
     pub(crate) fn refer(&mut self, id: MessageId, bytes: u32) {
         let references = self.messages.entry(id.0).or_insert_with(|| {
-            self.totals.message_bytes += u64::from(bytes);
+            self.totals.page_bytes += page_bytes(bytes);
             References { count: 0, bytes }
         });
         references.count = references.count.saturating_add(1);
@@ -121,7 +121,7 @@ impl Index {
         };
         references.count -= 1;
         if references.count == 0 {
-            self.totals.message_bytes -= u64::from(references.bytes);
+            self.totals.page_bytes -= page_bytes(references.bytes);
             self.messages.remove(&id.0);
             freed.push(id);
         }
@@ -235,9 +235,9 @@ impl Index {
         self.messages.len() as u64
     }
 
-    /// Bytes of all messages.
-    pub(crate) fn message_bytes(&self) -> u64 {
-        self.totals.message_bytes
+    /// Bytes of the pages that all messages need, about.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.totals.page_bytes
     }
 
     pub(crate) fn entry_count(&self) -> u64 {
@@ -363,6 +363,20 @@ impl Slot {
     }
 }
 
+/// What a message takes of pages: its share of one that is full of its like, or pages of its own, whose number is a power
+/// of two.
+fn page_bytes(message_bytes: u32) -> u64 {
+    const PAGE: u64 = 4_096;
+    const HEADER: u64 = 4;
+    // Key, end of the value, checksum.
+    const RECORD: u64 = 8 + 4 + 4;
+    let record = u64::from(message_bytes) + RECORD;
+    match (PAGE - HEADER) / record {
+        0 | 1 => (record + HEADER).next_power_of_two().max(PAGE),
+        fit => PAGE / fit,
+    }
+}
+
 fn flag(flag: u8, is_set: bool) -> u8 {
     if is_set { flag } else { 0 }
 }
@@ -370,6 +384,16 @@ fn flag(flag: u8, is_set: bool) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_takes_its_share_of_a_page_or_pages_of_its_own() {
+        for (bytes, taken) in [(0, 16), (200, 227), (2_030, 2_048), (2_031, 4_096)] {
+            assert_eq!(page_bytes(bytes), taken, "{bytes}");
+        }
+        assert_eq!(page_bytes(4_076), 4_096);
+        assert_eq!(page_bytes(4_077), 8_192);
+        assert_eq!(page_bytes(60_000), 65_536);
+    }
 
     #[test]
     fn a_waiting_entry_costs_sixteen_bytes() {

@@ -29,8 +29,7 @@ use crate::rows;
 /// How long a full store waits before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What records cost in pages beside their bytes: keys, lengths, a share of branches.
-const MESSAGE_SHARE: u64 = 40;
+/// What a session with a few subscriptions takes.
 const SESSION_SHARE: u64 = 256;
 
 /// A durable store in one file.
@@ -43,6 +42,7 @@ pub struct RedbStore {
     condition: Condition,
     /// Entries whose messages cannot be read; they go with the next commit.
     unreadable: Vec<(SessionId, MessageId)>,
+    unreadable_count: u64,
     unsynced: Option<Duration>,
     space: Space,
     /// Bytes written before the engine was opened anew.
@@ -101,6 +101,7 @@ impl RedbStore {
             disk,
             condition: Condition::Well,
             unreadable: Vec::new(),
+            unreadable_count: 0,
             unsynced: None,
             space: Space::Free,
             written_before: 0,
@@ -174,10 +175,7 @@ impl RedbStore {
 
     fn room(&self) -> Space {
         let Loaded { index, log, .. } = &self.loaded;
-        let used = index.message_bytes()
-            + index.message_count() * MESSAGE_SHARE
-            + index.session_count() * SESSION_SHARE
-            + log.bytes();
+        let used = index.page_bytes() + index.session_count() * SESSION_SHARE + log.bytes();
         let bounds = Bounds {
             reserve_bytes: self.options.reserve_bytes,
             store_bytes_max: self.options.store_bytes_max,
@@ -241,6 +239,7 @@ impl Store for RedbStore {
         for loss in recovery.losses.iter() {
             (recovery.each)(Recovered::Lost(loss));
         }
+        self.unreadable_count += recovery.unreadable.len() as u64;
         self.unreadable.append(&mut recovery.unreadable);
         Ok(())
     }
@@ -276,6 +275,7 @@ impl Store for RedbStore {
             engine,
             loaded,
             unreadable,
+            unreadable_count,
             ..
         } = self;
         let mut entries = Vec::new();
@@ -297,6 +297,7 @@ impl Store for RedbStore {
                     Err(Damaged) => {
                         bytes -= u64::from(entry.bytes);
                         unreadable.push((request.session, entry.message));
+                        *unreadable_count += 1;
                     }
                 }
             }
@@ -342,6 +343,7 @@ impl Store for RedbStore {
             entries: self.loaded.index.entry_count(),
             file_bytes: backend.file_bytes(),
             written_bytes: self.written_before + backend.written_bytes(),
+            unreadable: self.unreadable_count,
         }
     }
 

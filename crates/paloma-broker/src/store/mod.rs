@@ -94,6 +94,8 @@ pub struct StoreUsage {
     pub file_bytes: u64,
     /// Bytes written to them since it was opened.
     pub written_bytes: u64,
+    /// Messages that were wanted since it was opened and are not what was written; they were left out.
+    pub unreadable: u64,
 }
 
 /// Why a store could not do what it was asked.

@@ -2,31 +2,30 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::Disk;
 
-/// A file, readable by its owner only.
+/// A file, readable by its owner only, and another beside it that holds the reserve.
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
+    reserve: File,
 }
 
 impl FileDisk {
-    /// Opens the file, or makes it with mode 0600.
+    /// Opens the file and its reserve, whose name ends in `.reserve`, or makes them with mode 0600.
     ///
     /// # Errors
-    /// It cannot be opened for reading and writing.
+    /// One of them cannot be opened for reading and writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        Ok(Self { file })
+        let mut reserve = path.as_os_str().to_owned();
+        reserve.push(".reserve");
+        Ok(Self {
+            file: open_private(path)?,
+            reserve: open_private(Path::new(&reserve))?,
+        })
     }
 }
 
@@ -51,21 +50,53 @@ impl Disk for FileDisk {
         self.file.sync_data()
     }
 
-    /// Where the system or the file system has no such call, nothing is promised.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn allocate(&self, end: u64) -> io::Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks().saturating_mul(BLOCK))
+    }
 
-        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, end) {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
-            Err(error) => Err(error.into()),
+    fn reserved(&self) -> io::Result<u64> {
+        Ok(self.reserve.metadata()?.len())
+    }
+
+    /// Where the system or the file system cannot do it, nothing is held.
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let held = self.reserved()?;
+        if bytes <= held {
+            return self.reserve.set_len(bytes);
         }
+        allocate(&self.reserve, bytes).inspect_err(|_| {
+            // It may have got a part.
+            let _ = self.reserve.set_len(held);
+        })
     }
+}
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn allocate(&self, _end: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+/// What [`MetadataExt::blocks`] counts in.
+const BLOCK: u64 = 512;
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+        Err(error) => Err(error.into()),
     }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn allocate(_file: &File, _bytes: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -24,6 +24,17 @@ impl Image {
         self.len
     }
 
+    /// Bytes that are no holes.
+    pub(super) fn allocated(&self) -> u64 {
+        self.chunks.len() as u64 * CHUNK as u64
+    }
+
+    /// Bytes that a write would add to them.
+    pub(super) fn missing(&self, offset: u64, len: usize) -> u64 {
+        let missing = pieces(offset, len).filter(|(chunk, ..)| !self.chunks.contains_key(chunk));
+        missing.count() as u64 * CHUNK as u64
+    }
+
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(out.len() as u64);
         if end.is_none_or(|end| end > self.len) {
@@ -60,7 +71,7 @@ impl Image {
     pub(super) fn set_len(&mut self, len: u64) {
         if len < self.len {
             let (chunk, at) = split(len);
-            self.chunks.split_off(&(chunk + 1));
+            self.chunks.split_off(&(chunk + u64::from(at > 0)));
             if let Some(bytes) = self.chunks.get_mut(&chunk)
                 && let Some(tail) = Arc::make_mut(bytes).get_mut(at..)
             {

@@ -51,10 +51,22 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// The device fails. What was written before may be lost, and a second call will not bring it back.
     fn sync(&self) -> io::Result<()>;
 
-    /// Takes space for all bytes below `end`, whatever the file's length, so that writing them finds room.
+    /// Bytes of space that the file takes; holes take none.
     ///
     /// # Errors
-    /// [`StorageFull`](io::ErrorKind::StorageFull) if there is not so much,
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if the device cannot promise it.
-    fn allocate(&self, end: u64) -> io::Result<()>;
+    /// The device fails.
+    fn allocated(&self) -> io::Result<u64>;
+
+    /// Bytes of space that are held in reserve beside the file.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn reserved(&self) -> io::Result<u64>;
+
+    /// Holds exactly so many bytes in reserve. Fewer than before gives the difference back, so that writes find it.
+    ///
+    /// # Errors
+    /// [`StorageFull`](io::ErrorKind::StorageFull) if there are not so many, and what was held still is;
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if the device cannot hold any.
+    fn reserve(&self, bytes: u64) -> io::Result<()>;
 }

@@ -18,9 +18,9 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{io, mem};
 
 use super::Disk;
 use super::image::Image;
@@ -75,11 +75,12 @@ struct State {
     pending: Vec<Change>,
     /// A sync failed: reads see more than `durable` and `pending` hold.
     has_forgotten: bool,
-    allocated: u64,
+    reserved: u64,
     capacity: u64,
     is_off: bool,
     faults: BTreeMap<u64, Fault>,
     read_faults: BTreeMap<u64, Fault>,
+    next_sync_fails: bool,
     counts: Counts,
     busy: Duration,
 }
@@ -106,7 +107,7 @@ impl SimDisk {
     fn over(image: Image, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             random: Random::new(seed),
-            allocated: image.len(),
+            reserved: 0,
             durable: image.clone(),
             visible: image,
             pending: Vec::new(),
@@ -115,6 +116,7 @@ impl SimDisk {
             is_off: false,
             faults: BTreeMap::new(),
             read_faults: BTreeMap::new(),
+            next_sync_fails: false,
             counts: Counts::default(),
             busy: Duration::ZERO,
         })))
@@ -128,6 +130,11 @@ impl SimDisk {
     /// Has `fault` happen at the given read, counted from 0; a flip is in what is read only.
     pub fn schedule_read(&self, read: u64, fault: Fault) {
         self.state().read_faults.insert(read, fault);
+    }
+
+    /// Has the next sync fail, whenever it comes.
+    pub fn fail_next_sync(&self) {
+        self.state().next_sync_fails = true;
     }
 
     /// Writes, changes of length and syncs so far: the number of the next one.
@@ -148,15 +155,9 @@ impl SimDisk {
         self.state().busy
     }
 
-    /// Bytes that can be allocated in all; what is allocated already stays.
+    /// Bytes that there are for the file and its reserve; what is taken already stays.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
-    }
-
-    /// Bytes that are allocated.
-    #[must_use]
-    pub fn allocated(&self) -> u64 {
-        self.state().allocated
     }
 
     /// Whether anything was written that no sync has covered.
@@ -194,7 +195,11 @@ impl SimDisk {
         let mut random = Random::new(seed);
         let image = survivor(&state.durable, &state.pending, &mut random);
         let disk = Self::over(image, random.next());
-        disk.state().capacity = state.capacity;
+        {
+            let mut next = disk.state();
+            next.reserved = state.reserved;
+            next.capacity = state.capacity;
+        }
         disk
     }
 
@@ -210,7 +215,7 @@ impl SimDisk {
             next.visible = state.visible.clone();
             next.pending = state.pending.clone();
             next.has_forgotten = state.has_forgotten;
-            next.allocated = state.allocated;
+            next.reserved = state.reserved;
             next.capacity = state.capacity;
         }
         disk
@@ -286,12 +291,11 @@ impl State {
         }
     }
 
-    fn allocate(&mut self, end: u64) -> io::Result<()> {
-        if end > self.allocated {
-            if end > self.capacity {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.allocated = end;
+    /// Checks that there is space for `bytes` more.
+    fn check_space(&self, bytes: u64) -> io::Result<()> {
+        let taken = self.visible.allocated() + self.reserved;
+        if bytes > 0 && taken.saturating_add(bytes) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
@@ -336,7 +340,7 @@ impl Disk for SimDisk {
         state.counts.writes += 1;
         state.counts.bytes_written += data.len() as u64;
         let fault = state.faults.remove(&operation);
-        state.allocate(offset.saturating_add(data.len() as u64))?;
+        state.check_space(state.visible.missing(offset, data.len()))?;
         let data = data.to_vec();
         state.change(fault, Change::Write { offset, data })
     }
@@ -347,13 +351,7 @@ impl Disk for SimDisk {
         let operation = state.counts.operations();
         state.counts.resizes += 1;
         let fault = state.faults.remove(&operation);
-        let is_cut = len < state.visible.len();
-        state.change(fault, Change::SetLen(len))?;
-        if is_cut {
-            // As with a file, whose blocks beyond its end go as well.
-            state.allocated = state.allocated.min(len);
-        }
-        Ok(())
+        state.change(fault, Change::SetLen(len))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -361,7 +359,11 @@ impl Disk for SimDisk {
         state.check_power()?;
         let operation = state.counts.operations();
         state.counts.syncs += 1;
-        match state.faults.remove(&operation) {
+        let mut fault = state.faults.remove(&operation);
+        if mem::take(&mut state.next_sync_fails) {
+            fault = Some(Fault::Io);
+        }
+        match fault {
             Some(Fault::Io | Fault::NoSpace) => {
                 let State {
                     random,
@@ -401,10 +403,24 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn allocate(&self, end: u64) -> io::Result<()> {
+    fn allocated(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.visible.allocated())
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        Ok(state.reserved)
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.state();
         state.check_power()?;
-        state.allocate(end)
+        state.check_space(bytes.saturating_sub(state.reserved))?;
+        state.reserved = bytes;
+        Ok(())
     }
 }
 
@@ -582,15 +598,21 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_what_was_allocated_before() {
+    fn a_full_disk_takes_what_the_reserve_gives_back() {
         let disk = SimDisk::new(0);
-        disk.set_capacity(1_024);
-        disk.allocate(1_024).unwrap();
-        disk.write(512, &[1; 512]).unwrap();
-        let full = disk.write(1_024, &[1]).unwrap_err();
+        disk.set_capacity(3 * 4_096);
+        disk.reserve(4_096).unwrap();
+        disk.write(1 << 30, &[1; 4_096]).unwrap();
+        disk.write(0, &[1; 4_096]).unwrap();
+        let full = disk.write(4_096, &[1]).unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-        disk.set_len(512).unwrap();
-        assert_eq!(disk.allocated(), 512);
+        disk.write(0, &[2; 4_096]).unwrap();
+        disk.reserve(0).unwrap();
+        disk.write(4_096, &[1]).unwrap();
+        assert!(disk.reserve(1).is_err());
+        disk.set_len(4_096).unwrap();
+        disk.reserve(2 * 4_096).unwrap();
+        assert_eq!(disk.allocated().unwrap(), 4_096);
     }
 
     #[test]

@@ -1,0 +1,261 @@
+//! Full disks and failing ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a failed test is what a panic is for"
+)]
+
+mod support;
+
+use std::io;
+use std::sync::Arc;
+
+use paloma_broker::store::{
+    Committed, MessageId, SessionId, Space, Store, StoreBatch, StoreError, StoreOp,
+};
+use paloma_codec::Qos;
+use paloma_store_redb::disk::sim::{Fault, SimDisk};
+use paloma_store_redb::{Options, RedbStore};
+use support::{Pair, contents, entry, message, open, session_record, small, steps};
+
+const CAPACITY: u64 = 4 << 20;
+
+/// Messages in a group.
+const GROUP: u64 = 20;
+
+/// One session and its queue of numbered messages.
+struct Queue {
+    store: RedbStore,
+    next: u64,
+    oldest: u64,
+}
+
+const SESSION: SessionId = SessionId(1);
+
+impl Queue {
+    fn new(disk: &SimDisk, options: &Options) -> Self {
+        let mut store = RedbStore::on_disk(Arc::new(disk.clone()), options).unwrap();
+        let ops = vec![StoreOp::PutSession(SESSION, session_record("client"))];
+        commit(&mut store, ops).unwrap();
+        Self {
+            store,
+            next: 1,
+            oldest: 1,
+        }
+    }
+
+    /// A group of messages of up to 6,000 bytes.
+    fn batch(&mut self) -> StoreBatch {
+        let mut ops = Vec::new();
+        for id in self.next..self.next + GROUP {
+            let len = usize::try_from(id * 7_919 % 6_000).unwrap();
+            let message = message(id, "a", &vec![id as u8; len]);
+            ops.push(StoreOp::PutMessage(message.clone()));
+            ops.push(StoreOp::Enqueue(SESSION, entry(&message, Qos::AtLeastOnce)));
+        }
+        self.next += GROUP;
+        StoreBatch {
+            ops,
+            ..StoreBatch::default()
+        }
+    }
+
+    fn fill(&mut self) -> Result<Committed, StoreError> {
+        let batch = self.batch();
+        self.store.commit(&mut vec![batch])
+    }
+
+    fn drain(&mut self, count: u64) -> Result<Committed, StoreError> {
+        let until = self.next.min(self.oldest + count);
+        let ids = self.oldest..until;
+        let ops = ids.map(|id| StoreOp::Dequeue(SESSION, MessageId(id)));
+        let committed = commit(&mut self.store, ops.collect())?;
+        self.oldest = until;
+        Ok(committed)
+    }
+
+    fn fill_up(&mut self) {
+        for _ in 0..10_000 {
+            if self.fill().unwrap().space == Space::Full {
+                return;
+            }
+        }
+        panic!("it never gets full");
+    }
+}
+
+fn commit(store: &mut RedbStore, ops: Vec<StoreOp>) -> Result<Committed, StoreError> {
+    let batch = StoreBatch {
+        ops,
+        ..StoreBatch::default()
+    };
+    store.commit(&mut vec![batch])
+}
+
+#[test]
+fn fifty_fills_of_a_small_disk_leave_it_whole() {
+    let mut disk = SimDisk::new(5);
+    disk.set_capacity(CAPACITY);
+    let mut queue = Queue::new(&disk, &small());
+    for fill in 0..50 {
+        queue.fill_up();
+        // What was in waiting still comes.
+        for _ in 0..3 {
+            assert_eq!(queue.fill().unwrap().space, Space::Full);
+        }
+        assert!(queue.next - queue.oldest > 300, "fill {fill}");
+        if fill % 10 == 9 {
+            let next = disk.after_power_cut(fill);
+            let Queue {
+                next: n, oldest, ..
+            } = queue;
+            disk = next;
+            let store = open(&disk);
+            queue = Queue {
+                store,
+                next: n,
+                oldest,
+            };
+            let held = queue.store.usage().entries;
+            assert_eq!(held, queue.next - queue.oldest, "fill {fill}");
+        }
+        while queue.oldest < queue.next {
+            queue.drain(61).unwrap();
+        }
+        assert_eq!(queue.drain(0).unwrap().space, Space::Free, "fill {fill}");
+        assert_eq!(queue.store.usage().messages, 0);
+    }
+    assert!(queue.store.usage().file_bytes <= CAPACITY);
+}
+
+#[test]
+fn a_full_store_has_room_again_once_it_was_drained() {
+    let disk = SimDisk::new(5);
+    disk.set_capacity(CAPACITY);
+    let mut queue = Queue::new(&disk, &small());
+    queue.fill_up();
+    assert_eq!(queue.store.rest().unwrap().space, Space::Full);
+    assert!(queue.store.rest().unwrap().again_after.is_some());
+    let all = queue.next - queue.oldest;
+    while queue.store.rest().unwrap().space == Space::Full {
+        queue.drain(20).unwrap();
+        assert!(queue.oldest < queue.next, "everything had to go");
+    }
+    assert!(queue.oldest > all / 20, "a little is not enough");
+}
+
+#[test]
+fn a_full_store_has_room_again_once_the_disk_has() {
+    let disk = SimDisk::new(5);
+    disk.set_capacity(CAPACITY);
+    let mut queue = Queue::new(&disk, &small());
+    queue.fill_up();
+    disk.set_capacity(2 * CAPACITY);
+    assert_eq!(queue.store.rest().unwrap().space, Space::Free);
+    queue.fill_up();
+}
+
+#[test]
+fn the_limit_on_bytes_is_like_a_full_disk() {
+    let disk = SimDisk::new(5);
+    let options = Options {
+        store_bytes_max: 3 << 20,
+        ..small()
+    };
+    let mut queue = Queue::new(&disk, &options);
+    queue.fill_up();
+    assert!(queue.store.usage().file_bytes < 5 << 20);
+    while queue.oldest < queue.next {
+        queue.drain(50).unwrap();
+    }
+    assert_eq!(queue.store.rest().unwrap().space, Space::Free);
+}
+
+#[test]
+fn a_group_that_met_a_full_disk_can_be_offered_again() {
+    let disk = SimDisk::new(5);
+    disk.set_capacity(CAPACITY);
+    let mut queue = Queue::new(&disk, &small());
+    // Nobody minds that the store says it is full, until the reserve is used up.
+    let mut group = loop {
+        let mut group = vec![queue.batch()];
+        match queue.store.commit(&mut group) {
+            Ok(_) => assert!(group.is_empty()),
+            Err(StoreError::Full) => break group,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(group.len(), 1);
+    // Nothing of it was kept.
+    let before = contents(&mut queue.store);
+    assert_eq!(queue.store.usage().entries, queue.next - 1 - GROUP);
+    let again = queue.store.commit(&mut group);
+    assert!(matches!(again, Err(StoreError::Full)), "{again:?}");
+    disk.set_capacity(4 * CAPACITY);
+    queue.store.commit(&mut group).unwrap();
+    assert!(group.is_empty());
+    let after = contents(&mut queue.store);
+    assert_eq!(after.len(), before.len() + GROUP as usize);
+    drop(queue);
+    assert_eq!(contents(&mut open(&disk.after_kill())), after);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_any_more() {
+    let disk = SimDisk::new(5);
+    let mut pair = Pair::default();
+    let mut store = open(&disk);
+    store.commit(&mut pair.group(&steps(1, 100))).unwrap();
+    let before = pair.now().to_vec();
+    let mut next = pair.group(&steps(2, 100));
+    let syncs = disk.counts().syncs;
+    disk.fail_next_sync();
+    let failed = store.commit(&mut next);
+    assert!(matches!(failed, Err(StoreError::Io(_))), "{failed:?}");
+    let counts = disk.counts();
+    assert_eq!(counts.syncs, syncs + 1);
+    assert!(matches!(store.commit(&mut next), Err(StoreError::Io(_))));
+    assert!(store.rest().is_err());
+    assert!(store.close().is_err());
+    drop(store);
+    let after = disk.counts();
+    assert_eq!(after.operations(), counts.operations(), "it was retried");
+    // Whatever reached the medium, what was acknowledged is there.
+    for seed in 0..20 {
+        let found = contents(&mut open(&disk.fork_after_power_cut(seed)));
+        assert!(found == before || found == pair.now(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failed_write_or_read_is_the_last_word() {
+    for operation in 0..12 {
+        let disk = SimDisk::new(operation);
+        let mut pair = Pair::default();
+        let mut store = open(&disk);
+        store.commit(&mut pair.group(&steps(1, 100))).unwrap();
+        disk.schedule(disk.operations() + operation, Fault::Io);
+        let outcome = store.commit(&mut pair.group(&steps(2, 100)));
+        assert!(matches!(outcome, Err(StoreError::Io(_))), "{outcome:?}");
+        assert!(matches!(store.close(), Err(StoreError::Io(_))));
+        drop(store);
+        let found = contents(&mut open(&disk.after_kill()));
+        assert!(pair.history.iter().rev().take(2).any(|then| *then == found));
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_no_store() {
+    let disk = SimDisk::new(5);
+    drop(open(&disk));
+    disk.schedule_read(disk.counts().reads, Fault::Io);
+    let failed = RedbStore::on_disk(Arc::new(disk), &small()).unwrap_err();
+    assert!(failed.to_string().contains("the device failed"), "{failed}");
+    let _: &dyn std::error::Error = &failed;
+    assert!(std::error::Error::source(&failed).is_some_and(|error| {
+        error
+            .source()
+            .is_some_and(|error| error.downcast_ref::<io::Error>().is_some())
+    }));
+}
