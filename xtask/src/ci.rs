@@ -228,9 +228,11 @@ fn package() -> Outcome {
         "package",
         "--locked",
         "--workspace",
-        // A development crate over development crates: none of them is in a registry that it could name.
+        // Development crates over development crates: none of those is in a registry that they could name.
         "--exclude",
         "paloma-hostile",
+        "--exclude",
+        "paloma-conformance",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

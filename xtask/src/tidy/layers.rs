@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("paloma-load", &[]),
     ("paloma-interop", &["paloma-client"]),
     ("paloma-hostile", &["paloma-load", "paloma-interop"]),
+    ("paloma-conformance", &["paloma-topic", "paloma-codec"]),
     ("xtask", &[]),
 ];
 
@@ -84,6 +85,7 @@ const TEST_ARROWS: &[(&str, &[&str])] = &[
     ("paloma-broker", &["paloma-auth"]),
     ("paloma-client", &["paloma-broker", "paloma-tokio"]),
     ("paloma-load", &["paloma-codec"]),
+    ("paloma-conformance", &["paloma-interop"]),
 ];
 
 pub(super) fn check(packages: &[Package]) -> Vec<String> {
