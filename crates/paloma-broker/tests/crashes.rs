@@ -1,0 +1,549 @@
+//! The broker dies at every commit: clients that act on what they were told lose nothing, get nothing twice, and find
+//! what they were promised.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use paloma_broker::BrokerConfig;
+use paloma_codec::{
+    Connect, Delivery, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter,
+    SubscribeOptions, Unsubscribe,
+};
+use support::{
+    Handle, World, acknowledgement, id, message, pub_ack, pub_comp, pub_rec, pub_rel,
+    publish_packet, qos1, qos2, target, texts, v5, will,
+};
+
+fn durable(name: &str) -> Connect {
+    Connect {
+        clean_start: false,
+        session_expiry_seconds: 3_600,
+        ..v5(name)
+    }
+}
+
+/// A client that receives, and remembers what the standard has it remember over connections and crashes of the broker.
+struct Receiver {
+    handle: Handle,
+    /// QoS 2 ids that were not released. [MQTT-4.3.3-10]
+    received: BTreeSet<PacketId>,
+    taken: Vec<String>,
+}
+
+impl Receiver {
+    fn new(world: &mut World, qos: Qos) -> Self {
+        let (handle, _) = world.durable("receiver");
+        world.subscribe(handle, "t", qos);
+        Self {
+            handle,
+            received: BTreeSet::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    fn come_back(&mut self, world: &mut World) {
+        self.handle = world.open(paloma_codec::ProtocolVersion::V5);
+        world.send(self.handle, Packet::Connect(Box::new(durable("receiver"))));
+    }
+
+    /// Answers all that has come; says whether anything had.
+    fn act(&mut self, world: &mut World) -> bool {
+        let mut has_acted = false;
+        while let Some(packet) = world.next(self.handle) {
+            has_acted = true;
+            match packet {
+                Packet::Publish(publish) => self.take(world, &publish),
+                Packet::PubRel(ack) => {
+                    self.received.remove(&ack.id);
+                    world.send(self.handle, pub_comp(ack.id));
+                }
+                Packet::ConnAck(ack) => assert!(ack.session_present),
+                _ => panic!("{packet:?}"),
+            }
+        }
+        has_acted
+    }
+
+    fn take(&mut self, world: &mut World, publish: &Publish) {
+        let is_new = match publish.delivery {
+            Delivery::ExactlyOnce { id, .. } => self.received.insert(id),
+            Delivery::AtMostOnce | Delivery::AtLeastOnce { .. } => true,
+        };
+        if is_new {
+            self.taken.extend(texts(std::slice::from_ref(publish)));
+        }
+        if let Some(answer) = acknowledgement(publish) {
+            world.send(self.handle, answer);
+        }
+    }
+}
+
+/// What a sender waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Accepted,
+    Completed,
+}
+
+/// A client that sends numbers one after another under the same packet id, and each again until it is told to stop.
+struct Sender {
+    handle: Handle,
+    qos: Qos,
+    number: u32,
+    last: u32,
+    step: Step,
+}
+
+impl Sender {
+    fn new(world: &mut World, qos: Qos, last: u32) -> Self {
+        let (handle, _) = world.durable("sender");
+        Self {
+            handle,
+            qos,
+            number: 1,
+            last,
+            step: Step::Accepted,
+        }
+    }
+
+    fn come_back(&mut self, world: &mut World) {
+        self.handle = world.open(paloma_codec::ProtocolVersion::V5);
+        world.send(self.handle, Packet::Connect(Box::new(durable("sender"))));
+    }
+
+    fn publish(&mut self, world: &mut World, dup: bool) {
+        let id = id(1);
+        let publish = Publish {
+            delivery: match self.qos {
+                Qos::ExactlyOnce => Delivery::ExactlyOnce { id, dup },
+                Qos::AtMostOnce | Qos::AtLeastOnce => Delivery::AtLeastOnce { id, dup },
+            },
+            ..message("t", &self.number.to_string())
+        };
+        world.send(self.handle, publish_packet(publish));
+    }
+
+    fn act(&mut self, world: &mut World) -> bool {
+        let Some(packet) = world.next(self.handle) else {
+            return false;
+        };
+        match (packet, self.step) {
+            (Packet::ConnAck(ack), _) => {
+                assert!(ack.session_present);
+                match self.step {
+                    Step::Accepted if self.number <= self.last => self.publish(world, true),
+                    Step::Accepted => {}
+                    Step::Completed => world.send(self.handle, pub_rel(id(1))),
+                }
+            }
+            (Packet::PubRec(ack), Step::Accepted) => {
+                assert!(!ack.reason.is_error(), "{:?}", ack.reason);
+                self.step = Step::Completed;
+                world.send(self.handle, pub_rel(id(1)));
+            }
+            (Packet::PubRec(_), Step::Completed) => {}
+            (Packet::PubAck(_), Step::Accepted) | (Packet::PubComp(_), Step::Completed) => {
+                self.step = Step::Accepted;
+                self.number += 1;
+                if self.number <= self.last {
+                    self.publish(world, false);
+                }
+            }
+            (packet, step) => panic!("{packet:?} at {step:?}"),
+        }
+        true
+    }
+}
+
+/// Numbers on their way from a sender to a receiver; the broker dies with so many batches committed, and goes on. Gives
+/// what was taken, or nothing if there were not so many batches.
+fn numbers_over_a_crash(
+    qos: Qos,
+    crash_after: usize,
+    change: impl FnOnce(&mut BrokerConfig),
+) -> Option<Vec<String>> {
+    const LAST: u32 = 5;
+    let mut world = World::with(change);
+    let mut receiver = Receiver::new(&mut world, qos);
+    let mut sender = Sender::new(&mut world, qos, LAST);
+    world.commits = false;
+    sender.publish(&mut world, false);
+    let (mut committed, mut has_crashed) = (0, false);
+    loop {
+        if sender.act(&mut world) | receiver.act(&mut world) {
+            continue;
+        }
+        if committed == crash_after && !has_crashed {
+            has_crashed = true;
+            world.crash();
+            world.commits = false;
+            receiver.come_back(&mut world);
+            sender.come_back(&mut world);
+            continue;
+        }
+        if world.uncommitted.is_empty() {
+            break;
+        }
+        world.commit_one();
+        committed += 1;
+    }
+    assert_eq!(sender.number, LAST + 1, "all are acknowledged");
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+    assert!(receiver.received.is_empty());
+    has_crashed.then_some(receiver.taken)
+}
+
+fn check_every_commit(qos: Qos, change: impl Fn(&mut BrokerConfig), check: impl Fn(Vec<String>)) {
+    let mut crashes = 0;
+    while let Some(taken) = numbers_over_a_crash(qos, crashes, &change) {
+        check(taken);
+        crashes += 1;
+    }
+    assert!(crashes > 10, "{crashes}");
+}
+
+#[test]
+fn exactly_once_stays_exactly_once_whichever_commit_was_the_last() {
+    // [MQTT-4.3.3-2] [MQTT-4.3.3-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11]
+    let expected = ["1", "2", "3", "4", "5"];
+    check_every_commit(
+        Qos::ExactlyOnce,
+        |_| {},
+        |taken| assert_eq!(taken, expected),
+    );
+    // The same with a window of one and hardly a queue in memory.
+    let narrow = |config: &mut BrokerConfig| {
+        config.limits.inflight_max = 1;
+        config.limits.queue_memory_messages_max = 1;
+    };
+    check_every_commit(Qos::ExactlyOnce, narrow, |taken| {
+        assert_eq!(taken, expected)
+    });
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_keeps_its_order_whichever_commit_was_the_last() {
+    // [MQTT-4.3.2-2]
+    check_every_commit(
+        Qos::AtLeastOnce,
+        |_| {},
+        |mut taken| {
+            let mut seen = BTreeSet::new();
+            taken.retain(|text| seen.insert(text.clone()));
+            assert_eq!(taken, ["1", "2", "3", "4", "5"]);
+        },
+    );
+}
+
+// ---- one line of the list of what is synced before what, each -----------------------------------------------------
+
+/// A receiver of `t`, and nothing committed from here on.
+fn stalled(qos: Qos) -> (World, Receiver) {
+    let mut world = World::new();
+    let receiver = Receiver::new(&mut world, qos);
+    world.commits = false;
+    (world, receiver)
+}
+
+fn finish(world: &mut World, receiver: &mut Receiver) {
+    receiver.come_back(world);
+    while receiver.act(world) {}
+}
+
+/// Sends a PUBLISH from a client without a session; says whether it was acknowledged.
+fn publish(world: &mut World, payload: &str, delivery: Delivery) -> bool {
+    let commits = std::mem::replace(&mut world.commits, true);
+    let publisher = world.client("p");
+    world.commits = commits;
+    world.publish_qos(publisher, "t", payload, delivery);
+    let packets = world.drain(publisher);
+    packets
+        .iter()
+        .any(|packet| matches!(packet, Packet::PubAck(_) | Packet::PubRec(_)))
+}
+
+#[test]
+fn an_acknowledged_message_is_there() {
+    for (delivery, qos) in [(qos1(1), Qos::AtLeastOnce), (qos2(1), Qos::ExactlyOnce)] {
+        for is_committed in [false, true] {
+            let (mut world, mut receiver) = stalled(qos);
+            world.cut(receiver.handle);
+            world.commits = is_committed;
+            let is_acknowledged = publish(&mut world, "x", delivery);
+            assert_eq!(is_acknowledged, is_committed);
+            world.crash();
+            finish(&mut world, &mut receiver);
+            assert_eq!(receiver.taken.len(), usize::from(is_acknowledged));
+        }
+    }
+}
+
+#[test]
+fn an_id_that_a_client_knows_is_given_to_no_other_message() {
+    let (mut world, mut receiver) = stalled(Qos::ExactlyOnce);
+    publish(&mut world, "lost with the crash", qos2(1));
+    // Whatever has come, under whichever id, is the client's from here on.
+    receiver.act(&mut world);
+    let before = receiver.taken.len();
+    world.crash();
+    assert!(publish(&mut world, "acknowledged", qos2(1)));
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken[before..], ["acknowledged"]);
+}
+
+#[test]
+fn a_message_whose_release_was_sent_is_not_sent_again() {
+    let mut world = World::new();
+    let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+    publish(&mut world, "x", qos2(1));
+    world.commits = false;
+    // PUBREC, and PUBCOMP if PUBREL comes.
+    while receiver.act(&mut world) {}
+    world.crash();
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken, ["x"]);
+    assert!(receiver.received.is_empty());
+}
+
+#[test]
+fn an_id_that_was_completed_takes_the_next_message() {
+    let mut world = World::new();
+    let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+    let (publisher, _) = world.durable("p");
+    world.publish_qos(publisher, "t", "one", qos2(5));
+    world.drain(publisher);
+    world.commits = false;
+    world.send(publisher, pub_rel(id(5)));
+    let is_completed = !world.drain(publisher).is_empty();
+    world.crash();
+    let (publisher, _) = world.durable("p");
+    if !is_completed {
+        world.send(publisher, pub_rel(id(5)));
+    }
+    world.publish_qos(publisher, "t", "two", qos2(5));
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken, ["one", "two"]);
+}
+
+#[test]
+fn a_wiped_session_stays_wiped() {
+    for is_committed in [false, true] {
+        let (mut world, receiver) = stalled(Qos::AtLeastOnce);
+        world.cut(receiver.handle);
+        world.commits = true;
+        publish(&mut world, "old", qos1(1));
+        world.commits = is_committed;
+        let client = world.open(paloma_codec::ProtocolVersion::V5);
+        let wipe = Connect {
+            clean_start: true,
+            ..durable("receiver")
+        };
+        world.send(client, Packet::Connect(Box::new(wipe)));
+        let is_told = !world.drain(client).is_empty();
+        assert_eq!(is_told, is_committed);
+        world.crash();
+        let (client, ack) = world.durable("receiver");
+        publish(&mut world, "new", qos1(1));
+        let got = texts(&world.take_all(client));
+        if is_told {
+            assert!(ack.session_present, "the new session is there");
+            assert_eq!(got, [""; 0], "and nothing of the old one");
+        } else {
+            assert_eq!(got, ["old", "new"]);
+        }
+    }
+}
+
+#[test]
+fn a_session_that_was_announced_is_there() {
+    for is_committed in [false, true] {
+        let mut world = World::new();
+        world.commits = is_committed;
+        let client = world.open(paloma_codec::ProtocolVersion::V5);
+        world.send(client, Packet::Connect(Box::new(durable("c"))));
+        let is_told = !world.drain(client).is_empty();
+        assert_eq!(is_told, is_committed);
+        world.crash();
+        assert_eq!(world.durable("c").1.session_present, is_told);
+    }
+}
+
+#[test]
+fn subscriptions_are_as_the_client_was_told() {
+    let options = SubscribeOptions::new(Qos::AtLeastOnce);
+    for (is_subscribe, is_committed) in [(true, false), (true, true), (false, false), (false, true)]
+    {
+        let mut world = World::new();
+        let (client, _) = world.durable("receiver");
+        if !is_subscribe {
+            world.subscribe(client, "t", Qos::AtLeastOnce);
+        }
+        world.commits = is_committed;
+        let target = target("t");
+        let packet = if is_subscribe {
+            Packet::Subscribe(Subscribe::new(
+                id(1),
+                vec![SubscribeFilter { target, options }],
+            ))
+        } else {
+            Packet::Unsubscribe(Unsubscribe::new(id(1), vec![target]))
+        };
+        world.send(client, packet);
+        let is_told = !world.drain(client).is_empty();
+        assert_eq!(is_told, is_committed);
+        world.crash();
+        publish(&mut world, "x", qos1(1));
+        let (client, _) = world.durable("receiver");
+        let got = world.take_all(client).len();
+        assert_eq!(got, usize::from(is_subscribe == is_told));
+    }
+}
+
+#[test]
+fn a_retained_message_that_was_acknowledged_is_retained() {
+    for is_committed in [false, true] {
+        let mut world = World::new();
+        let publisher = world.client("p");
+        world.commits = is_committed;
+        let publish = Publish {
+            retain: true,
+            delivery: qos1(1),
+            ..message("t", "x")
+        };
+        world.send(publisher, publish_packet(publish));
+        let is_acknowledged = !world.drain(publisher).is_empty();
+        assert_eq!(is_acknowledged, is_committed);
+        world.crash();
+        let client = world.client("c");
+        world.subscribe(client, "t", Qos::AtMostOnce);
+        assert_eq!(world.publishes(client).len(), usize::from(is_acknowledged));
+    }
+}
+
+#[test]
+fn a_will_that_was_taken_over_is_sent() {
+    for is_committed in [false, true] {
+        let (mut world, mut receiver) = stalled(Qos::AtLeastOnce);
+        world.cut(receiver.handle);
+        world.commits = is_committed;
+        let client = world.open(paloma_codec::ProtocolVersion::V5);
+        let connect = Connect {
+            will: Some(paloma_codec::Will {
+                qos: Qos::AtLeastOnce,
+                ..will("t", "will")
+            }),
+            ..durable("w")
+        };
+        world.send(client, Packet::Connect(Box::new(connect)));
+        let is_told = !world.drain(client).is_empty();
+        assert_eq!(is_told, is_committed);
+        world.crash();
+        finish(&mut world, &mut receiver);
+        assert_eq!(receiver.taken.len(), usize::from(is_told));
+    }
+}
+
+// ---- very large fan-outs -----------------------------------------------------------------------------------------
+
+const CROWD: usize = 4_200;
+
+/// Sessions of `t` at QoS 2, all absent, and a publisher with a session.
+fn crowd() -> (World, Handle) {
+    let mut world = World::new();
+    world.adds_up = false;
+    for n in 0..CROWD {
+        let (client, _) = world.durable(&format!("c{n}"));
+        world.subscribe(client, "t", Qos::ExactlyOnce);
+        world.cut(client);
+    }
+    let (publisher, _) = world.durable("p");
+    (world, publisher)
+}
+
+/// Has everybody come for what waits; each has to get `expected` messages.
+fn check_crowd(world: &mut World, expected: impl Fn(usize) -> usize) {
+    for n in 0..CROWD {
+        let (client, _) = world.durable(&format!("c{n}"));
+        assert_eq!(world.take_all(client).len(), expected(n), "{n}");
+        world.cut(client);
+    }
+    world.check_invariants();
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+}
+
+#[test]
+fn a_fan_out_that_was_interrupted_reaches_everybody_once() {
+    for committed in 0..3 {
+        let (mut world, publisher) = crowd();
+        world.commits = false;
+        world.publish_qos(publisher, "t", "x", qos2(7));
+        assert!(world.uncommitted.len() >= 3, "it takes several batches");
+        for _ in 0..committed {
+            world.commit_one();
+        }
+        assert!(
+            world.drain(publisher).is_empty(),
+            "its answer waits for the end"
+        );
+        let recovery = world.crash();
+        assert_eq!(recovery.fan_outs, u64::from(committed > 0));
+        // The publisher sends it again, and it is known or not.
+        let (publisher, ack) = world.durable("p");
+        assert!(ack.session_present);
+        let delivery = Delivery::ExactlyOnce {
+            id: id(7),
+            dup: true,
+        };
+        world.publish_qos(publisher, "t", "x", delivery);
+        let packets = world.drain(publisher);
+        assert!(
+            matches!(packets.as_slice(), [Packet::PubRec(_)]),
+            "{packets:?}"
+        );
+        world.send(publisher, pub_rel(id(7)));
+        check_crowd(&mut world, |_| 1);
+        assert_eq!(world.crash().fan_outs, 0);
+    }
+}
+
+#[test]
+fn who_has_taken_a_message_before_the_crash_does_not_get_it_from_the_rest_of_its_fan_out() {
+    let (mut world, publisher) = crowd();
+    let (early, _) = world.durable("c0");
+    world.turns_max = 1;
+    world.publish_qos(publisher, "t", "x", qos2(7));
+    // While the fan-out is under way, one of the first takes its copy to the end.
+    let publish = world.publishes(early).remove(0);
+    let packet = publish.delivery.id().unwrap();
+    world.turns_max = 0;
+    world.send(early, pub_rec(packet));
+    world.send(early, pub_comp(packet));
+    world.broker.finish_turn(world.now);
+    world.turns_max = usize::MAX;
+    let is_under_way = world.broker.queued() > 0;
+    assert!(is_under_way);
+    world.commits = true;
+    let batches: Vec<_> = std::iter::from_fn(|| world.broker.poll_effect()).collect();
+    for effect in batches {
+        if let paloma_broker::Effect::Persist(batch) = effect {
+            paloma_broker::Store::commit(&mut world.store, &mut vec![batch]).unwrap();
+        }
+    }
+    assert_eq!(world.crash().fan_outs, 1);
+    check_crowd(&mut world, |n| usize::from(n != 0));
+}
+
+#[test]
+fn acknowledgements_ride_along_and_hold_nothing_up() {
+    let (mut world, receiver) = stalled(Qos::AtLeastOnce);
+    // QoS 1 leaves before its commit.
+    publish(&mut world, "x", qos1(1));
+    let publish = world.publishes(receiver.handle).remove(0);
+    world.send(receiver.handle, pub_ack(publish.delivery.id().unwrap()));
+    world.commit();
+    assert_eq!(world.broker.queued(), 0);
+    world.crash();
+    let (client, _) = world.durable("receiver");
+    assert!(world.publishes(client).is_empty());
+}
