@@ -156,3 +156,125 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use paloma_codec::{Message, MessageParts, PublishProperties};
+    use paloma_topic::TopicNameRef;
+
+    use super::*;
+    use crate::queue::{Pushed, QueueLimits};
+
+    fn outbound(message: u64, qos: Qos) -> Outbound {
+        let parts = MessageParts {
+            id: message,
+            stamp: 0,
+            topic: TopicNameRef::new("t").unwrap(),
+            properties: &PublishProperties::default(),
+            payload: &[],
+        };
+        Outbound::new(Message::new(&parts, &mut Vec::new()).unwrap(), qos)
+    }
+
+    fn session(messages: &[(u64, Qos)]) -> Session {
+        let mut session = Session::new(QueueLimits::default());
+        session.keep_ids();
+        for (message, qos) in messages {
+            let pushed = session.enqueue(outbound(*message, *qos), &[], |_| {});
+            assert!(matches!(pushed, Pushed::Stored));
+        }
+        session
+    }
+
+    /// Assigns, and compares the messages that got an id and those ids.
+    fn check(session: &mut Session, ahead_max: usize, seq: u64, expected: &[(u64, u16)]) {
+        let mut given = Vec::new();
+        session.assign_ids(ahead_max, LogSeq(seq), |message, packet| {
+            given.push((message, packet.get()));
+        });
+        assert_eq!(given, expected);
+    }
+
+    /// Takes the first delivery and gives its id.
+    fn take(session: &mut Session) -> Option<u16> {
+        let outbound = session.pop().unwrap();
+        let id = session.take_id(&outbound)?;
+        session.window.give_back(id);
+        Some(id.get())
+    }
+
+    #[test]
+    fn the_first_deliveries_of_qos_2_get_ids_and_each_once() {
+        let (one, two) = (Qos::AtLeastOnce, Qos::ExactlyOnce);
+        let mut session = session(&[(1, two), (2, one), (3, two), (4, two)]);
+        check(&mut session, 2, 5, &[(1, 1), (3, 2)]);
+        check(&mut session, 2, 6, &[]);
+        assert!(!session.wants_ids(2));
+        assert_eq!(take(&mut session), Some(1));
+        assert!(!session.wants_ids(2), "not before half of them are gone");
+        assert_eq!(take(&mut session), None, "QoS 1 has none");
+        assert_eq!(take(&mut session), Some(2));
+        assert!(session.wants_ids(2));
+        check(&mut session, 2, 7, &[(4, 3)]);
+        assert!(!session.wants_ids(2));
+    }
+
+    #[test]
+    fn a_delivery_waits_for_an_id_and_for_the_commit_that_holds_it() {
+        let mut session = session(&[(1, Qos::ExactlyOnce)]);
+        let first = outbound(1, Qos::ExactlyOnce);
+        assert!(session.waits_for_id(&first, LogSeq(9)));
+        check(&mut session, 1, 5, &[(1, 1)]);
+        assert!(session.waits_for_id(&first, LogSeq(4)));
+        assert!(!session.waits_for_id(&first, LogSeq(5)));
+        assert!(!session.waits_for_id(&outbound(2, Qos::AtLeastOnce), LogSeq::ZERO));
+    }
+
+    #[test]
+    fn a_session_that_keeps_no_ids_waits_for_none() {
+        let mut session = Session::new(QueueLimits::default());
+        assert!(!session.waits_for_id(&outbound(1, Qos::ExactlyOnce), LogSeq::ZERO));
+        check(&mut session, 9, 1, &[]);
+    }
+
+    #[test]
+    fn ids_of_deliveries_that_left_unsent_are_free_again() {
+        let all: Vec<_> = (1..=6).map(|message| (message, Qos::ExactlyOnce)).collect();
+        for gone in [&[1, 2][..], &[2, 3], &[3, 4], &[4], &[1, 2, 3, 4]] {
+            let mut session = session(&all);
+            check(&mut session, 4, 1, &[(1, 1), (2, 2), (3, 3), (4, 4)]);
+            session.take_queued(|outbound| gone.contains(&outbound.message().id()), |_| {});
+            // What is left of the first four keeps its ids; the next ones get others.
+            let mut given = Vec::new();
+            session.assign_ids(9, LogSeq(2), |message, _| given.push(message));
+            assert_eq!(given, [5, 6], "{gone:?}");
+            for message in (1..=4).filter(|message| !gone.contains(message)) {
+                assert_eq!(take(&mut session), u16::try_from(message).ok());
+            }
+            assert!(take(&mut session).is_some() && take(&mut session).is_some());
+            session.compact();
+            assert_eq!(session.window.heap_bytes(), 0, "no id is kept");
+        }
+    }
+
+    #[test]
+    fn no_id_that_is_kept_is_given_to_another_flight() {
+        let mut session = session(&[(1, Qos::ExactlyOnce), (2, Qos::ExactlyOnce)]);
+        check(&mut session, 9, 1, &[(1, 1), (2, 2)]);
+        let begin = |session: &mut Session| {
+            let flight = crate::window::Flight::Subscribe { filters: 1 };
+            session.window.begin(flight).unwrap().get()
+        };
+        assert_eq!(begin(&mut session), 3);
+        // The ring of ids comes round.
+        for _ in 0..70_000 {
+            let id = begin(&mut session);
+            assert!(id > 3);
+            session.window.end(PacketId::new(id).unwrap()).unwrap();
+        }
+        session.end(|_| {});
+        assert!(session.window.is_empty());
+    }
+}
