@@ -59,7 +59,18 @@ impl Receiver {
                     world.send(self.handle, pub_comp(ack.id));
                 }
                 Packet::ConnAck(ack) => assert!(ack.session_present),
-                _ => panic!("{packet:?}"),
+                packet @ (Packet::Connect(_)
+                | Packet::PubAck(_)
+                | Packet::PubRec(_)
+                | Packet::PubComp(_)
+                | Packet::Subscribe(_)
+                | Packet::SubAck(_)
+                | Packet::Unsubscribe(_)
+                | Packet::UnsubAck(_)
+                | Packet::PingReq
+                | Packet::PingResp
+                | Packet::Disconnect(_)
+                | Packet::Auth(_)) => panic!("{packet:?}"),
             }
         }
         has_acted
