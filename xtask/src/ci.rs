@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Command, bench_gate, examples,
     failure::{Failure, Outcome},
-    fuzz, licences, nostd, process, tidy, workspace,
+    fuzz, licences, nostd, process, spec, tidy, workspace,
 };
 
 pub(crate) const COMMAND: Command = Command {
@@ -14,7 +14,7 @@ pub(crate) const COMMAND: Command = Command {
     about: "everything that must pass before a change lands, or the named steps of it",
     details: "\
 Runs all steps even if one fails, prints each with its time, lists the failed ones at the end, and ends with
-`N passed, M failed`. Steps, in this order: format tidy licences clippy test doctest doc fuzz-replay fuzz nostd package
+`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test doctest doc fuzz-replay fuzz nostd package
 examples bench-gate.",
     run: run_ci,
 };
@@ -46,6 +46,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tidy",
         run: tidy::check,
+    },
+    Step {
+        name: "spec",
+        run: spec::check,
     },
     Step {
         name: "licences",

@@ -11,6 +11,7 @@ mod licences;
 mod load;
 mod nostd;
 mod process;
+mod spec;
 mod tidy;
 mod workspace;
 
@@ -34,6 +35,7 @@ const COMMANDS: &[Command] = &[
     ci::COMMAND,
     ci::TEST,
     tidy::COMMAND,
+    spec::COMMAND,
     nostd::COMMAND,
     licences::COMMAND,
     examples::COMMAND,

@@ -207,7 +207,7 @@ impl Subscriptions {
             .is_some_and(|subscribers| subscribers.position(session).is_some())
     }
 
-    /// Adds or replaces; says under which id, and whether it replaced.
+    /// Adds or replaces; says under which id, and whether it replaced. [MQTT-3.8.4-3]
     pub(crate) fn insert(
         &mut self,
         filter: TopicFilterRef<'_>,

@@ -18,7 +18,7 @@ pub trait Connector: Send + 'static {
     fn connect(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
-/// Connects by TCP, with small writes sent at once.
+/// Connects by TCP, with small writes sent at once. [MQTT-4.2-1]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
     address: String,

@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         Ok(())
     }
 
-    /// Writes what waits, and says that nothing more comes.
+    /// Writes what waits, and says that nothing more comes. [MQTT-3.14.4-2] [MQTT-4.13.2-1]
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         let rest = self.output.get(self.written..).unwrap_or(&[]);
         self.write.write_all(rest).await?;

@@ -7,7 +7,7 @@ use paloma_session::QueueLimits;
 
 use crate::Backoff;
 
-/// Everything that is decided before a client starts.
+/// Everything that is decided before a client starts. [MQTT-3.1.3-2]
 ///
 /// The CONNECT is sent as it is given; it says version, client id, clean start, keep alive, will, credentials and
 /// properties. After the first connection it changes in two places: a session that outlives its connection is resumed

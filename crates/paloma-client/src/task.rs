@@ -437,7 +437,7 @@ impl<C: Connector> Task<C> {
         self.leaving = Some((disconnect, deadline));
     }
 
-    /// Tells the broker what it did wrong, as far as that can be written at once.
+    /// Tells the broker what it did wrong, as far as that can be written at once. [MQTT-4.13.1-1] [MQTT-4.12.1-2]
     async fn tell_why(&mut self, error: &ConnectionError, link: &mut Link<C::Stream>) {
         match error {
             ConnectionError::Invalid(error) => link.connection.handle_invalid(*error),

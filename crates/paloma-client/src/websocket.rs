@@ -52,6 +52,7 @@ fn broken(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+/// [MQTT-6.0.0-1] [MQTT-6.0.0-2]
 pub(crate) struct BytesOverWebSocket<S> {
     socket: WebSocketStream<S>,
     /// Of the message that is being read.

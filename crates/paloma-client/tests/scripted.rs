@@ -19,6 +19,7 @@ use paloma_client::{
 
 use support::{connected, failure, filter, message, options, packet_id, publish, streams, text};
 
+/// [MQTT-3.1.3-1] [MQTT-3.1.3-3]
 #[tokio::test(start_paused = true)]
 async fn the_connect_is_sent_as_it_was_given() {
     for version in [
@@ -42,6 +43,7 @@ async fn the_connect_is_sent_as_it_was_given() {
     }
 }
 
+/// [MQTT-4.13.2-1]
 #[tokio::test(start_paused = true)]
 async fn a_refusal_names_the_brokers_reason() {
     let refused = failure(options(), async |mut peer| {
@@ -103,6 +105,7 @@ async fn a_stream_that_is_closed_before_the_connack_is_named() {
     assert_eq!(outcome.unwrap_err(), ConnectionError::Closed);
 }
 
+/// [MQTT-4.3.2-3] [MQTT-4.3.3-3] [MQTT-4.3.3-5]
 #[tokio::test(start_paused = true)]
 async fn messages_are_acknowledged_at_each_qos() {
     let (client, _messages, _peers, mut peer) = connected(options()).await;
@@ -162,6 +165,7 @@ async fn a_refused_message_names_the_reason() {
     );
 }
 
+/// [MQTT-3.2.2-15]
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_broker_cannot_take_is_not_sent() {
     let (duplexes, mut peers) = streams();
@@ -266,6 +270,7 @@ async fn a_message_comes_in_once_at_qos_2() {
     }
 }
 
+/// [MQTT-4.2-1]
 #[tokio::test(start_paused = true)]
 async fn packets_may_come_byte_by_byte() {
     let (_client, mut messages, _peers, mut peer) = connected(options()).await;
@@ -312,6 +317,7 @@ async fn a_full_inbox_stops_reading_and_loses_nothing() {
     }
 }
 
+/// [MQTT-4.5.0-2]
 #[tokio::test(start_paused = true)]
 async fn what_comes_after_the_inbox_is_dropped_is_acknowledged() {
     let (_client, messages, _peers, mut peer) = connected(options()).await;
@@ -325,6 +331,7 @@ async fn what_comes_after_the_inbox_is_dropped_is_acknowledged() {
     );
 }
 
+/// [MQTT-4.1.0-1] [MQTT-3.1.3-2]
 #[tokio::test(start_paused = true)]
 async fn a_resumed_session_goes_on_where_it_was() {
     let (client, _messages, mut peers, mut peer) = connected(options()).await;
@@ -610,6 +617,7 @@ async fn an_assigned_id_is_used_again() {
     assert_eq!((&*connect.client_id, connect.clean_start), ("yours", false));
 }
 
+/// [MQTT-3.14.4-2]
 #[tokio::test(start_paused = true)]
 async fn leaving_waits_for_acknowledgements_and_says_goodbye() {
     let (client, _messages, _peers, mut peer) = connected(options()).await;
@@ -672,6 +680,7 @@ async fn leaving_ends_the_wait_for_a_connection() {
     ));
 }
 
+/// [MQTT-4.13.1-1]
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_breaks_the_protocol_is_told() {
     let (_client, _messages, mut peers, mut peer) = connected(options()).await;

@@ -108,6 +108,8 @@ impl World {
     }
 }
 
+/// [MQTT-4.2-1] [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-3] [MQTT311-7.1.2-1] [MQTT311-6.0.0-1] [MQTT311-6.0.0-2]
+/// [MQTT311-6.0.0-3]
 #[tokio::test]
 async fn messages_go_over_every_transport() {
     let world = World::new("all", "localhost").await;

@@ -182,7 +182,8 @@ pub(crate) fn preamble(
     Ok(Preamble { version, rest })
 }
 
-/// Reads what follows the preamble.
+/// Reads what follows the preamble. [MQTT-3.1.3-3] [MQTT-3.1.3-4] [MQTT-3.1.3-5] [MQTT311-3.1.3-4] [MQTT311-3.1.3-5]
+/// [MQTT311-3.1.3-7]
 pub(crate) fn connect<'a>(input: &'a [u8], context: &Context<'_>) -> Parsed<'a, Connect> {
     let (rest, flags) = read::byte(input)?;
     let (will_qos, username_follows) = check_flags(flags, context.version).map_err(broken)?;
@@ -383,6 +384,8 @@ impl Body for Connect {
 }
 
 impl Connect {
+    /// [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT311-3.1.2-9] [MQTT311-3.1.2-18]
+    /// [MQTT311-3.1.2-19] [MQTT311-3.1.2-20]
     fn flags(&self) -> u8 {
         let mut flags = 0;
         if self.clean_start {

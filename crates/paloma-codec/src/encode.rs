@@ -35,6 +35,7 @@ pub trait Encode: Body {
     }
 
     /// Appends the packet to `out` in at most `packet_bytes_max` bytes, the receiver's Maximum Packet Size.
+    /// [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
     ///
     /// If need be the user properties are left out, then the reason string too, in the packets where the standard
     /// asks for that: CONNACK, the four acknowledgements, SUBACK, UNSUBACK, DISCONNECT and AUTH.

@@ -40,17 +40,19 @@ macro_rules! decode_errors {
 }
 
 decode_errors! {
-    /// A field runs past the end of its packet or property block.
+    /// A field runs past the end of its packet or property block. [PALOMA-5.0-prop-length] [PALOMA-5.0-prop-value-cut]
     Truncated, MalformedPacket, "a field runs past the end of its packet";
     /// The fields end before the Remaining Length does.
     TrailingBytes, MalformedPacket, "bytes left over at the end of the packet";
     /// A variable byte integer is longer than four bytes.
     VariableIntTooLong, MalformedPacket, "variable byte integer longer than four bytes";
-    /// A variable byte integer has more bytes than its value needs. [MQTT-1.5.5-1]
+    /// A variable byte integer has more bytes than its value needs. [MQTT-1.5.5-1] [PALOMA-5.0-integer-minimal]
     VariableIntNotMinimal, MalformedPacket, "variable byte integer not in its shortest form";
     /// Packet type 0, or 15 before 5.0.
     PacketTypeReserved, MalformedPacket, "reserved packet type";
     /// The four low bits of the first byte are not what the type demands. [MQTT-2.1.3-1] [MQTT311-2.2.2-1]
+    /// [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1] [MQTT-3.14.1-1] [MQTT-3.15.1-1] [MQTT311-2.2.2-2]
+    /// [MQTT311-3.6.1-1] [MQTT311-3.8.1-1] [MQTT311-3.10.1-1] [MQTT311-3.14.1-1]
     FixedHeaderFlags, MalformedPacket, "fixed header flags not as the packet type demands";
     /// The packet is larger than the limit.
     PacketTooLarge, PacketTooLarge, "packet larger than the limit";
@@ -67,19 +69,22 @@ decode_errors! {
     /// A packet identifier is 0. [MQTT-2.2.1-3] [MQTT311-2.3.1-1]
     PacketIdZero, ProtocolError, "packet identifier is zero";
 
-    /// A property that no packet has.
+    /// A property that no packet has. [PALOMA-5.0-prop-unknown]
     PropertyUnknown, MalformedPacket, "unknown property";
-    /// A property of another packet type.
+    /// A property of another packet type. [PALOMA-5.0-prop-table]
     PropertyNotAllowed, MalformedPacket, "property does not belong to this packet type";
-    /// A property that may stand once stands twice.
+    /// A property that may stand once stands twice. [PALOMA-5.0-prop-twice]
     PropertyRepeated, ProtocolError, "property stands twice";
     /// A property is 0 where the standard forbids it (Receive Maximum, Maximum Packet Size, Subscription Identifier).
+    /// [PALOMA-5.0-zero-receive-maximum] [PALOMA-5.0-zero-maximum-packet-size]
+    /// [PALOMA-5.0-zero-subscription-identifier]
     PropertyZero, ProtocolError, "property is zero where that is forbidden";
-    /// A property that is a flag is neither 0 nor 1.
+    /// A property that is a flag is neither 0 nor 1. [PALOMA-5.0-prop-flag] [PALOMA-5.0-payload-format]
     PropertyNotFlag, ProtocolError, "flag property is neither 0 nor 1";
-    /// Topic Alias is 0. [MQTT-3.3.2-8]
+    /// Topic Alias is 0. [MQTT-3.3.2-8] [PALOMA-5.0-zero-topic-alias]
     TopicAliasZero, TopicAliasInvalid, "topic alias is zero";
     /// Authentication Data without Authentication Method, or an AUTH with properties and no method.
+    /// [PALOMA-5.0-auth-data-alone]
     AuthenticationMethodMissing, ProtocolError, "authentication method missing";
     /// More user properties, or more bytes of them, than the limit.
     UserPropertiesTooMany, QuotaExceeded, "too many user properties";
@@ -109,7 +114,8 @@ decode_errors! {
     SessionPresentWithError, ProtocolError, "session present although refused";
     /// Maximum QoS is neither 0 nor 1.
     MaximumQosInvalid, ProtocolError, "maximum QoS is neither 0 nor 1";
-    /// A reason code that this packet, or its sender, may not use.
+    /// A reason code that this packet, or its sender, may not use. [PALOMA-5.0-reason-acks]
+    /// [PALOMA-5.0-reason-disconnect] [PALOMA-5.0-reason-auth]
     ReasonCodeInvalid, ProtocolError, "reason code does not belong to this packet";
 
     /// QoS 3 in PUBLISH. [MQTT-3.3.1-4]
@@ -137,9 +143,9 @@ decode_errors! {
     FilterTooLarge, TopicFilterInvalid, "topic filter longer or deeper than the limit";
     /// QoS 3 in a subscription's options.
     SubscriptionQosThree, ProtocolError, "subscription asks for QoS 3";
-    /// Reserved bits of the subscription options are set. [MQTT-3.8.3-5]
+    /// Reserved bits of the subscription options are set. [MQTT-3.8.3-5] [PALOMA-5.0-options-reserved]
     SubscriptionOptionsReserved, MalformedPacket, "reserved subscription option bits are set";
-    /// Retain Handling is 3.
+    /// Retain Handling is 3. [PALOMA-5.0-options-retain-handling]
     RetainHandlingThree, ProtocolError, "retain handling is 3";
     /// No Local on a shared subscription. [MQTT-3.8.3-4]
     NoLocalOnShared, ProtocolError, "no local on a shared subscription";

@@ -97,7 +97,7 @@ impl Seen {
     }
 }
 
-/// Reads a property block and hands each property's identifier and value to `property`.
+/// Reads a property block and hands each property's identifier and value to `property`. [PALOMA-5.0-prop-all]
 ///
 /// `property` returns what is left behind the value it read, and fails with
 /// [`not_allowed`] on identifiers that its packet does not have. Properties other than those in `repeatable` may

@@ -69,7 +69,7 @@ impl Delivery {
         }
     }
 
-    /// The first byte of a PUBLISH.
+    /// The first byte of a PUBLISH. [MQTT-4.3.1-1]
     pub(crate) const fn first_byte(self, retain: bool) -> u8 {
         let dup = if self.is_dup() { DUP } else { 0 };
         0x30 | dup | self.qos().bits() << 1 | retain as u8

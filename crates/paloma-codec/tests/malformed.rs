@@ -915,6 +915,7 @@ fn the_packets_that_properties_are_tried_in_are_valid_themselves() {
     }
 }
 
+/// [PALOMA-5.0-integer-minimal]
 #[test]
 fn variable_ints_that_are_too_long_are_refused() {
     check(&variable_ints());
@@ -925,6 +926,10 @@ fn packets_that_end_too_early_are_refused() {
     check(&cuts());
 }
 
+/// [PALOMA-5.0-prop-table] [PALOMA-5.0-prop-unknown] [PALOMA-5.0-prop-twice] [PALOMA-5.0-prop-length]
+/// [PALOMA-5.0-prop-value-cut] [PALOMA-5.0-prop-flag] [PALOMA-5.0-payload-format] [PALOMA-5.0-zero-receive-maximum]
+/// [PALOMA-5.0-zero-maximum-packet-size] [PALOMA-5.0-zero-topic-alias] [PALOMA-5.0-zero-subscription-identifier]
+/// [PALOMA-5.0-auth-data-alone]
 #[test]
 fn properties_out_of_place_are_refused() {
     check(&properties());
@@ -935,6 +940,7 @@ fn strings_that_are_ill_formed_are_refused() {
     check(&strings());
 }
 
+/// [MQTT311-4.7.3-1] [MQTT311-4.7.3-3]
 #[test]
 fn topics_that_are_malformed_are_refused() {
     check(&topics());
@@ -945,6 +951,7 @@ fn first_bytes_that_do_not_fit_are_refused() {
     check(&types_and_flags());
 }
 
+/// [PALOMA-5.0-reason-acks] [PALOMA-5.0-reason-disconnect] [PALOMA-5.0-reason-auth]
 #[test]
 fn reason_codes_of_other_packets_are_refused() {
     check(&reasons());

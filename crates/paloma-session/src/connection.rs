@@ -169,6 +169,7 @@ impl Connection {
 
     /// Takes one packet in. What the protocol answers by itself (PUBREL, PUBCOMP, PINGRESP, PUBREC to a repeat) is
     /// queued behind `gate`; PINGRESP waits for nothing. After a DISCONNECT either way, packets mean nothing.
+    /// [MQTT-3.3.4-1] [MQTT-4.9.0-3]
     ///
     /// # Errors
     /// The packet is not the peer's to send here; nothing was changed. See [`Connection::abort`].
@@ -364,6 +365,7 @@ impl Connection {
         }
     }
 
+    /// [MQTT-3.12.4-1]
     fn handle_ping_req(&mut self, session: &mut Session) -> Result<Event<'static>, Violation> {
         self.only_at(Role::Server)?;
         self.pings = self.pings.saturating_add(1);

@@ -98,7 +98,7 @@ impl Connection {
     }
 
     /// Ends the connection because the peer broke a rule or went silent, with `reason` where the peer can be told.
-    /// A will is published.
+    /// A will is published. [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-2]
     pub fn abort(&mut self, reason: DisconnectReason) {
         let reason = match self.role {
             Role::Client if !may_client_say(reason) => DisconnectReason::ProtocolError,
@@ -110,6 +110,7 @@ impl Connection {
         });
     }
 
+    /// [PALOMA-5.0-expiry-from-zero]
     pub(crate) fn handle_disconnect(
         &mut self,
         disconnect: Box<Disconnect>,

@@ -18,7 +18,8 @@ use crate::window::Flight;
 
 impl Connection {
     /// Answers a PUBLISH: PUBACK or PUBREC with `reason`, behind `gate` and behind the answers to all earlier
-    /// PUBLISHes of its QoS [MQTT-4.6.0-2] [MQTT-4.6.0-3], in whatever order receipts are given back.
+    /// PUBLISHes of its QoS [MQTT-4.6.0-2] [MQTT-4.6.0-3], in whatever order receipts are given back. [MQTT-4.3.2-4]
+    /// [MQTT-4.3.2-5] [MQTT-4.3.3-8] [MQTT-4.5.0-2]
     ///
     /// A reason of 0x80 or above ends a QoS 2 exchange in 5.0 [MQTT-4.3.3-9]; 3.1.1 cannot say it, so there the exchange goes on.
     /// A receipt of an earlier connection has no effect: the peer repeats that PUBLISH.
@@ -138,7 +139,7 @@ impl Connection {
     }
 
     /// The peer gives an id of its own free. Unknown ids are answered too: the exchange may have ended with a PUBCOMP
-    /// that was lost. [MQTT-4.3.3-11]
+    /// that was lost. [MQTT-4.3.3-11] [MQTT-4.3.3-12] [MQTT-4.3.3-13]
     pub(crate) fn handle_pub_rel(
         &mut self,
         session: &mut Session,
@@ -252,6 +253,7 @@ impl Connection {
         Ok(())
     }
 
+    /// [MQTT-3.3.2-10] [MQTT-3.3.2-12]
     fn resolve_topic<'a>(
         &mut self,
         publish: &PublishRef<'a>,
@@ -390,6 +392,7 @@ impl Connection {
         }
     }
 
+    /// [MQTT-4.6.0-4]
     fn queue_pub_rel(&mut self, id: PacketId, reason: PubRelReason, gate: Gate) {
         let kind = AckKind::PubRel(reason);
         self.answers.push_ack(
@@ -402,6 +405,7 @@ impl Connection {
         );
     }
 
+    /// [MQTT-4.3.3-13]
     pub(crate) fn end_flight(&mut self, session: &mut Session, id: PacketId) -> Option<Flight> {
         if self.replay == Some(id) {
             self.replay = session.window.after(id);

@@ -52,7 +52,7 @@ enum Watch {
 }
 
 impl KeepAlive {
-    /// The server's side: the client owes a packet every `interval_seconds`; 0 means none is owed.
+    /// The server's side: the client owes a packet every `interval_seconds`; 0 means none is owed. [MQTT-3.2.2-22]
     #[must_use]
     pub const fn server(interval_seconds: u16, now: Monotonic) -> Self {
         let watch = match interval_seconds {
@@ -65,7 +65,7 @@ impl KeepAlive {
         }
     }
 
-    /// The client's side: a packet is owed every `interval_seconds`; 0 means none is owed.
+    /// The client's side: a packet is owed every `interval_seconds`; 0 means none is owed. [MQTT-3.1.2-21]
     #[must_use]
     pub const fn client(interval_seconds: u16, now: Monotonic) -> Self {
         let watch = match interval_seconds {

@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Whether the replay may go on: `false` if the window is full.
+    /// Whether the replay may go on: `false` if the window is full. [MQTT-4.3.3-6] [MQTT-4.3.3-7]
     fn send_again(
         &mut self,
         now: Now,
@@ -244,6 +244,7 @@ impl Connection {
         self.has_window_for(session, outbound.qos()) && (outbound.qos() == Qos::AtMostOnce || fits)
     }
 
+    /// [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-3]
     fn send_first(
         &mut self,
         session: &mut Session,

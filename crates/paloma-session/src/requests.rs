@@ -41,7 +41,7 @@ impl core::error::Error for RequestError {}
 
 impl Connection {
     /// Server role: answers a SUBSCRIBE, one reason for each of its filters, in their order [MQTT-3.8.4-6]. Dropped
-    /// if it cannot be made to fit the client's Maximum Packet Size. [MQTT-3.1.2-25]
+    /// if it cannot be made to fit the client's Maximum Packet Size. [MQTT-3.1.2-25] [MQTT-2.2.1-6]
     pub fn answer_subscribe(&mut self, mut ack: SubAck, gate: Gate) {
         self.withhold(&mut ack.reason_string, &mut ack.user_properties);
         self.answer(&ack, gate);

@@ -153,13 +153,14 @@ impl Handshake {
     }
 
     /// Refuses the client: CONNACK, where its version has a code for the reason, then close. [MQTT-3.2.2-7]
+    /// [MQTT-3.1.4-6] [MQTT-4.12.0-4]
     pub fn refuse(&mut self, conn_ack: &ConnAck) {
         self.refuse_in(self.version().unwrap_or(ProtocolVersion::V5), conn_ack);
     }
 
     /// Lets the client in, on the terms that `conn_ack` announces: what it says of Receive Maximum, packet size,
     /// aliases, QoS, RETAIN, keep alive and session expiry is what holds. Before 5.0 only keep alive and session expiry do,
-    /// unannounced.
+    /// unannounced. [MQTT-3.1.4-5]
     ///
     /// `gate` has to cover the last commit that concerns the session, as the replay waits for nothing else. Without
     /// `session_present` the session has to be empty [MQTT-3.2.2-2]. `None` if there is nobody to let in.

@@ -140,7 +140,7 @@ impl Session {
 
     /// The peer has lost the session, or was told to: exchanges both ways are over, unfinished deliveries go to
     /// `sink` in their order (QoS 2 deliveries whose PUBREC came are the peer's and do not), the queue stays.
-    /// [MQTT-3.2.2-5] [MQTT-3.1.2-4]
+    /// [MQTT-3.2.2-5] [MQTT-3.1.2-4] [MQTT-4.1.0-1]
     pub fn restart(&mut self, mut sink: impl FnMut(Leftover)) {
         while let Some(id) = self.window.first() {
             if let Some(Flight::Publish(outbound)) = self.window.end(id) {

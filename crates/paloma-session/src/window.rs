@@ -278,6 +278,7 @@ impl SendWindow {
         }
     }
 
+    /// [MQTT-4.3.2-1] [MQTT-4.3.3-1]
     fn next_free(&mut self) -> Option<PacketId> {
         if self.is_exhausted() {
             return None;

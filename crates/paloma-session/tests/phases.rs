@@ -87,7 +87,7 @@ fn connect_comes_first_and_once() {
     assert_eq!(second.unwrap_err(), Violation::ConnectRepeated);
 }
 
-/// [MQTT-3.2.2-7] [MQTT-3.1.4-6] [MQTT311-3.2.2-5]
+/// [MQTT-3.2.2-7] [MQTT-3.1.4-6] [MQTT311-3.2.2-5] [MQTT-4.12.0-4]
 #[test]
 fn a_refusal_is_told_where_the_version_has_a_code_and_closes() {
     let refuse = |version, reason| {

@@ -38,7 +38,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts connections for as long as it is polled. Handshakes that are under way end with it.
+    /// Accepts connections for as long as it is polled. Handshakes that are under way end with it. [MQTT-4.2-1]
     pub(crate) async fn run(self, bound: Bound) {
         let mut handshakes = JoinSet::new();
         loop {

@@ -6,7 +6,7 @@ mod names;
 mod prose;
 mod rules;
 mod sizes;
-mod source;
+pub(crate) mod source;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -50,7 +50,7 @@ pub(crate) fn check() -> Outcome {
 }
 
 /// All Rust files of the repository.
-fn sources() -> Outcome<Vec<Source>> {
+pub(crate) fn sources() -> Outcome<Vec<Source>> {
     let mut sources = Vec::new();
     for path in workspace::files()?
         .into_iter()

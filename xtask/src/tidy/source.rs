@@ -67,6 +67,12 @@ impl Source {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Whether this byte is compiled for tests only.
+    pub(crate) fn is_test_at(&self, offset: usize) -> bool {
+        let mut ranges = self.test_ranges.iter();
+        self.is_test || ranges.any(|(start, end)| (*start..*end).contains(&offset))
+    }
+
     /// All functions that are not tests.
     pub(crate) fn functions(&self) -> Vec<Function> {
         functions(&self.production_code())

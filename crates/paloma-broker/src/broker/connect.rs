@@ -404,6 +404,7 @@ impl Broker {
         key
     }
 
+    /// [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.4-4] [MQTT-3.1.3-2] [MQTT-4.1.0-1]
     fn open_session(
         &mut self,
         now: Now,
@@ -507,6 +508,7 @@ impl Broker {
     }
 
     /// The terms on which the client is let in: everything that differs from the standard's defaults is said.
+    /// [MQTT-3.1.3-7]
     fn conn_ack(&self, pending: &Pending, is_present: bool) -> ConnAck {
         let Pending {
             connect,
@@ -538,6 +540,7 @@ impl Broker {
         }
     }
 
+    /// [MQTT-3.1.2-14]
     fn will_of(&mut self, connect: Connect) -> Option<Box<Will>> {
         let will = connect.will?;
         let (qos, retain, delay_seconds) = (will.qos, will.retain, will.delay_seconds);

@@ -46,7 +46,7 @@ enum Copied {
 }
 
 impl Broker {
-    /// Gives one session its copy; false if its queue had no room for it.
+    /// Gives one session its copy; false if its queue had no room for it. [MQTT-3.3.4-5]
     pub(super) fn deliver(
         &mut self,
         routed: &Routed,

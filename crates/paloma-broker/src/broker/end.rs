@@ -91,7 +91,7 @@ impl Broker {
         self.effects.push_back(Effect::Close(id, cause));
     }
 
-    /// The client broke a rule that has nothing to do with the form of a packet.
+    /// The client broke a rule that has nothing to do with the form of a packet. [MQTT311-4.8.0-2]
     pub(super) fn end_violating(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
         self.end_open(now, id, CloseCause::Violation, Some(reason));
     }
@@ -310,7 +310,7 @@ impl Broker {
         }
     }
 
-    /// Sends the session's will, if it may still be sent.
+    /// Sends the session's will, if it may still be sent. [MQTT-3.1.2-10]
     fn send_will(&mut self, now: Now, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -453,6 +453,7 @@ impl Broker {
     }
 
     /// A delivery that its session will not make: a shared one goes to another member of its group if it `may_go_on`.
+    /// [MQTT-4.8.2-6]
     pub(super) fn hand_on_or_drop(
         &mut self,
         outbound: &Outbound,

@@ -259,6 +259,7 @@ impl Broker {
             .map(|session| session.id)
     }
 
+    /// [MQTT311-3.3.5-2]
     pub(super) fn refuse(&mut self, answer: Option<Answer>, reason: PubAckReason) {
         self.accounting.refused += 1;
         if let Some(answer) = answer {
@@ -293,7 +294,7 @@ impl Broker {
     }
 
     /// The same without shared subscriptions. Says whether all subscribers follow everybody's rules, whose epoch tells of
-    /// changes.
+    /// changes. [MQTT-3.3.2-3] [MQTT-4.5.0-1]
     pub(super) fn match_recipients(
         &mut self,
         topic: TopicNameRef<'_>,
@@ -338,7 +339,7 @@ impl Broker {
         self.recipients.groups = groups;
     }
 
-    /// Adds the member of one group who gets the message.
+    /// Adds the member of one group who gets the message. [MQTT-4.8.2-3] [PALOMA-5.0-shared-one-member]
     pub(super) fn choose_group_member(&mut self, key: GroupKey, topic: TopicNameRef<'_>) {
         let Self {
             groups,
@@ -394,6 +395,7 @@ impl Broker {
     }
 
     /// Gives the message to all of `self.recipients`, at once or as a paced job, and answers its publisher.
+    /// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
     pub(super) fn dispatch(
         &mut self,
         mut routed: Routed,

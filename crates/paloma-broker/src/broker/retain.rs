@@ -18,6 +18,7 @@ use crate::timers::Timer;
 
 impl Broker {
     /// Takes the message as retained, or forgets the topic's if it is empty. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
+    /// [MQTT-3.3.1-7]
     pub(super) fn retain(
         &mut self,
         now: Now,

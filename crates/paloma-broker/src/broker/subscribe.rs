@@ -18,6 +18,7 @@ use crate::store::{StoreOp, SubscriptionRecord};
 use crate::subscriptions::{Subscription, wants_retained};
 
 impl Broker {
+    /// [MQTT-3.8.4-5]
     pub(super) fn handle_subscribe(
         &mut self,
         id: ConnectionId,
@@ -52,6 +53,7 @@ impl Broker {
         self.answered(id, is_stored);
     }
 
+    /// [MQTT-3.2.2-10] [MQTT-3.8.4-4] [PALOMA-5.0-shared-retained]
     fn subscribe_one(
         &mut self,
         key: SessionKey,
@@ -184,6 +186,7 @@ impl Broker {
         }
     }
 
+    /// [MQTT-3.10.4-6]
     pub(super) fn handle_unsubscribe(
         &mut self,
         id: ConnectionId,
@@ -225,6 +228,7 @@ impl Broker {
         self.answered(id, is_stored);
     }
 
+    /// [MQTT-3.10.4-2] [MQTT-3.10.4-3]
     fn unsubscribe_one(&mut self, key: SessionKey, target: &Target) -> bool {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;

@@ -116,7 +116,7 @@ impl FrameDecoder {
     }
 
     /// Takes in what was read, leaves the payload of data frames at the front of `bytes`, and says how long that is.
-    /// What comes behind the [`end`](Self::end) is ignored.
+    /// What comes behind the [`end`](Self::end) is ignored. [MQTT-6.0.0-2]
     pub fn decode(&mut self, bytes: &mut [u8]) -> usize {
         let (mut at, mut kept) = (0, 0);
         while at < bytes.len() && self.end.is_none() {
