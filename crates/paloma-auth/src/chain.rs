@@ -74,19 +74,37 @@ impl Chain {
 
     /// [`authenticate`](Authenticator::authenticate) at a given time.
     pub fn authenticate_at(&self, now: Now, request: &AuthRequest) -> AuthOutcome {
+        let judge = |listener: &ListenerAuth| Some(listener.judge(now, request));
+        let outcome = self.judge_by(now, request, judge);
+        outcome.unwrap_or(AuthOutcome::Deny(ConnAckReason::UnspecifiedError))
+    }
+
+    /// [`authenticate_at_once`](Authenticator::authenticate_at_once) at a given time.
+    pub fn authenticate_at_once_at(&self, now: Now, request: &AuthRequest) -> Option<AuthOutcome> {
+        self.judge_by(now, request, |listener| {
+            listener.judge_at_once(now, request)
+        })
+    }
+
+    fn judge_by(
+        &self,
+        now: Now,
+        request: &AuthRequest,
+        judge: impl FnOnce(&ListenerAuth) -> Option<AuthOutcome>,
+    ) -> Option<AuthOutcome> {
         let Some(listener) = self.listener(request.info.listener) else {
-            return AuthOutcome::Deny(ConnAckReason::NotAuthorized);
+            return Some(AuthOutcome::Deny(ConnAckReason::NotAuthorized));
         };
         // Who offers nothing cannot guess anything.
         let is_login = offers_something(request) && !listener.methods.is_empty();
         if is_login && !self.may_try(now, request) {
-            return AuthOutcome::Deny(ConnAckReason::QuotaExceeded);
+            return Some(AuthOutcome::Deny(ConnAckReason::QuotaExceeded));
         }
-        let outcome = listener.judge(now, request);
+        let outcome = judge(&listener)?;
         if is_login {
             self.count(now, request, &outcome);
         }
-        outcome
+        Some(outcome)
     }
 
     fn may_try(&self, now: Now, request: &AuthRequest) -> bool {
@@ -128,6 +146,10 @@ impl Authenticator for Chain {
         self.authenticate_at(self.now(), request)
     }
 
+    fn authenticate_at_once(&self, request: &AuthRequest) -> Option<AuthOutcome> {
+        self.authenticate_at_once_at(self.now(), request)
+    }
+
     fn is_blocking(&self) -> bool {
         let listeners = self
             .listeners
@@ -160,6 +182,21 @@ impl ListenerAuth {
             Verdict::Decided(outcome) => Some(outcome),
             Verdict::NotMine => None,
         });
+        self.settle(decided, request)
+    }
+
+    /// The same if no method that is asked would block.
+    fn judge_at_once(&self, now: Now, request: &AuthRequest) -> Option<AuthOutcome> {
+        for method in &self.methods {
+            match method.judge_at_once(now, request)? {
+                Verdict::Decided(outcome) => return Some(self.settle(Some(outcome), request)),
+                Verdict::NotMine => {}
+            }
+        }
+        Some(self.settle(None, request))
+    }
+
+    fn settle(&self, decided: Option<AuthOutcome>, request: &AuthRequest) -> AuthOutcome {
         match decided.unwrap_or_else(|| self.judge_rest(request)) {
             AuthOutcome::Allow(admission) => AuthOutcome::Allow(self.with_rules(admission)),
             outcome @ (AuthOutcome::Deny(_) | AuthOutcome::Continue(_)) => outcome,

@@ -163,10 +163,14 @@ impl HttpHook {
 
 impl Method for HttpHook {
     fn judge(&self, _: Now, request: &AuthRequest) -> Verdict {
-        if request.method.is_some() || request.username.is_none() && request.password.is_none() {
+        if is_for_others(request) {
             return Verdict::NotMine;
         }
         Verdict::Decided(self.ask(request))
+    }
+
+    fn judge_at_once(&self, _: Now, request: &AuthRequest) -> Option<Verdict> {
+        is_for_others(request).then_some(Verdict::NotMine)
     }
 
     fn waiting_calls_max(&self) -> usize {
@@ -223,6 +227,11 @@ fn with_roots(builder: AgentBuilder, roots: Option<&[u8]>) -> Result<AgentBuilde
         // Nothing here could check them.
         Some(_) => Err(HttpHookError::Roots),
     }
+}
+
+/// Nothing that a service could judge.
+fn is_for_others(request: &AuthRequest) -> bool {
+    request.method.is_some() || request.username.is_none() && request.password.is_none()
 }
 
 fn question(request: &AuthRequest) -> Value {

@@ -16,6 +16,11 @@ pub trait Method: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Judges what can be judged without blocking or burning CPU, as [`judge`](Self::judge) would; `None` if this cannot.
+    fn judge_at_once(&self, now: Now, request: &AuthRequest) -> Option<Verdict> {
+        (!self.is_blocking()).then(|| self.judge(now, request))
+    }
+
     /// How many calls at a time are worth having because they only wait, for somebody else's answer.
     fn waiting_calls_max(&self) -> usize {
         0
@@ -42,6 +47,10 @@ impl<A: Authenticator> Method for Last<A> {
 
     fn is_blocking(&self) -> bool {
         self.0.is_blocking()
+    }
+
+    fn judge_at_once(&self, _: Now, request: &AuthRequest) -> Option<Verdict> {
+        self.0.authenticate_at_once(request).map(Verdict::Decided)
     }
 
     fn waiting_calls_max(&self) -> usize {

@@ -208,6 +208,34 @@ fn e5_a_login_flood_computes_few_hashes_and_locks_nobody_else_out() {
 }
 
 #[test]
+fn e5_who_failed_too_often_is_refused_without_waiting_for_a_hash() {
+    let passwords = passwords("chain-at-once");
+    let listener = ListenerAuth {
+        methods: vec![Arc::clone(&passwords) as _],
+        ..ListenerAuth::default()
+    };
+    let chain = Chain::new(vec![listener], 2);
+    let at_once = |request: AuthRequest| chain.authenticate_at_once_at(at(0), &request);
+    for _ in 0..2 {
+        assert!(at_once(login("ann", "wrong")).is_none());
+        check(&chain, 0, &login("ann", "wrong"), BAD);
+    }
+    for refused in [login("ann", "secret"), login("bob", "x")] {
+        let outcome = at_once(refused).unwrap();
+        assert_eq!(answer(&outcome), Answer::Deny(ConnAckReason::QuotaExceeded));
+    }
+    assert_eq!(passwords.work().hashes, 2);
+    let elsewhere = from([192, 0, 2, 2], login("ann", "secret"));
+    assert!(at_once(elsewhere.clone()).is_none());
+    check(&chain, 0, &elsewhere, allow("ann"));
+    assert_eq!(answer(&at_once(elsewhere).unwrap()), allow("ann"));
+    // Who offers nothing, or a method that is not there, needs no hash to be refused.
+    let outcome = at_once(from([192, 0, 2, 3], request(None, None))).unwrap();
+    assert_eq!(answer(&outcome), NOT_AUTHORIZED);
+    assert_eq!(passwords.work().hashes, 3);
+}
+
+#[test]
 fn d12_a_backend_that_is_down_refuses_and_is_not_the_clients_fault() {
     #[derive(Debug)]
     struct Down;

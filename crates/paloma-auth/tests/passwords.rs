@@ -11,9 +11,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
-use paloma_auth::{PasswordFile, Passwords, remove_user, set_password};
-use support::{Answer, BAD, allow, judge, login, request, scratch};
+use paloma_auth::{Method, PasswordFile, Passwords, Verdict, remove_user, set_password};
+use paloma_broker::AuthRequest;
+use support::{Answer, BAD, allow, answer, at, judge, login, request, scratch};
 
 /// A password file with two users, whose hashes cost the same.
 fn passwords(directory: &str) -> Passwords {
@@ -64,6 +66,52 @@ fn e1_a_stranger_costs_what_a_wrong_password_costs() {
     assert_eq!(work_of(login("nobody", "secret")), wrong);
     assert_eq!(work_of(login("nobody", "secret")), wrong);
     assert_eq!(work_of(login("", "")), wrong);
+    // On a machine that does other things the time is a record, and no more.
+    let time_of = |user: &str| {
+        let begin = Instant::now();
+        for _ in 0..20 {
+            let _ = judge(&passwords, 0, &login(user, "wrong"));
+        }
+        begin.elapsed().as_secs_f64()
+    };
+    let (user, stranger) = (time_of("ann"), time_of("nobody"));
+    println!(
+        "time of a stranger's login / a user's: {:.3}",
+        stranger / user
+    );
+}
+
+#[test]
+fn e5_a_remembered_login_waits_for_no_hash_and_a_stranger_always_does() {
+    let passwords = passwords("passwords-at-once");
+    let at_once = |request: AuthRequest| passwords.judge_at_once(at(0), &request);
+    assert!(at_once(login("ann", "secret")).is_none());
+    assert_eq!(judge(&passwords, 0, &login("ann", "secret")), allow("ann"));
+    for other in [
+        login("ann", "wrong"),
+        login("eve", "secret"),
+        login("ann", &"x".repeat(5_000)),
+    ] {
+        assert!(at_once(other).is_none());
+    }
+    let Some(Verdict::Decided(outcome)) = at_once(login("ann", "secret")) else {
+        panic!("it is remembered");
+    };
+    assert_eq!(answer(&outcome), allow("ann"));
+    assert!(matches!(
+        at_once(request(None, None)),
+        Some(Verdict::NotMine)
+    ));
+    assert_eq!(passwords.work().hashes, 1);
+    // Another password ends what is remembered.
+    let changed = scratch("passwords-at-once-changed").join("passwords");
+    set_password(&changed, "ann", b"other").unwrap();
+    passwords.replace(PasswordFile::read(&changed).unwrap());
+    assert!(
+        passwords
+            .judge_at_once(at(0), &login("ann", "secret"))
+            .is_none()
+    );
 }
 
 #[test]

@@ -112,6 +112,12 @@ pub trait Authenticator: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Judges what can be judged without blocking or burning CPU; `None` leaves it to [`authenticate`](Self::authenticate).
+    /// Called on the driver's thread before anything else, so that such a request waits for no other.
+    fn authenticate_at_once(&self, request: &AuthRequest) -> Option<AuthOutcome> {
+        (!self.is_blocking()).then(|| self.authenticate(request))
+    }
+
     /// How many calls of `authenticate` may be under way beyond the number of cores, since they wait for somebody else
     /// and burn nothing.
     fn waiting_calls_max(&self) -> usize {

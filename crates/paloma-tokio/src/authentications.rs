@@ -28,13 +28,9 @@ impl Authentications {
         }
     }
 
-    pub(crate) fn is_blocking(&self) -> bool {
-        self.authenticator.is_blocking()
-    }
-
-    /// Judges at once, on this thread.
-    pub(crate) fn judge_here(&self, request: &AuthRequest) -> AuthOutcome {
-        self.authenticator.authenticate(request)
+    /// Judges on this thread what takes no time.
+    pub(crate) fn judge_here(&self, request: &AuthRequest) -> Option<AuthOutcome> {
+        self.authenticator.authenticate_at_once(request)
     }
 
     /// Judges on a thread of its own, when there is room.

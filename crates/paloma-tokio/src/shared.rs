@@ -514,11 +514,10 @@ impl Core {
         id: ConnectionId,
         request: Box<AuthRequest>,
     ) -> bool {
-        if shared.authentications.is_blocking() {
+        let Some(outcome) = shared.authentications.judge_here(&request) else {
             shared.spawn_authentication(id, request);
             return false;
-        }
-        let outcome = shared.authentications.judge_here(&request);
+        };
         self.broker
             .handle_reply(now, Reply::Authenticated(id, outcome));
         true

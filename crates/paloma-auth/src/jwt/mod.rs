@@ -90,12 +90,7 @@ impl Jwt {
 
 impl Method for Jwt {
     fn judge(&self, now: Now, request: &AuthRequest) -> Verdict {
-        let password = request
-            .password
-            .as_ref()
-            .filter(|_| request.method.is_none());
-        let token = password.and_then(|password| token::Token::parse(password));
-        let Some(token) = token else {
+        let Some(token) = token_of(request) else {
             return Verdict::NotMine;
         };
         let claims = token.verify(&self.keys());
@@ -105,6 +100,18 @@ impl Method for Jwt {
             None => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
         })
     }
+
+    fn judge_at_once(&self, _: Now, request: &AuthRequest) -> Option<Verdict> {
+        token_of(request).is_none().then_some(Verdict::NotMine)
+    }
+}
+
+fn token_of(request: &AuthRequest) -> Option<token::Token<'_>> {
+    let password = request
+        .password
+        .as_ref()
+        .filter(|_| request.method.is_none());
+    token::Token::parse(password?)
 }
 
 impl JwtKeys {

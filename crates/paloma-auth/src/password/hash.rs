@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::{digest, pbkdf2};
@@ -22,6 +22,11 @@ const ITERATIONS_MAX: u32 = 1_000_000;
 const BYTES_MAX: usize = 128;
 /// Longest password that is hashed for a file, in bytes.
 const PASSWORD_BYTES_MAX: usize = 4_096;
+
+/// Blocks of 1 KiB that are no burden wherever they stay.
+const BLOCKS_SMALL: usize = 64;
+/// Blocks of 1 KiB that no allocator keeps for later.
+const BLOCKS_RESERVED: usize = 33 * 1024;
 
 /// What made argon2id hashes cost: 19 MiB, two passes, one lane.
 const MADE: (u32, u32, u32) = (19 * 1024, 2, 1);
@@ -115,7 +120,12 @@ impl StoredHash {
             Kind::Argon2id(version, params) => {
                 let argon2 = Argon2::new(Algorithm::Argon2id, *version, params.clone());
                 argon2
-                    .hash_password_into(password, &self.salt, &mut digest)
+                    .hash_password_into_with_memory(
+                        password,
+                        &self.salt,
+                        &mut digest,
+                        memory(params),
+                    )
                     .is_ok()
             }
             Kind::Sha512 => {
@@ -166,6 +176,22 @@ pub(crate) fn make(password: &[u8]) -> Result<String, Fault> {
     Ok(format!(
         "$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"
     ))
+}
+
+/// The memory for one hash, which goes back to the system as a whole when the hash is done.
+///
+/// Room is asked for that is not used: allocators keep blocks of common sizes for their thread, glibc up to 32 MiB, and a
+/// flood of logins wanders over many threads.
+fn memory(params: &Params) -> Vec<Block> {
+    let count = params.block_count();
+    let reserved = if count < BLOCKS_SMALL {
+        count
+    } else {
+        count.max(BLOCKS_RESERVED)
+    };
+    let mut blocks = Vec::with_capacity(reserved);
+    blocks.resize(count, Block::default());
+    blocks
 }
 
 /// A decimal number of at most `max`.

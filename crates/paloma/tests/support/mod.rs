@@ -12,14 +12,12 @@ pub(crate) mod site;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time for what must be said; far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines that wait to be looked at; a broker that says more has to wait too.
-const LINES_MAX: usize = 16_384;
 
 pub(crate) fn paloma(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paloma"));
@@ -80,7 +78,8 @@ pub(crate) struct Lines(Receiver<String>);
 
 impl Lines {
     pub(crate) fn of(reader: impl BufRead + Send + 'static) -> Self {
-        let (sender, receiver) = sync_channel(LINES_MAX);
+        // As many as it says, or the broker would wait for whoever reads its log.
+        let (sender, receiver) = channel();
         thread::spawn(move || {
             let lines = reader.lines().map_while(Result::ok);
             lines.map(|line| sender.send(line)).find(Result::is_err)
