@@ -7,13 +7,15 @@ use std::process::{Command, Stdio};
 
 const PAGE: &str = include_str!("../../../docs/operating.md");
 
-/// What every block is run after: loopback, and an /etc and a /usr/local that may be written to.
+/// What every block is run after: loopback, and an /etc, a /run and a /usr/local that may be written to.
 const PROLOGUE: &str = r#"
 set -euo pipefail
 ip link set lo up
-mkdir etc local
+mkdir etc local run
 for file in hosts nsswitch.conf passwd group ld.so.cache; do cp /etc/$file etc || true; done
+cp -r /etc/ssl etc
 mount --bind etc /etc
+mount --bind run /run
 mount --bind local /usr/local
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 PATH=/usr/local/bin:$PATH
@@ -74,9 +76,13 @@ fn only_what_a_test_cannot_do_is_not_run() {
 fn every_command_does_what_the_page_says() {
     let directory = std::env::temp_dir().join(format!("paloma-operating-{}", std::process::id()));
     fs::create_dir(&directory).unwrap();
-    let can = apart("ip link set lo up && curl --version", &directory).output();
+    let can = apart(
+        "ip link set lo up && curl --version && openssl version",
+        &directory,
+    )
+    .output();
     if !can.is_ok_and(|output| output.status.success()) {
-        println!("skipped: unshare, ip or curl is missing here, or may not be used");
+        println!("skipped: unshare, ip, curl or openssl is missing here, or may not be used");
         fs::remove_dir_all(&directory).unwrap();
         return;
     }
@@ -84,8 +90,18 @@ fn every_command_does_what_the_page_says() {
     let binary = env!("CARGO_BIN_EXE_paloma");
     fs::copy(binary, directory.join("target/release/paloma")).unwrap();
     fs::create_dir(directory.join("packaging")).unwrap();
-    let unit = include_str!("../../../packaging/paloma.service");
-    fs::write(directory.join("packaging/paloma.service"), unit).unwrap();
+    for (name, text) in [
+        (
+            "paloma.service",
+            include_str!("../../../packaging/paloma.service"),
+        ),
+        (
+            "paloma.sysusers",
+            include_str!("../../../packaging/paloma.sysusers"),
+        ),
+    ] {
+        fs::write(directory.join("packaging").join(name), text).unwrap();
+    }
     let run = blocks(PAGE).into_iter().filter(|(info, _)| *info == "sh");
     let run: String = run.map(|(_, block)| block).collect();
     let output = apart(&format!("{PROLOGUE}set -x\n{run}"), &directory)
