@@ -13,8 +13,8 @@ const BACK_MAX_MILLIS: u64 = 3_600 * 1_000;
 /// much as the broker has run.
 #[derive(Debug, Default)]
 pub(crate) struct WallClock {
-    /// What the clocks said last; `None` before the first time.
-    last: Option<Now>,
+    /// What the clocks said last; zero before the first time.
+    last: Now,
     /// The broker's time less the clock's, in milliseconds.
     offset: i64,
 }
@@ -24,25 +24,37 @@ impl WallClock {
     pub(crate) fn since(mark: Wall, now: Now) -> Self {
         let mut clock = Self::default();
         if mark != Wall::default() {
-            clock.last = Some(Now::new(now.monotonic, mark));
+            clock.last = Now::new(now.monotonic, mark);
             clock.read(now);
         }
         clock
     }
 
     /// The time as it is stored.
+    #[inline]
     pub(crate) fn read(&mut self, now: Now) -> Now {
-        let last = self.last.get_or_insert(now);
-        let step = now.wall.as_millis().wrapping_sub(last.wall.as_millis());
+        let step = now
+            .wall
+            .as_millis()
+            .wrapping_sub(self.last.wall.as_millis());
         if step.wrapping_add(BACK_MAX_MILLIS) > PAUSE_MAX_MILLIS + BACK_MAX_MILLIS {
-            // What should have passed has; whatever the clock says beyond that is taken out.
-            let passed = millis(last.monotonic, now.monotonic);
-            let jump = step.wrapping_sub(passed).cast_signed();
-            self.offset = self.offset.wrapping_sub(jump);
+            self.take_out(now, step);
         }
-        *last = now;
+        self.last = now;
         let wall = now.wall.as_millis().wrapping_add_signed(self.offset);
         Now::new(now.monotonic, Wall::from_millis(wall))
+    }
+
+    /// The wall clock has jumped, or is read for the first time.
+    #[cold]
+    fn take_out(&mut self, now: Now, step: u64) {
+        if self.last == Now::default() {
+            return;
+        }
+        // What should have passed has; whatever the clock says beyond that is taken out.
+        let passed = millis(self.last.monotonic, now.monotonic);
+        let jump = step.wrapping_sub(passed).cast_signed();
+        self.offset = self.offset.wrapping_sub(jump);
     }
 }
 

@@ -118,19 +118,22 @@ impl Session {
     }
 
     /// Whether the first delivery of the queue waits for an id or for the commit that holds it.
+    #[inline]
     pub(crate) fn waits_for_id(&self, outbound: &Outbound, committed: LogSeq) -> bool {
         let Some(assigned) = self.assigned.as_deref() else {
             return false;
         };
+        if outbound.qos() != Qos::ExactlyOnce {
+            return false;
+        }
         let message = outbound.message().id();
         let mut ids = assigned.ids.iter();
-        outbound.qos() == Qos::ExactlyOnce
-            && ids
-                .find(|id| id.message == message)
-                .is_none_or(|id| id.gate > committed)
+        ids.find(|id| id.message == message)
+            .is_none_or(|id| id.gate > committed)
     }
 
     /// The id of a delivery that was the first of the queue; it is reserved in the window.
+    #[inline]
     pub(crate) fn take_id(&mut self, outbound: &Outbound) -> Option<PacketId> {
         let assigned = self.assigned.as_deref_mut()?;
         if outbound.qos() != Qos::ExactlyOnce

@@ -104,7 +104,7 @@ impl Broker {
             message: MessageId(job.routed.message.id()),
             qos: job.routed.qos,
             retain: job.routed.retain,
-            origin: job.routed.origin,
+            origin: job.routed.origin.and_then(|key| self.stored_id(key)),
             sessions_until: SessionId(self.last_session),
         };
         self.put_message(&job.routed.message, &mut job.outcome);
@@ -142,7 +142,7 @@ impl Broker {
                 qos: record.qos,
                 retain: record.retain,
                 is_timed: false,
-                origin: record.origin,
+                origin,
                 more_ids: std::mem::take(&mut self.recipients.more_ids),
             },
             recipients: list,

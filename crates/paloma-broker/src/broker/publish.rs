@@ -73,8 +73,8 @@ pub(super) struct Routed {
     pub(super) retain: bool,
     /// Its way to its receivers is timed.
     pub(super) is_timed: bool,
-    /// The session that published it, if the store knows it.
-    pub(super) origin: Option<SessionId>,
+    /// The session that published it.
+    pub(super) origin: Option<SessionKey>,
     /// Further identifiers of recipients with [`Recipient::has_more_ids`].
     pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
 }
@@ -160,6 +160,7 @@ impl Broker {
     }
 
     /// Retains a client's message if it is to be, and gives it to all of `self.recipients`.
+    #[inline]
     pub(super) fn route(
         &mut self,
         now: Now,
@@ -185,7 +186,7 @@ impl Broker {
             qos,
             retain,
             is_timed,
-            origin: self.stored_id(origin),
+            origin: Some(origin),
             more_ids: Vec::new(),
         };
         self.dispatch(routed, outcome, answer);
@@ -215,7 +216,7 @@ impl Broker {
             qos,
             retain,
             is_timed: false,
-            origin: origin.and_then(|key| self.stored_id(key)),
+            origin,
             more_ids: Vec::new(),
         };
         self.dispatch(routed, outcome, None);
@@ -252,7 +253,7 @@ impl Broker {
     }
 
     /// The session's number if the store knows it.
-    fn stored_id(&self, key: SessionKey) -> Option<SessionId> {
+    pub(super) fn stored_id(&self, key: SessionKey) -> Option<SessionId> {
         let session = self.sessions.get(key);
         session
             .filter(|session| session.is_durable())

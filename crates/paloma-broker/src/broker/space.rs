@@ -30,10 +30,13 @@ impl Broker {
     }
 
     /// Whether the message for `self.recipients` would take room in a store that has none.
+    #[inline]
     pub(super) fn lacks_room(&self, origin: SessionKey, qos: Qos, is_kept: bool) -> bool {
-        if !self.commits.is_store_full() {
-            return false;
-        }
+        self.commits.is_store_full() && self.would_store(origin, qos, is_kept)
+    }
+
+    #[cold]
+    fn would_store(&self, origin: SessionKey, qos: Qos, is_kept: bool) -> bool {
         let is_durable = |key| self.sessions.get(key).is_some_and(SessionEntry::is_durable);
         let has_stored_id = qos == Qos::ExactlyOnce && is_durable(origin);
         let mut recipients = self.recipients.list.iter();
@@ -51,6 +54,7 @@ impl Broker {
     }
 
     /// Refuses a message for want of room, or holds it where its client cannot be told. `message` is made only then.
+    #[cold]
     pub(super) fn refuse_or_hold(
         &mut self,
         now: Now,
