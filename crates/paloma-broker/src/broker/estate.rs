@@ -95,6 +95,11 @@ impl Broker {
         if estate.session != loaded.session || !estate.spill.is_loading {
             return;
         }
+        // What the session had asked for before its end comes beside what is asked for now.
+        let first = loaded.entries.first();
+        if first.is_some_and(|(entry, _)| entry.message <= estate.spill.after) {
+            return;
+        }
         estate.spill.is_loading = false;
         let id = estate.session;
         let handed = u32::try_from(loaded.entries.len()).unwrap_or(u32::MAX);
