@@ -361,7 +361,7 @@ impl Broker {
             return;
         };
         let (has_spilled, has_replays) = (session.spill.is_some(), !session.replays.is_empty());
-        if session.protocol.wants_ids(session.ids_ahead_max()) {
+        if session.is_stored && session.protocol.wants_ids(session.ids_ahead_max()) {
             self.assign_ids(key);
         }
         if has_spilled {

@@ -130,7 +130,6 @@ impl Rebuild {
         let client_id = principal.client_id.clone();
         let mut protocol = Session::new(queue_limits(&broker.limits));
         protocol.set_established();
-        protocol.keep_ids();
         let mut session = SessionEntry::new(id, principal, protocol);
         session.is_stored = true;
         session.expiry_seconds = record.expiry_seconds;
