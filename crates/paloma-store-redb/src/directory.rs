@@ -28,8 +28,15 @@ impl Directory {
         Self::lock_existing(path)
     }
 
-    /// Locks a directory that is there.
-    pub(crate) fn lock_existing(path: &Path) -> Result<Self, OpenError> {
+    /// Locks a directory that has a store.
+    pub(crate) fn lock_store(path: &Path) -> Result<Self, OpenError> {
+        if !path.join(FILE).exists() {
+            return Err(OpenError::Missing(path.to_owned()));
+        }
+        Self::lock_existing(path)
+    }
+
+    fn lock_existing(path: &Path) -> Result<Self, OpenError> {
         let lock_path = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -72,6 +79,18 @@ impl Directory {
     /// Has the names in the directory survive a power cut.
     pub(crate) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    /// Another name in the directory, which nothing has yet.
+    pub(crate) fn free_name(&self, suffix: &str) -> PathBuf {
+        let mut number = 1_u32;
+        loop {
+            let path = self.path.join(format!("{FILE}.{suffix}-{number}"));
+            if !path.exists() {
+                return path;
+            }
+            number = number.saturating_add(1);
+        }
     }
 }
 

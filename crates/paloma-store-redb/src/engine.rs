@@ -97,6 +97,24 @@ impl Engine {
         guarded(&self.backend, || work(&self.database()?.begin_read()?))
     }
 
+    /// Walks the whole file; false if it had to be mended.
+    pub(crate) fn check(&mut self) -> Result<bool, StoreError> {
+        let Self { database, backend } = self;
+        guarded(backend, || {
+            let database = database.as_mut().ok_or(redb::Error::DatabaseClosed)?;
+            Ok(database.check_integrity()?)
+        })
+    }
+
+    /// Moves what lies at the file's end into its gaps; false if there was nothing to gain.
+    pub(crate) fn compact(&mut self) -> Result<bool, StoreError> {
+        let Self { database, backend } = self;
+        guarded(backend, || {
+            let database = database.as_mut().ok_or(redb::Error::DatabaseClosed)?;
+            Ok(database.compact()?)
+        })
+    }
+
     /// Makes everything durable and leaves the file as one that needs no repair.
     pub(crate) fn close(&mut self) -> Result<(), StoreError> {
         let database = self.database.take();

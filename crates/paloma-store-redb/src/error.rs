@@ -32,6 +32,8 @@ pub enum OpenError {
         /// Why.
         error: io::Error,
     },
+    /// What it holds cannot be written out.
+    Output(io::Error),
     /// It cannot be read.
     Store(StoreError),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for OpenError {
                 "the store has format {found}, and this version reads up to {known}: a later version wrote it"
             ),
             Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Output(error) => write!(f, "the output cannot be written: {error}"),
             Self::Store(error @ StoreError::Corrupt(_)) => {
                 write!(
                     f,
@@ -81,7 +84,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { error, .. } => Some(error),
+            Self::Io { error, .. } | Self::Output(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::InUse { .. } | Self::Missing(_) | Self::NewerFormat { .. } => None,
         }

@@ -87,6 +87,13 @@ impl Index {
         self.sessions.get(&id.0)
     }
 
+    /// The numbers of all sessions, in ascending order.
+    pub(crate) fn session_ids(&self) -> Vec<SessionId> {
+        let mut ids: Vec<_> = self.sessions.keys().map(|id| SessionId(*id)).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Forgets a session; `freed` gets the messages that nobody needs any more.
     pub(crate) fn remove_session(&mut self, id: SessionId, freed: &mut Vec<MessageId>) -> bool {
         let Some(session) = self.sessions.remove(&id.0) else {
@@ -301,6 +308,19 @@ impl Session {
             sum.last = slot.message;
         }
         sum
+    }
+
+    /// All entries, with or without.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (QueueEntry, Option<Flight>)> {
+        self.queue
+            .iter()
+            .map(|slot| (self.entry(slot), slot.flight()))
+    }
+
+    /// Takes out the entry of a message.
+    pub(crate) fn entry_of(&self, message: MessageId) -> Option<(QueueEntry, Option<Flight>)> {
+        let slot = self.slot(message)?;
+        Some((self.entry(slot), slot.flight()))
     }
 
     fn entry(&self, slot: &Slot) -> QueueEntry {

@@ -15,6 +15,7 @@ mod options;
 mod record;
 mod rows;
 mod store;
+pub mod tools;
 
 pub use error::OpenError;
 pub use options::{Durability, Options, UnknownDurability};

@@ -4,11 +4,12 @@ use paloma_broker::store::{Loss, Mark, MessageId, SessionId, StoreError};
 use redb::{ReadTransaction, ReadableTableMetadata};
 
 use crate::engine::{
-    Engine, FAN_OUTS, JOURNAL, MESSAGES, META, NUMBERED, RETAINED, SESSIONS, SUBSCRIPTIONS, Wait,
+    Engine, FAN_OUTS, JOURNAL, MESSAGES, META, NUMBERED, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS,
+    Wait,
 };
 use crate::error::OpenError;
 use crate::index::Index;
-use crate::journal::{JournalOp, Ops};
+use crate::journal::Ops;
 use crate::log::Log;
 use crate::record::{Damaged, Kind, open};
 use crate::rows;
@@ -18,6 +19,15 @@ pub(crate) const FORMAT: u64 = 1;
 
 /// Where [`META`] has the format.
 pub(crate) const FORMAT_KEY: &str = "format";
+
+// What losses are called.
+pub(crate) const SESSIONS_LOST: &str = "sessions";
+pub(crate) const WILLS_LOST: &str = "wills";
+pub(crate) const SUBSCRIPTIONS_LOST: &str = "subscriptions";
+pub(crate) const RETAINED_LOST: &str = "retained messages";
+pub(crate) const FAN_OUTS_LOST: &str = "unfinished fan-outs";
+pub(crate) const MESSAGES_LOST: &str = "messages";
+pub(crate) const JOURNAL_LOST: &str = "journal records";
 
 /// What was lost, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +102,9 @@ pub(crate) fn load(engine: &Engine) -> Result<Loaded, OpenError> {
         loaded.journal(transaction)?;
         let held = transaction.open_table(MESSAGES)?.len()?;
         let needed = loaded.index.message_count();
-        loaded.losses.add("messages", needed.saturating_sub(held));
+        loaded
+            .losses
+            .add(MESSAGES_LOST, needed.saturating_sub(held));
         Ok(loaded)
     })?;
     Ok(loaded)
@@ -100,95 +112,94 @@ pub(crate) fn load(engine: &Engine) -> Result<Loaded, OpenError> {
 
 impl Loaded {
     fn sessions(&mut self, transaction: &ReadTransaction) -> Result<(), redb::Error> {
-        let table = transaction.open_table(SESSIONS)?;
-        let mut seen = 0;
-        for row in table.range::<u64>(..)? {
-            let (id, record) = row?;
-            let id = id.value();
-            let session =
-                open(Kind::Session, &id.to_be_bytes(), record.value()).and_then(rows::session);
-            if session.is_ok() {
-                self.index.add_session(SessionId(id));
-                seen += 1;
-            }
-        }
-        self.losses
-            .add("sessions", table.len()?.saturating_sub(seen));
+        let lost = each_row(transaction, SESSIONS, |id, record| {
+            self.add_session(id, record)
+        })?;
+        self.losses.add(SESSIONS_LOST, lost);
         Ok(())
     }
 
     fn retained(&mut self, transaction: &ReadTransaction) -> Result<(), redb::Error> {
-        let table = transaction.open_table(RETAINED)?;
-        let mut seen = 0;
-        for row in table.range::<u64>(..)? {
-            let (id, record) = row?;
-            let id = MessageId(id.value());
-            let row =
-                open(Kind::Retained, &id.0.to_be_bytes(), record.value()).and_then(rows::retained);
-            if let Ok(row) = row {
-                self.index.retained.insert(row.topic, id);
-                self.index.refer(id, row.bytes);
-                seen += 1;
-            }
-        }
-        let lost = table.len()?.saturating_sub(seen);
-        self.losses.add("retained messages", lost);
+        let lost = each_row(transaction, RETAINED, |id, record| {
+            self.add_retained(id, record)
+        })?;
+        self.losses.add(RETAINED_LOST, lost);
         Ok(())
     }
 
     fn fan_outs(&mut self, transaction: &ReadTransaction) -> Result<(), redb::Error> {
-        let table = transaction.open_table(FAN_OUTS)?;
-        let mut seen = 0;
-        for row in table.range::<u64>(..)? {
-            let (id, record) = row?;
-            let id = MessageId(id.value());
-            let row = open(Kind::FanOut, &id.0.to_be_bytes(), record.value())
-                .and_then(|body| rows::fan_out(id, body));
-            if let Ok(row) = row {
-                self.index.refer(id, row.bytes);
-                self.index.fan_outs.insert(id, row);
-                seen += 1;
-            }
-        }
-        let lost = table.len()?.saturating_sub(seen);
-        self.losses.add("unfinished fan-outs", lost);
+        let lost = each_row(transaction, FAN_OUTS, |id, record| {
+            self.add_fan_out(id, record)
+        })?;
+        self.losses.add(FAN_OUTS_LOST, lost);
         Ok(())
     }
 
     /// Replays the journal. The keys of its records have no gaps.
     fn journal(&mut self, transaction: &ReadTransaction) -> Result<(), redb::Error> {
-        let table = transaction.open_table(JOURNAL)?;
-        let (mut seen, mut gaps) = (0_u64, 0_u64);
-        for row in table.range::<u64>(..)? {
-            let (key, record) = row?;
-            let (key, record) = (key.value(), record.value());
-            if let Some(last) = self.log.last() {
-                gaps = gaps.saturating_add(key.saturating_sub(last).saturating_sub(1));
-            }
+        let mut gaps = 0_u64;
+        let lost = each_row(transaction, JOURNAL, |key, record| {
+            gaps = gaps.saturating_add(self.gap_before(key));
             self.log.push(key, record.len());
-            if self.replay(key, record).is_ok() {
-                seen += 1;
-            }
-        }
-        let lost = table.len()?.saturating_sub(seen).saturating_add(gaps);
-        self.losses.add("journal records", lost);
+            self.replay(key, record)
+        })?;
+        self.losses.add(JOURNAL_LOST, lost.saturating_add(gaps));
         Ok(())
     }
 
-    fn replay(&mut self, key: u64, record: &[u8]) -> Result<(), Damaged> {
+    pub(crate) fn add_session(&mut self, id: u64, record: &[u8]) -> Result<(), Damaged> {
+        open(Kind::Session, &id.to_be_bytes(), record).and_then(rows::session)?;
+        self.index.add_session(SessionId(id));
+        Ok(())
+    }
+
+    pub(crate) fn add_retained(&mut self, id: u64, record: &[u8]) -> Result<(), Damaged> {
+        let row = open(Kind::Retained, &id.to_be_bytes(), record).and_then(rows::retained)?;
+        self.index.retained.insert(row.topic, MessageId(id));
+        self.index.refer(MessageId(id), row.bytes);
+        Ok(())
+    }
+
+    pub(crate) fn add_fan_out(&mut self, id: u64, record: &[u8]) -> Result<(), Damaged> {
+        let body = open(Kind::FanOut, &id.to_be_bytes(), record)?;
+        let id = MessageId(id);
+        let row = rows::fan_out(id, body)?;
+        self.index.refer(id, row.bytes);
+        self.index.fan_outs.insert(id, row);
+        Ok(())
+    }
+
+    /// How many records are missing between the last one and this.
+    pub(crate) fn gap_before(&self, key: u64) -> u64 {
+        let expected = self.log.last().map_or(key, |last| last.saturating_add(1));
+        key.saturating_sub(expected)
+    }
+
+    pub(crate) fn replay(&mut self, key: u64, record: &[u8]) -> Result<(), Damaged> {
         let body = open(Kind::Journal, &key.to_be_bytes(), record)?;
         let (mark, ops) = Ops::new(body)?;
         self.mark = mark;
         let mut freed = Vec::new();
         for op in ops {
-            self.replay_op(&op?, &mut freed);
+            // What a message's last reader freed is gone from the file as well.
+            self.index.apply(&op?, &mut freed);
+            freed.clear();
         }
         Ok(())
     }
+}
 
-    fn replay_op(&mut self, op: &JournalOp, freed: &mut Vec<MessageId>) {
-        // What a message's last reader freed is gone from the file as well.
-        self.index.apply(op, freed);
-        freed.clear();
+/// Gives each row of a table; how many were damaged or missing.
+fn each_row(
+    transaction: &ReadTransaction,
+    table: Rows,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), Damaged>,
+) -> Result<u64, redb::Error> {
+    let table = transaction.open_table(table)?;
+    let mut seen = 0;
+    for row in table.range::<u64>(..)? {
+        let (key, record) = row?;
+        seen += u64::from(each(key.value(), record.value()).is_ok());
     }
+    Ok(table.len()?.saturating_sub(seen))
 }

@@ -21,7 +21,10 @@ use crate::error::OpenError;
 use crate::group::{Group, subscription_key};
 use crate::index::Index;
 use crate::journal::{JournalOp, Ops, put_mark, put_op};
-use crate::load::{Loaded, Losses, load, prepare};
+use crate::load::{
+    FAN_OUTS_LOST, Loaded, Losses, MESSAGES_LOST, RETAINED_LOST, SUBSCRIPTIONS_LOST, WILLS_LOST,
+    load, prepare,
+};
 use crate::options::{Durability, Options};
 use crate::record::{Damaged, Kind, open, seal};
 use crate::rows;
@@ -116,6 +119,12 @@ impl RedbStore {
     #[must_use]
     pub fn losses(&self) -> Vec<Loss> {
         self.loaded.losses.clone().into_vec()
+    }
+
+    /// Whether it holds nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        let index = &self.loaded.index;
+        index.session_count() == 0 && index.message_count() == 0
     }
 
     /// Writes a group that was applied to the index already.
@@ -435,7 +444,7 @@ impl Recovery<'_> {
                 Ok(message) => {
                     (self.each)(Recovered::FanOut(row.record.clone(), message, row.after));
                 }
-                Err(Damaged) => self.losses.add("unfinished fan-outs", 1),
+                Err(Damaged) => self.losses.add(FAN_OUTS_LOST, 1),
             }
         }
         Ok(())
@@ -485,9 +494,9 @@ impl Recovery<'_> {
             self.queue(id, messages)?;
         }
         let lost = wills.len()?.saturating_sub(wills_seen);
-        self.losses.add("wills", lost);
+        self.losses.add(WILLS_LOST, lost);
         let lost = subscriptions.len()?.saturating_sub(subscriptions_seen);
-        self.losses.add("subscriptions", lost);
+        self.losses.add(SUBSCRIPTIONS_LOST, lost);
         Ok(())
     }
 
@@ -505,7 +514,7 @@ impl Recovery<'_> {
                 match read_message(messages, entry.message)? {
                     Ok(message) => FlightState::Assigned(message),
                     Err(Damaged) => {
-                        self.losses.add("messages", 1);
+                        self.losses.add(MESSAGES_LOST, 1);
                         self.unreadable.push((id, entry.message));
                         continue;
                     }
@@ -543,7 +552,7 @@ impl Recovery<'_> {
                     qos: row.qos,
                     author: row.author,
                 })),
-                _ => self.losses.add("retained messages", 1),
+                _ => self.losses.add(RETAINED_LOST, 1),
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod notify;
 mod passwd;
 mod reload;
 mod serve;
+mod store;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Passwd(arguments) => passwd::run(&arguments),
+        Command::Store(command) => store::run(&command),
         Command::Pub(arguments) => client::publish(&arguments, properties),
         Command::Sub(arguments) => client::subscribe(&arguments, properties),
     }

@@ -143,3 +143,73 @@ fn it_says_where_its_store_is_and_nobody_else_may_have_it() {
     rest.read_to_string(&mut log).unwrap();
     assert!(!log.contains("ERROR"), "{log}");
 }
+
+/// Runs `paloma store` to its end: exit code, output, what it says on stderr.
+fn tool(arguments: &[&str]) -> (i32, String, String) {
+    let mut all = vec!["store"];
+    all.extend(arguments);
+    let output = paloma(&all).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_store_is_looked_at_carried_over_and_repaired() {
+    let scratch = Scratch::new("tools");
+    let path = |name: &str| scratch.0.join(name).to_str().unwrap().to_owned();
+    let (data, other, lines) = (path("data"), path("other"), path("lines"));
+    let (mut child, address) = serve(&scratch.0, &["--data", &data]);
+    drop(connect(&address, b'a'));
+
+    let (code, _, error) = tool(&["check", "--data", &data]);
+    let expected = format!("is in use by process {}\n", child.id());
+    assert!(code == 1 && error.ends_with(&expected), "{error}");
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+
+    let (code, output, error) = tool(&["check", "--data", &data]);
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(
+        output.ends_with("everything is as it was written\n"),
+        "{output}"
+    );
+    let (code, output, _) = tool(&["stats", "--data", &data]);
+    assert_eq!(code, 0);
+    let sessions = output.lines().find(|line| line.starts_with("sessions"));
+    assert_eq!(
+        sessions.map(|line| line.ends_with(" 1")),
+        Some(true),
+        "{output}"
+    );
+
+    assert_eq!(tool(&["export", "--data", &data, &lines]).0, 0);
+    let (code, output, _) = tool(&["import", "--data", &other, &lines]);
+    assert_eq!((code, output.as_str()), (0, "2 lines\n"));
+    let (code, _, error) = tool(&["import", "--data", &other, &lines]);
+    assert!(code == 1 && error.contains("not empty"), "{error}");
+    let (code, output, _) = tool(&["export", "--data", &other]);
+    assert_eq!(
+        (code, output),
+        (0, std::fs::read_to_string(&lines).unwrap())
+    );
+    assert_eq!(tool(&["compact", "--data", &other]).0, 0);
+    let (code, output, _) = tool(&["repair", "--data", &other]);
+    assert_eq!((code, output.as_str()), (0, "there is nothing to repair\n"));
+
+    std::fs::write(scratch.0.join("other/paloma.redb"), [7; 10_000]).unwrap();
+    let (code, _, error) = tool(&["stats", "--data", &other]);
+    assert!(
+        code == 1 && error.contains("paloma store repair"),
+        "{error}"
+    );
+    let (code, output, _) = tool(&["repair", "--data", &other]);
+    assert!(
+        code == 1 && output.contains("paloma.redb.damaged-1"),
+        "{output}"
+    );
+    let (mut child, address) = serve(&scratch.0, &["--data", &other]);
+    drop(connect(&address, b'b'));
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+}

@@ -2,6 +2,7 @@
 
 mod client;
 mod publish;
+mod store;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::client::{ConnectArgs, Version};
 pub(crate) use self::publish::PublishArgs;
+pub(crate) use self::store::{StoreCommand, TransferArgs};
 pub(crate) use self::subscribe::SubscribeArgs;
 use crate::client::property::{Properties, take_properties};
 
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     /// Exit codes: 0 done, or with --check the password is right; 1 it is wrong, or nothing could be done;
     /// 2 the command line is wrong.
     Passwd(PasswdArgs),
+    /// Look at a store, mend it, or carry it elsewhere, while no broker uses it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     Pub(Box<PublishArgs>),
     Sub(Box<SubscribeArgs>),
 }

@@ -1,0 +1,215 @@
+//! A store that is read only, as far as it can be.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use paloma_broker::store::{MessageId, StoreError};
+use paloma_codec::Message;
+
+use crate::directory::Directory;
+use crate::disk::{Disk, FileDisk};
+use crate::engine::{Engine, FAN_OUTS, JOURNAL, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS};
+use crate::error::OpenError;
+use crate::load::{
+    FAN_OUTS_LOST, JOURNAL_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, prepare,
+};
+use crate::options::Options;
+use crate::store::read_message;
+
+/// What to do about pages that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tolerance {
+    /// Give up.
+    Strict,
+    /// Go on with what lies before and behind them.
+    Salvage,
+}
+
+/// An engine and what is known of its contents.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) engine: Engine,
+    pub(super) loaded: Loaded,
+    disk: Arc<dyn Disk>,
+    tolerance: Tolerance,
+}
+
+impl Source {
+    pub(super) fn open(directory: &Directory, tolerance: Tolerance) -> Result<Self, OpenError> {
+        let file = directory.file();
+        let disk = FileDisk::open(&file).map_err(|error| OpenError::io(&file, error))?;
+        Self::on_disk(Arc::new(disk), tolerance)
+    }
+
+    pub(super) fn at(path: &Path, tolerance: Tolerance) -> Result<(Directory, Self), OpenError> {
+        let directory = Directory::lock_store(path)?;
+        let source = Self::open(&directory, tolerance)?;
+        Ok((directory, source))
+    }
+
+    pub(super) fn on_disk(disk: Arc<dyn Disk>, tolerance: Tolerance) -> Result<Self, OpenError> {
+        let engine = open_engine(&disk)?;
+        prepare(&engine)?;
+        let mut source = Self {
+            engine,
+            loaded: Loaded::default(),
+            disk,
+            tolerance,
+        };
+        match load(&source.engine) {
+            Ok(loaded) => source.loaded = loaded,
+            Err(error) if tolerance == Tolerance::Strict => return Err(error),
+            Err(_) => {
+                source.reopen()?;
+                source.salvage()?;
+            }
+        }
+        Ok(source)
+    }
+
+    /// Reads the tables as far as that goes.
+    fn salvage(&mut self) -> Result<(), StoreError> {
+        let mut loaded = Loaded::default();
+        let mut lost = 0;
+        for (key, record) in self.rows(SESSIONS)? {
+            lost += u64::from(loaded.add_session(key, &record).is_err());
+        }
+        loaded.losses.add(SESSIONS_LOST, lost);
+        lost = 0;
+        for (key, record) in self.rows(RETAINED)? {
+            lost += u64::from(loaded.add_retained(key, &record).is_err());
+        }
+        loaded.losses.add(RETAINED_LOST, lost);
+        lost = 0;
+        for (key, record) in self.rows(FAN_OUTS)? {
+            lost += u64::from(loaded.add_fan_out(key, &record).is_err());
+        }
+        loaded.losses.add(FAN_OUTS_LOST, lost);
+        lost = 0;
+        for (key, record) in self.rows(JOURNAL)? {
+            lost += loaded.gap_before(key);
+            loaded.log.push(key, record.len());
+            lost += u64::from(loaded.replay(key, &record).is_err());
+        }
+        loaded.losses.add(JOURNAL_LOST, lost);
+        self.loaded = loaded;
+        Ok(())
+    }
+
+    /// The rows of a table in ascending order; of one with pages that cannot be read, those before and behind them.
+    pub(super) fn rows(&mut self, table: Rows) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let mut rows = Vec::new();
+        let forward = self.engine.read(|transaction| {
+            for row in transaction.open_table(table)?.range::<u64>(..)? {
+                let (key, record) = row?;
+                rows.push((key.value(), record.value().to_vec()));
+            }
+            Ok(())
+        });
+        if !self.is_unreadable(forward)? {
+            return Ok(rows);
+        }
+        let last = rows.last().map(|(key, _)| *key);
+        let mut tail = Vec::new();
+        let backward = self.engine.read(|transaction| {
+            for row in transaction.open_table(table)?.range::<u64>(..)?.rev() {
+                let (key, record) = row?;
+                if last.is_some_and(|last| key.value() <= last) {
+                    break;
+                }
+                tail.push((key.value(), record.value().to_vec()));
+            }
+            Ok(())
+        });
+        self.is_unreadable(backward)?;
+        tail.reverse();
+        rows.append(&mut tail);
+        Ok(rows)
+    }
+
+    /// The rows of the table of subscriptions, in the same way.
+    pub(super) fn subscriptions(&mut self) -> Result<Vec<(u64, String, Vec<u8>)>, StoreError> {
+        let mut rows = Vec::new();
+        let forward = self.engine.read(|transaction| {
+            let table = transaction.open_table(SUBSCRIPTIONS)?;
+            for row in table.range::<(u64, &str)>(..)? {
+                let (key, record) = row?;
+                let (session, filter) = key.value();
+                rows.push((session, filter.to_owned(), record.value().to_vec()));
+            }
+            Ok(())
+        });
+        if !self.is_unreadable(forward)? {
+            return Ok(rows);
+        }
+        let last = rows
+            .last()
+            .map(|(session, filter, _)| (*session, filter.clone()));
+        let mut tail = Vec::new();
+        let backward = self.engine.read(|transaction| {
+            let table = transaction.open_table(SUBSCRIPTIONS)?;
+            for row in table.range::<(u64, &str)>(..)?.rev() {
+                let (key, record) = row?;
+                let (session, filter) = key.value();
+                let is_known = last
+                    .as_ref()
+                    .is_some_and(|(id, last)| (session, filter) <= (*id, last.as_str()));
+                if is_known {
+                    break;
+                }
+                tail.push((session, filter.to_owned(), record.value().to_vec()));
+            }
+            Ok(())
+        });
+        self.is_unreadable(backward)?;
+        tail.reverse();
+        rows.append(&mut tail);
+        Ok(rows)
+    }
+
+    /// The numbers of all messages that can be listed.
+    pub(super) fn message_ids(&mut self) -> Result<Vec<MessageId>, StoreError> {
+        let mut ids = Vec::new();
+        self.engine.read(|transaction| {
+            for row in transaction.open_table(MESSAGES)?.range::<u64>(..)? {
+                ids.push(MessageId(row?.0.value()));
+            }
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    /// A message, if it is what was written.
+    pub(super) fn message(&mut self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        let read = self
+            .engine
+            .read(|transaction| read_message(&transaction.open_table(MESSAGES)?, id));
+        match read {
+            Ok(message) => Ok(message.ok()),
+            Err(error) => self.is_unreadable(Err(error)).map(|_| None),
+        }
+    }
+
+    /// Whether an outcome is one to go on after.
+    fn is_unreadable(&mut self, outcome: Result<(), StoreError>) -> Result<bool, StoreError> {
+        match outcome {
+            Ok(()) => Ok(false),
+            Err(StoreError::Corrupt(_)) if self.tolerance == Tolerance::Salvage => {
+                self.reopen()?;
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A panic in the engine is its end; a new one may get further.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.engine.backend.latch();
+        self.engine = open_engine(&self.disk)?;
+        Ok(())
+    }
+}
+
+fn open_engine(disk: &Arc<dyn Disk>) -> Result<Engine, StoreError> {
+    Engine::open(Arc::clone(disk), true, Options::default().cache_bytes)
+}

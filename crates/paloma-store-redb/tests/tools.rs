@@ -1,0 +1,260 @@
+//! What an operator does with a store that no broker uses.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "a failed test is what a panic is for"
+)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use paloma_broker::store::Store;
+use paloma_store_redb::tools::{Fault, ImportError, check, compact, export, import, repair, stats};
+use paloma_store_redb::{OpenError, RedbStore};
+use support::{Pair, contents, small, steps};
+
+/// A directory that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("paloma-tools-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("paloma.redb")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open(path: &Path) -> RedbStore {
+    RedbStore::open(path, &small()).unwrap()
+}
+
+/// A store with something of everything.
+fn filled(name: &str) -> (Scratch, Pair) {
+    let scratch = Scratch::new(name);
+    let mut pair = Pair::default();
+    let mut store = open(&scratch.0);
+    for seed in 0..20 {
+        store.commit(&mut pair.group(&steps(seed, 60))).unwrap();
+    }
+    store.close().unwrap();
+    (scratch, pair)
+}
+
+fn exported(path: &Path) -> Vec<u8> {
+    let mut lines = Vec::new();
+    assert_eq!(export(path, &mut lines).unwrap(), []);
+    lines
+}
+
+#[test]
+fn only_its_owner_may_read_it() {
+    let (scratch, _) = filled("modes");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&scratch.0), 0o700);
+    for entry in fs::read_dir(&scratch.0).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_second_user_is_refused_by_name() {
+    let (scratch, _) = filled("lock");
+    let first = open(&scratch.0);
+    let refused = RedbStore::open(&scratch.0, &small())
+        .unwrap_err()
+        .to_string();
+    let process = std::process::id();
+    assert!(
+        refused.ends_with(&format!("is in use by process {process}")),
+        "{refused}"
+    );
+    assert!(matches!(check(&scratch.0), Err(OpenError::InUse { .. })));
+    drop(first);
+    drop(open(&scratch.0));
+}
+
+#[test]
+fn tools_make_no_store() {
+    let scratch = Scratch::new("missing");
+    assert!(matches!(stats(&scratch.0), Err(OpenError::Missing(_))));
+    assert!(matches!(repair(&scratch.0), Err(OpenError::Missing(_))));
+    assert!(!scratch.0.exists());
+}
+
+#[test]
+fn a_whole_store_is_found_whole() {
+    let (scratch, pair) = filled("whole");
+    let report = check(&scratch.0).unwrap();
+    assert!(report.is_whole() && report.orphans == 0, "{report:?}");
+    let mut seen = stats(&scratch.0).unwrap();
+    seen.file_bytes = report.stats.file_bytes;
+    assert_eq!(report.stats, seen);
+    assert!(report.stats.sessions > 0 && report.stats.entries > 0 && report.stats.wills > 0);
+    let repaired = repair(&scratch.0).unwrap();
+    assert_eq!(repaired.set_aside, None);
+    assert_eq!(contents(&mut open(&scratch.0)), pair.now());
+}
+
+#[test]
+fn an_export_imported_is_the_same_store() {
+    let (scratch, pair) = filled("export");
+    let lines = exported(&scratch.0);
+    let other = Scratch::new("import");
+    let count = import(&other.0, &mut lines.as_slice()).unwrap();
+    assert_eq!(
+        count,
+        lines.iter().filter(|byte| **byte == b'\n').count() as u64
+    );
+    assert_eq!(contents(&mut open(&other.0)), pair.now());
+    assert_eq!(exported(&other.0), lines);
+}
+
+#[test]
+fn an_import_says_which_line_is_wrong() {
+    let (scratch, _) = filled("lines");
+    let text = String::from_utf8(exported(&scratch.0)).unwrap();
+    let refused = |text: &str| {
+        let other = Scratch::new("wrong");
+        match import(&other.0, &mut text.as_bytes()) {
+            Err(ImportError::Line { number, fault }) => (number, fault),
+            outcome => panic!("{outcome:?}"),
+        }
+    };
+    let first = text.lines().next().unwrap();
+    assert_eq!(refused(&format!("{first}\nwhat\n")), (2, Fault::NoJson));
+    assert_eq!(refused("[1]\n"), (1, Fault::NoObject));
+    assert_eq!(refused("{\"type\":\"x\"}\n"), (1, Fault::Field("type")));
+    let entry = text
+        .lines()
+        .find(|line| line.contains("\"type\":\"entry\""))
+        .unwrap();
+    assert_eq!(refused(&format!("{entry}\n")), (1, Fault::NoMessage));
+    for name in ["session", "qos", "bytes", "share", "packet"] {
+        let without = entry.replace(&format!("\"{name}\":"), "\"else\":");
+        assert!(matches!(refused(&without), (1, Fault::Field(_))), "{name}");
+    }
+    let again = import(&scratch.0, &mut text.as_bytes());
+    assert!(matches!(again, Err(ImportError::NotEmpty)), "{again:?}");
+}
+
+#[test]
+fn a_damaged_message_is_found_and_repaired_away() {
+    let (scratch, pair) = filled("repair");
+    let mut bytes = fs::read(scratch.file()).unwrap();
+    // Payloads are runs in which each byte is 31 more than the one before.
+    let mut runs = bytes.windows(64).enumerate().filter(|(_, run)| {
+        run.windows(2)
+            .all(|pair| pair[1] == pair[0].wrapping_add(31))
+    });
+    let at = runs.next().unwrap().0 + 30;
+    bytes[at] ^= 1;
+    fs::write(scratch.file(), &bytes).unwrap();
+
+    let refused = check(&scratch.0);
+    let is_found = match &refused {
+        // The engine's own checksums see it as well.
+        Err(OpenError::Store(_)) => true,
+        Ok(report) => !report.is_whole(),
+        Err(_) => false,
+    };
+    assert!(is_found, "{refused:?}");
+    let repaired = repair(&scratch.0).unwrap();
+    assert!(repaired.set_aside.unwrap().exists());
+    assert!(!repaired.is_unreadable);
+    assert_eq!(
+        repaired.lost.iter().map(|loss| loss.count).sum::<u64>(),
+        1,
+        "{:?}",
+        repaired.lost
+    );
+    let report = check(&scratch.0).unwrap();
+    assert!(report.is_whole() && report.orphans == 0, "{report:?}");
+    let found = contents(&mut open(&scratch.0));
+    let kept = pair
+        .now()
+        .iter()
+        .filter(|line| found.contains(line))
+        .count();
+    assert!(
+        kept + 10 > pair.now().len(),
+        "{kept} of {}",
+        pair.now().len()
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_at_all_is_set_aside() {
+    let (scratch, _) = filled("lost");
+    fs::write(scratch.file(), [7; 10_000]).unwrap();
+    assert!(RedbStore::open(&scratch.0, &small()).is_err());
+    let repaired = repair(&scratch.0).unwrap();
+    assert!(repaired.is_unreadable);
+    assert_eq!(fs::read(repaired.set_aside.unwrap()).unwrap(), [7; 10_000]);
+    drop(open(&scratch.0));
+}
+
+#[test]
+fn any_damage_ends_with_a_store_that_opens() {
+    let (scratch, _) = filled("any");
+    let bytes = fs::read(scratch.file()).unwrap();
+    for seed in 0..30_usize {
+        let mut damaged = bytes.clone();
+        let mut at = seed * 7_919 * 13 % damaged.len();
+        while damaged[at] == 0 {
+            at = (at + 61) % damaged.len();
+        }
+        let until = (at + 600).min(damaged.len());
+        damaged[at..until].fill(0xa5);
+        fs::write(scratch.file(), &damaged).unwrap();
+        repair(&scratch.0).unwrap();
+        let report = open(&scratch.0).losses();
+        assert_eq!(report, [], "damage at {at}");
+    }
+}
+
+#[test]
+fn a_drained_store_is_compacted() {
+    let scratch = Scratch::new("compact");
+    let mut store = open(&scratch.0);
+    let session = paloma_broker::store::SessionId(1);
+    let commit = |store: &mut RedbStore, ops| {
+        let batch = paloma_broker::store::StoreBatch {
+            ops,
+            ..Default::default()
+        };
+        store.commit(&mut vec![batch]).unwrap();
+    };
+    use paloma_broker::store::StoreOp;
+    let mut ops = vec![StoreOp::PutSession(session, support::session_record("a"))];
+    for id in 1..2_000 {
+        let message = support::message(id, "a", &[1; 2_000]);
+        ops.push(StoreOp::PutMessage(message.clone()));
+        let entry = support::entry(&message, paloma_codec::Qos::AtLeastOnce);
+        ops.push(StoreOp::Enqueue(session, entry));
+    }
+    commit(&mut store, ops);
+    let full = store.usage().file_bytes;
+    commit(&mut store, vec![StoreOp::DeleteSession(session)]);
+    store.close().unwrap();
+    drop(store);
+    let compacted = compact(&scratch.0).unwrap();
+    assert!(compacted.after < full / 3, "{full} {compacted:?}");
+    assert!(check(&scratch.0).unwrap().is_whole());
+}
