@@ -16,6 +16,7 @@ pub mod codec_round_trip;
 pub mod codec_split;
 pub mod session_ops;
 pub mod session_packets;
+pub mod store_recover;
 pub mod topic_map;
 pub mod topic_matches;
 pub mod topic_target;
@@ -41,4 +42,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("broker_ops", broker_ops::run),
     ("auth_acl", auth_acl::run),
     ("auth_files", auth_files::run),
+    ("store_recover", store_recover::run),
 ];
