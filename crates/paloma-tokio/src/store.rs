@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
-use paloma_broker::store::{LoadRequest, Space, Store, StoreBatch, StoreError};
+use paloma_broker::store::{LoadRequest, Rested, Space, Store, StoreBatch, StoreError};
 use paloma_broker::{Reply, StoreStatistics};
 
 use crate::failure::Failure;
@@ -16,6 +16,10 @@ use crate::shared::Shared;
 /// Most batches, and bytes of batches, in one commit; a batch alone may be larger.
 const GROUP_MAX: usize = 4_096;
 const GROUP_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
+
+/// How long what nobody waits for waits for company: acknowledgements from subscribers above all, which ride along with the
+/// next message's commit.
+const RIDE_ALONG: Duration = Duration::from_millis(20);
 
 /// How often a store that is full is looked after, unless it says otherwise.
 const FULL_REST: Duration = Duration::from_secs(1);
@@ -138,6 +142,7 @@ pub(crate) fn spawn(
                 shared,
                 group: Vec::new(),
                 group_bytes: 0,
+                commit_by: None,
                 space: Space::Free,
             };
             let outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
@@ -158,6 +163,8 @@ struct Worker {
     shared: Weak<Shared>,
     group: Vec<StoreBatch>,
     group_bytes: u64,
+    /// When a group that nobody waits for is committed at the latest.
+    commit_by: Option<Instant>,
     /// What the core was told last.
     space: Space,
 }
@@ -167,18 +174,31 @@ impl Worker {
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
             let rest_after = self.rest()?;
-            match self.queue.take(rest_after) {
+            let now = Instant::now();
+            let commit_after = self.commit_by.map(|at| at.saturating_duration_since(now));
+            match self
+                .queue
+                .take(rest_after.into_iter().chain(commit_after).min())
+            {
                 Woken::Jobs(jobs) => self.work(jobs)?,
+                Woken::TimeToRest if self.commit_by.is_some_and(|at| at <= Instant::now()) => {
+                    self.commit()?;
+                }
                 Woken::TimeToRest => {}
-                Woken::Closed => return self.store.close(),
+                Woken::Closed => {
+                    self.commit()?;
+                    return self.store.close();
+                }
             }
         }
     }
 
     fn work(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let mut is_awaited = false;
         for job in jobs {
             match job {
                 Job::Commit(batch) => {
+                    is_awaited |= batch.is_awaited;
                     let bytes = self.group_bytes.saturating_add(batch.bytes);
                     if self.group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
                         self.commit()?;
@@ -193,10 +213,18 @@ impl Worker {
                 }
             }
         }
-        self.commit()
+        if is_awaited {
+            return self.commit();
+        }
+        if !self.group.is_empty() {
+            self.commit_by
+                .get_or_insert_with(|| Instant::now() + RIDE_ALONG);
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.commit_by = None;
         if self.group.is_empty() {
             return Ok(());
         }
@@ -233,7 +261,14 @@ impl Worker {
 
     /// Has the store do what is to be done while nothing waits, and says when again.
     fn rest(&mut self) -> Result<Option<Duration>, StoreError> {
-        let rested = self.store.rest()?;
+        let rested = match self.store.rest() {
+            Ok(rested) => rested,
+            Err(StoreError::Full) => Rested {
+                space: Space::Full,
+                again_after: None,
+            },
+            Err(error) => return Err(error),
+        };
         self.tell(rested.space);
         self.queue.figures().usage = self.store.usage();
         let memory_bytes = self.store.memory_bytes();

@@ -193,6 +193,31 @@ async fn everything_that_waits_is_one_commit() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_rides_along() {
+    let disk = Disk::new();
+    let running = start(disk.config()).await;
+    let (mut subscriber, _) = durable(&running, "s").await;
+    subscriber.subscribe("t", Qos::AtLeastOnce).await;
+    let mut publisher = Peer::join(duplex(&running), V5, "p").await;
+    let before = disk.lock().groups.len();
+    for packet in 1..=50 {
+        publisher.send(&at_least_once("x", packet)).await;
+        assert_eq!(reason(&mut publisher).await, PubAckReason::Success);
+        // Its acknowledgement is a turn of its own.
+        assert_eq!(subscriber.message().await.as_deref(), Some(&b"x"[..]));
+    }
+    let groups = disk.lock().groups[before..].to_vec();
+    // A commit for each message, and hardly one for an acknowledgement: machines that stall make some.
+    assert!(groups.len() < 90, "{groups:?}");
+    // In the end they are committed by themselves.
+    while disk.lock().store.message_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop((publisher, subscriber));
+    stop(running).await;
+}
+
+#[tokio::test]
 async fn another_broker_goes_on_where_this_one_stopped() {
     let disk = Disk::new();
     let (running, mut publisher) = absent(&disk, V5).await;

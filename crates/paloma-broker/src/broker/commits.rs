@@ -99,9 +99,9 @@ impl Commits {
         if self.batch.ops.is_empty() && !self.is_awaited {
             return None;
         }
-        self.is_awaited = false;
         self.last_sealed = self.next_seq();
         let mut batch = std::mem::take(&mut self.batch);
+        batch.is_awaited = std::mem::take(&mut self.is_awaited);
         batch.seq = self.last_sealed;
         batch.mark = mark();
         self.bytes_in_store += batch.bytes;

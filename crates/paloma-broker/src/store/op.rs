@@ -175,6 +175,9 @@ pub struct StoreBatch {
     pub mark: Mark,
     /// The changes, in order. A batch may have none: then it is waited for all the same.
     pub ops: Vec<StoreOp>,
+    /// Something that a client is to be told waits for it. A batch for which nothing waits may ride along with a later one; the
+    /// driver decides how long it may take.
+    pub is_awaited: bool,
     /// About how many bytes the batch holds; bounded by `uncommitted_bytes_max` over all batches in waiting.
     pub bytes: u64,
 }

@@ -242,7 +242,7 @@ impl<'a> Filler<'a> {
             seq: LogSeq(self.seq),
             mark: self.mark,
             ops: std::mem::take(&mut self.ops),
-            bytes: 0,
+            ..StoreBatch::default()
         };
         self.store.commit(&mut vec![batch])?;
         Ok(())

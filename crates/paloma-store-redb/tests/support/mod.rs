@@ -111,7 +111,7 @@ impl Workload {
             seq: LogSeq(self.seq),
             mark: self.mark,
             ops,
-            bytes: 0,
+            ..StoreBatch::default()
         }
     }
 
