@@ -20,7 +20,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair as CertifiedKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair as CertifiedKey, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
@@ -638,10 +641,21 @@ fn scram_lets_in_who_knows_the_password_and_again_while_connected() {
 fn certify(site: &Site, names: &[&str]) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = CertifiedKey::generate().unwrap();
     let authority = params.self_signed(&key).unwrap();
     fs::write(site.path("ca.pem"), authority.pem()).unwrap();
     let issuer = Issuer::new(params, key);
+    let nobody = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(3000, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let nobody = nobody.signed_by(&issuer).unwrap();
+    fs::write(site.path("crl.pem"), nobody.pem().unwrap()).unwrap();
     for name in names {
         let key = CertifiedKey::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -695,6 +709,84 @@ fn certificates_name_clients_on_every_listener_that_asks_for_them() {
         let said = String::from_utf8_lossy(&output.stderr);
         let is_refused = !output.status.success() || said.contains("ot authorized");
         assert_eq!(!is_refused, is_allowed, "{listener} {topic}: {output:?}");
+    }
+}
+
+/// Case D8, F11: every kind of file, one after the other.
+#[test]
+fn a_broken_file_of_any_kind_changes_nothing_and_is_named() {
+    let mut site = Site::new("any-kind");
+    certify(&site, &["server", "ann"]);
+    site.user("passwords", "pat", "p");
+    site.passwd(&["--scram", "scram", "sam"], "s\n");
+    secret_file(&site, "secret", SECRET);
+    secret_file(&site, "token", b"open-sesame");
+    fs::copy(site.path("ca.pem"), site.path("hook.pem")).unwrap();
+    site.write("rules", "user ann\ntopic #\n");
+    site.write(
+        "paloma.toml",
+        "[admin]\naddress = ''\n\
+         [auth]\npassword_file = 'DIR/passwords'\nacl_file = 'DIR/rules'\n\
+         [auth.scram]\nfile = 'DIR/scram'\n[auth.jwt]\nsecret_file = 'DIR/secret'\n\
+         [auth.http]\nurl = 'https://127.0.0.1:9/'\ntoken_file = 'DIR/token'\nca_file = 'DIR/hook.pem'\n\
+         [[listener]]\naddress = '127.0.0.1:0'\n\
+         [listener.tls]\ncertificate = 'DIR/server.pem'\nkey = 'DIR/server.key'\nclient_ca = 'DIR/ca.pem'\n\
+         client_certificate = 'required'\nidentity = 'common_name'\ncrl = 'DIR/crl.pem'\n",
+    );
+    site.start(1);
+    let url = site.addresses[0].replace("127.0.0.1", "localhost");
+    let check = |site: &Site| {
+        // What the client goes by is not what is broken.
+        let output = paloma(&["pub", "-L", &url, "-q", "1", "-t", "t", "-m", "x"])
+            .args([
+                "--cafile",
+                &site.path("ca.sound"),
+                "--key",
+                &site.path("ann.key"),
+            ])
+            .args(["--cert", &site.path("ann.pem")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    fs::copy(site.path("ca.pem"), site.path("ca.sound")).unwrap();
+    check(&site);
+    for name in [
+        "passwords",
+        "rules",
+        "scram",
+        "secret",
+        "token",
+        "hook.pem",
+        "server.pem",
+        "server.key",
+        "ca.pem",
+        "crl.pem",
+        "paloma.toml",
+    ] {
+        let sound = fs::read(site.path(name)).unwrap();
+        for broken in [Some(&b"b r o k e n\n"[..]), Some(b""), None] {
+            match broken {
+                Some(broken) => fs::write(site.path(name), broken).unwrap(),
+                None => fs::remove_file(site.path(name)).unwrap(),
+            }
+            // An empty configuration says nothing, so that everything would be at its default.
+            if name == "paloma.toml" && broken == Some(b"") {
+                continue;
+            }
+            let said = site.reload();
+            assert!(
+                said.contains("everything stays as it was"),
+                "{name} {broken:?}: {said}"
+            );
+            assert!(said.contains(&site.path(name)), "{name} {broken:?}: {said}");
+            check(&site);
+        }
+        fs::write(site.path(name), sound).unwrap();
+        private(&site, name);
+        let said = site.reload();
+        assert!(said.contains("has been read again"), "{name}: {said}");
+        check(&site);
     }
 }
 

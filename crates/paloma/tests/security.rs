@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use support::paloma;
 use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, Site, WRONG_PASSWORD, skip};
+use support::{Lines, paloma, start};
 
 /// What `paloma check` and `paloma serve` say about a configuration that is refused.
 #[track_caller]
@@ -351,6 +351,31 @@ fn a_reload_adds_and_removes_listeners_and_changes_limits() {
     assert!(fs::exists(site.path("b.sock")).unwrap());
     assert_eq!(site.client(&long, None).1, 2);
     assert_eq!(stays.received(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reload_changes_how_much_is_logged() {
+    let mut site = Site::new("levels");
+    let listener = "[admin]\naddress = ''\n[[listener]]\naddress = '127.0.0.1:0'\n";
+    let level = |site: &Site, level: &str| {
+        let log = format!("[log]\nlevel = '{level}'\n");
+        site.write("paloma.toml", &format!("{listener}{log}"));
+    };
+    level(&site, "warn");
+    let config = site.path("paloma.toml");
+    let (child, log, addresses) = start(&["serve", "--config", &config], 1);
+    (site.child, site.addresses) = (Some(child), addresses);
+    site.log = Some(Lines::of(log));
+    site.check(None, ACCEPTED);
+    level(&site, "info");
+    let said = site.reload();
+    assert!(!said.contains("client connected"), "{said}");
+    site.check(None, ACCEPTED);
+    site.until(&["client connected"]);
+    level(&site, "loud");
+    site.reload();
+    site.check(None, ACCEPTED);
+    site.until(&["client connected"]);
 }
 
 /// Case D9.
