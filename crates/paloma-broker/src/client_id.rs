@@ -26,9 +26,11 @@ impl ClientIds {
         }
     }
 
-    pub(crate) fn next(&mut self) -> ByteString {
+    /// The next id, behind this prefix or that of the broker.
+    pub(crate) fn next(&mut self, prefix: Option<&str>) -> ByteString {
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
-        ByteString::from(format!("{}{high:016x}{low:016x}", self.prefix))
+        let prefix = prefix.unwrap_or(&self.prefix);
+        ByteString::from(format!("{prefix}{high:016x}{low:016x}"))
     }
 }
 
@@ -39,15 +41,17 @@ mod tests {
     #[test]
     fn ids_are_128_bits_after_the_prefix_and_differ() {
         let mut ids = ClientIds::new([7; 32], "site-".into());
-        let (first, second) = (ids.next(), ids.next());
+        let (first, second) = (ids.next(None), ids.next(None));
         assert_ne!(first, second);
         assert_eq!(first.strip_prefix("site-").map(str::len), Some(32));
+        let third = ids.next(Some("door-"));
+        assert_eq!(third.strip_prefix("door-").map(str::len), Some(32));
     }
 
     #[test]
     fn the_same_seed_gives_the_same_ids() {
         let mut one = ClientIds::new([1; 32], String::new());
         let mut two = ClientIds::new([1; 32], String::new());
-        assert_eq!(one.next(), two.next());
+        assert_eq!(one.next(None), two.next(None));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytestring::ByteString;
-use paloma_codec::{Connect, Message, Qos};
+use paloma_codec::{Connect, Message, ProtocolVersion, Qos};
 use paloma_session::server::Handshake;
 use paloma_session::{Connection, Monotonic, Receipt};
 
@@ -64,6 +65,17 @@ pub enum Transport {
     Memory,
 }
 
+/// What a listener asks of a CONNECT, where that is its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTerms {
+    /// The versions that are spoken there; another one is refused with 0x84. [MQTT-3.1.2-2]
+    pub versions: Vec<ProtocolVersion>,
+    /// In place of [`BrokerConfig::allow_empty_client_id`](crate::BrokerConfig::allow_empty_client_id).
+    pub allow_empty_client_id: bool,
+    /// In place of [`BrokerConfig::client_id_prefix`](crate::BrokerConfig::client_id_prefix).
+    pub client_id_prefix: String,
+}
+
 /// Where a connection comes from.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionInfo {
@@ -71,6 +83,8 @@ pub struct ConnectionInfo {
     pub address: Option<IpAddr>,
     /// The listener's index in the configuration.
     pub listener: u16,
+    /// What its listener asks of it; `None` is what the broker asks of all.
+    pub terms: Option<Arc<ListenerTerms>>,
     /// What carries the bytes.
     pub transport: Transport,
     /// Who the peer is by the certificate that its transport has verified, or a trusted proxy did: the name that the

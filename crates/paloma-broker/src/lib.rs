@@ -40,7 +40,7 @@ pub use auth::{
     Identity,
 };
 pub use broker::{Behaviour, Broker, BrokerConfig, Client, Recovery, Tables};
-pub use connection::{ConnectionId, ConnectionInfo, Transport};
+pub use connection::{ConnectionId, ConnectionInfo, ListenerTerms, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use limits::{Limits, QueueWhenFull};
 pub use notice::Notice;

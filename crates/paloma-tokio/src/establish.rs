@@ -75,6 +75,7 @@ impl Listener {
         ConnectionInfo {
             address,
             listener: index,
+            terms: self.terms.clone(),
             transport,
             ..ConnectionInfo::default()
         }

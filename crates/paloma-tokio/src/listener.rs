@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use paloma_broker::ListenerTerms;
 
 use crate::network::Network;
 use crate::proxy::ProxyProtocol;
@@ -31,6 +34,8 @@ pub struct Listener {
     pub proxy_protocol: ProxyProtocol,
     /// Whose PROXY header or `X-Forwarded-For` is believed.
     pub trusted: Vec<Network>,
+    /// What it asks of a CONNECT; `None` is what the broker asks of all.
+    pub terms: Option<Arc<ListenerTerms>>,
 }
 
 impl Listener {
@@ -44,6 +49,7 @@ impl Listener {
             websocket: None,
             proxy_protocol: ProxyProtocol::Off,
             trusted: Vec::new(),
+            terms: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use paloma_tokio::ListenAddress;
 
@@ -28,6 +29,7 @@ impl Wanted {
         for (place, settings) in config.listeners.iter().enumerate() {
             let transport = &settings.transport;
             let tls = transport.load_tls()?;
+            let terms = Arc::new(settings.terms());
             for address in resolve(config, settings)? {
                 let mut listener = paloma_tokio::Listener::new(address);
                 listener.connections_max = settings.connections_max.unwrap_or(usize::MAX);
@@ -35,6 +37,7 @@ impl Wanted {
                 listener.websocket = transport.websocket();
                 listener.proxy_protocol = transport.proxy_protocol;
                 listener.trusted.clone_from(&transport.trusted);
+                listener.terms = Some(Arc::clone(&terms));
                 wanted.push(Self {
                     place,
                     settings: settings.clone(),
@@ -56,6 +59,7 @@ impl Wanted {
         self.is_where(open)
             && self.listener.address == open.listener.address
             && self.listener.connections_max == open.listener.connections_max
+            && self.listener.terms == open.listener.terms
             && self.settings.transport.is_same(&open.settings.transport)
     }
 

@@ -9,7 +9,7 @@ use paloma_tokio::{Client, Control, Listeners, Running};
 
 use crate::auth::{Expulsions, Gatekeeper};
 use crate::cli::ConfigArgs;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::listeners::{Wanted, announce};
 use crate::log::Log;
 
@@ -285,15 +285,6 @@ impl Reloader {
     fn take_over(&mut self, config: Config) {
         let old = &self.config;
         let (limits, old_limits) = (&config.limits, &old.limits);
-        let first = |config: &Config| {
-            let of = |listener: &Listener| {
-                (
-                    listener.allow_empty_client_id,
-                    listener.client_id_prefix.clone(),
-                )
-            };
-            config.listeners.first().map(of)
-        };
         let changed = [
             ("node.name", config.node_name != old.node_name),
             ("node.threads", config.threads != old.threads),
@@ -303,12 +294,9 @@ impl Reloader {
                 limits.store_bytes_max != old_limits.store_bytes_max,
             ),
             (
-                "listener.allow_empty_client_id, listener.client_id_prefix",
-                first(&config) != first(old),
-            ),
-            (
-                "behaviour.upgrade_outgoing_qos",
-                config.upgrade_outgoing_qos != old.upgrade_outgoing_qos,
+                "behaviour",
+                config.upgrade_outgoing_qos != old.upgrade_outgoing_qos
+                    || config.check_retain_source != old.check_retain_source,
             ),
             (
                 "sys.interval_seconds",

@@ -134,13 +134,7 @@ fn broker_config(config: &Config) -> paloma_tokio::Config {
     broker.broker.limits = config.limits.clone();
     broker.broker.behaviour.upgrade_outgoing_qos = config.upgrade_outgoing_qos;
     broker.broker.sys_interval_seconds = config.sys_interval_seconds;
-    if let Some(first) = config.listeners.first() {
-        broker.broker.allow_empty_client_id = first.allow_empty_client_id;
-        broker
-            .broker
-            .client_id_prefix
-            .clone_from(&first.client_id_prefix);
-    }
+    broker.broker.behaviour.check_retain_source = config.check_retain_source;
     broker.threads = NonZeroUsize::new(config.threads).unwrap_or(NonZeroUsize::MIN);
     broker
 }

@@ -4,10 +4,12 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, Site, WRONG_PASSWORD, skip};
+use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, PATIENCE, Site, WRONG_PASSWORD, skip};
 use support::{Lines, paloma, start};
 
 /// What `paloma check` and `paloma serve` say about a configuration that is refused.
@@ -442,6 +444,53 @@ fn every_listener_applies_its_own_rules() {
     assert!(named.status.success(), "{named:?}");
     assert!(!output(&[]).status.success());
     assert!(!output(&["-u", "bob", "-P", "b"]).status.success());
+}
+
+/// A 5.0 CONNECT without a client id; the CONNACK's body.
+fn connect_v5(address: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")
+        .unwrap();
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let mut body = vec![0; head[1].into()];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn every_listener_speaks_its_own_protocols_and_gives_its_own_client_ids() {
+    let mut site = Site::new("terms");
+    let listener = |name: &str, keys: &str| {
+        format!("[[listener]]\nname = '{name}'\naddress = '127.0.0.1:0'\n{keys}\n")
+    };
+    site.write(
+        "paloma.toml",
+        &[
+            "[admin]\naddress = ''\n".to_owned(),
+            listener("new", "protocols = ['5.0']\nclient_id_prefix = 'door-'"),
+            listener("old", "protocols = ['3.1.1', '3.1']"),
+            listener("named", "allow_empty_client_id = false"),
+        ]
+        .concat(),
+    );
+    site.start(3);
+    let v3 =
+        |listener: usize, id: &str| Client::connect(&site.addresses[listener], id, None, true).1;
+    // [MQTT-3.1.2-2]
+    assert_eq!(
+        (v3(0, "c"), v3(1, "c"), v3(2, "c")),
+        (1, ACCEPTED, ACCEPTED)
+    );
+    assert_eq!((v3(1, ""), v3(2, "")), (ACCEPTED, 2));
+    let assigned = connect_v5(&site.addresses[0]);
+    assert_eq!(assigned[1], 0);
+    let assigned = String::from_utf8_lossy(&assigned).into_owned();
+    assert!(assigned.contains("door-"), "{assigned}");
+    assert_eq!(connect_v5(&site.addresses[1])[1], 0x84);
+    assert_eq!(connect_v5(&site.addresses[2])[1], 0x85);
 }
 
 /// Case D10.

@@ -18,7 +18,8 @@ use super::audit::connect_bytes;
 use super::deliver::queue_limits;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
-    Asked, ConnectionEntry, ConnectionId, ConnectionInfo, Open, Pending, Phase, Renewal,
+    Asked, ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Pending, Phase,
+    Renewal,
 };
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
@@ -142,13 +143,15 @@ impl Broker {
         let Phase::Handshake(handshake) = std::mem::replace(&mut entry.phase, closed) else {
             return;
         };
-        if let Err(reason) = self.check_connect(&connect) {
+        let terms = entry.info.terms.clone();
+        if let Err(reason) = self.check_connect(&connect, terms.as_deref()) {
             return self.refuse_client(id, Some(connect.client_id), *handshake, reason);
         }
         self.memory.take(connect_bytes(&connect));
         let is_assigned = connect.client_id.is_empty();
         let client_id = if is_assigned {
-            self.client_ids.next()
+            let prefix = terms.as_ref().map(|terms| terms.client_id_prefix.as_str());
+            self.client_ids.next(prefix)
         } else {
             // Copied: the packet's bytes would live as long as the session.
             ByteString::from(&*connect.client_id)
@@ -192,8 +195,16 @@ impl Broker {
     }
 
     /// What of CONNECT is refused whoever sent it.
-    fn check_connect(&self, connect: &Connect) -> Result<(), ConnAckReason> {
-        if connect.client_id.is_empty() && !self.allow_empty_client_id {
+    fn check_connect(
+        &self,
+        connect: &Connect,
+        terms: Option<&ListenerTerms>,
+    ) -> Result<(), ConnAckReason> {
+        if terms.is_some_and(|terms| !terms.versions.contains(&connect.version)) {
+            return Err(ConnAckReason::UnsupportedProtocolVersion); // [MQTT-3.1.2-2]
+        }
+        let may_be_empty = terms.map_or(self.allow_empty_client_id, |t| t.allow_empty_client_id);
+        if connect.client_id.is_empty() && !may_be_empty {
             return Err(ConnAckReason::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
         }
         if self.is_closed_to(&connect.client_id) {

@@ -1,5 +1,7 @@
 //! The keys of `[[listener]]`, and what listeners must be to each other.
 
+use paloma_broker::ListenerTerms;
+use paloma_client::codec::ProtocolVersion;
 use paloma_tokio::CertificateIdentity;
 use toml::de::DeTable;
 
@@ -17,6 +19,8 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     /// Whether clients that do not say who they are may connect from other machines.
     pub(crate) allow_anonymous: bool,
+    /// Those that are spoken here, in order.
+    pub(crate) protocols: Vec<ProtocolVersion>,
     pub(crate) allow_empty_client_id: bool,
     /// Put before client ids that the broker assigns.
     pub(crate) client_id_prefix: String,
@@ -39,6 +43,7 @@ impl Listener {
             name: "default".to_owned(),
             address,
             allow_anonymous: false,
+            protocols: PROTOCOLS.iter().map(|(_, version)| *version).collect(),
             allow_empty_client_id: true,
             client_id_prefix: String::new(),
             connections_max: None,
@@ -91,6 +96,15 @@ impl Listener {
         listener
     }
 
+    /// What it asks of a CONNECT.
+    pub(crate) fn terms(&self) -> ListenerTerms {
+        ListenerTerms {
+            versions: self.protocols.clone(),
+            allow_empty_client_id: self.allow_empty_client_id,
+            client_id_prefix: self.client_id_prefix.clone(),
+        }
+    }
+
     /// Names clients by their certificates as `[auth.certificate]` says. True if it asks for certificates.
     pub(super) fn name_clients_by(&mut self, identity: CertificateIdentity) -> bool {
         self.transport.name_clients_by(identity)
@@ -132,15 +146,6 @@ pub(super) fn check_listeners(
                 address: listener.address.to_string(),
             });
         }
-        if let Some(first) = listeners.first() {
-            let is_alike = listener.allow_empty_client_id == first.allow_empty_client_id
-                && listener.client_id_prefix == first.client_id_prefix;
-            if !is_alike {
-                let instead =
-                    "has one allow_empty_client_id and one client_id_prefix for all listeners";
-                note(Fault::NotSupportedYet { instead });
-            }
-        }
         let mut earlier = listeners.iter().take(index);
         let is_exclusive = listener.address.is_exclusive();
         if is_exclusive
@@ -160,6 +165,13 @@ pub(super) fn check_listeners(
         }
     }
 }
+
+/// What a listener can speak.
+pub(super) const PROTOCOLS: &[(&str, ProtocolVersion)] = &[
+    ("3.1", ProtocolVersion::V3_1),
+    ("3.1.1", ProtocolVersion::V3_1_1),
+    ("5.0", ProtocolVersion::V5),
+];
 
 const KEYS: &[Key<Listener>] = &[
     Key {
@@ -198,23 +210,22 @@ const KEYS: &[Key<Listener>] = &[
     },
     Key {
         name: "protocols",
-        set: |_, value| {
-            let mut protocols = value.texts()?;
-            protocols.sort_unstable();
-            protocols.dedup();
-            let known = ["3.1", "3.1.1", "5.0"];
-            if let Some(unknown) = protocols.iter().find(|protocol| !known.contains(protocol)) {
-                let found = (*unknown).to_owned();
+        set: |listener, value| {
+            let wanted = value.texts()?;
+            let is_known = |name: &&&str| PROTOCOLS.iter().any(|(known, _)| *known == **name);
+            if let Some(unknown) = wanted.iter().find(|name| !is_known(name)) {
                 return Err(Fault::NotOneOf {
-                    found,
-                    choices: known.to_vec(),
+                    found: (*unknown).to_owned(),
+                    choices: PROTOCOLS.iter().map(|(name, _)| *name).collect(),
                 });
             }
-            only(
-                Ok(protocols),
-                &known.to_vec(),
-                "accepts 3.1, 3.1.1 and 5.0 on each listener",
-            )
+            if wanted.is_empty() {
+                let rule = "a listener speaks one protocol at least";
+                return Err(Fault::Text { rule });
+            }
+            let wanted = PROTOCOLS.iter().filter(|(name, _)| wanted.contains(name));
+            listener.protocols = wanted.map(|(_, version)| *version).collect();
+            Ok(())
         },
     },
     Key {

@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreSettings,
     /// Deliver at the subscription's QoS even if the message was published at a lower one.
     pub(crate) upgrade_outgoing_qos: bool,
+    /// Deliver a retained message only while its author may still write its topic.
+    pub(crate) check_retain_source: bool,
     /// How often `$SYS` topics are published; 0 publishes none.
     pub(crate) sys_interval_seconds: u32,
     pub(crate) admin: Admin,
@@ -69,6 +71,7 @@ impl Default for Config {
             store: StoreSettings::default(),
             auth: AuthSettings::default(),
             upgrade_outgoing_qos: false,
+            check_retain_source: true,
             sys_interval_seconds: 10,
             admin: Admin::default(),
             log_level: LogLevel::Info,

@@ -262,6 +262,9 @@ impl Import {
                 let value = Form::Switch.read(value)?;
                 listener.keys.insert("allow_empty_client_id", value);
             }
+            "accept_protocol_versions" => {
+                listener.keys.insert("protocols", protocols(value)?);
+            }
             "auto_id_prefix" => drop(listener.keys.insert("client_id_prefix", text())),
             "mount_point" => drop(listener.keys.insert("mount_point", text())),
             "max_connections" if value == "-1" => {}
@@ -422,6 +425,18 @@ fn socket_address(host: &str, port: u16) -> String {
     }
 }
 
+/// Mosquitto's numbers of versions, with commas between them.
+fn protocols(value: &str) -> Result<Value, String> {
+    let names = value.split(',').map(|version| match version.trim() {
+        "3" => Ok("\"3.1\""),
+        "4" => Ok("\"3.1.1\""),
+        "5" => Ok("\"5.0\""),
+        other => Err(format!("`{other}` is not spoken here")),
+    });
+    let names: Vec<&str> = names.collect::<Result<_, _>>()?;
+    Ok(Value::Bare(format!("[{}]", names.join(", "))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,6 +514,15 @@ mod tests {
                 "line 7: some_option: there is nothing like it here",
                 "line 8: user: the service manager chooses the user",
             ],
+        );
+    }
+
+    #[test]
+    fn versions_become_protocols() {
+        check(
+            "listener 1883\naccept_protocol_versions 5, 4\nlistener 1884\naccept_protocol_versions 6\n",
+            &["protocols = [\"5.0\", \"3.1.1\"]"],
+            &["line 4: accept_protocol_versions: `6` is not spoken here"],
         );
     }
 

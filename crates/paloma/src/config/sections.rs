@@ -5,7 +5,7 @@ use paloma_store_redb::Durability;
 use toml::de::DeTable;
 
 use super::auth::path;
-use super::keys::{Key, Source, find, only, put};
+use super::keys::{Key, Source, find, put};
 use super::limits::LIMITS;
 use super::problem::{Fault, Problems};
 use super::value::Value;
@@ -166,13 +166,7 @@ const BEHAVIOUR: &[Key<Config>] = &[
     },
     Key {
         name: "check_retain_source",
-        set: |_, value| {
-            only(
-                value.switch(),
-                &true,
-                "has no rules that could forbid a topic",
-            )
-        },
+        set: |config, value| put(&mut config.check_retain_source, value.switch()),
     },
 ];
 

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use paloma_broker::{Limits, QueueWhenFull};
 
+use super::listener::PROTOCOLS;
 use super::sections::LOG_LEVELS;
 use super::transport::Shown;
 use super::{Config, Listener, LogFormat};
@@ -31,7 +32,7 @@ pub(crate) fn show(config: &Config) -> String {
     show_limits(&mut page, &config.limits);
     page.table("[behaviour]");
     page.bare("upgrade_outgoing_qos", config.upgrade_outgoing_qos);
-    page.bare("check_retain_source", true);
+    page.bare("check_retain_source", config.check_retain_source);
     page.table("[sys]");
     page.bare("interval_seconds", config.sys_interval_seconds);
     page.table("[admin]");
@@ -69,7 +70,11 @@ fn show_listener(page: &mut Page, listener: &Listener) {
     };
     page.text("transport", transport);
     page.text("socket_mode", &format!("{:04o}", listener.socket_mode));
-    page.bare("protocols", r#"["3.1", "3.1.1", "5.0"]"#);
+    let protocols = PROTOCOLS
+        .iter()
+        .filter(|(_, version)| listener.protocols.contains(version));
+    let protocols: Vec<String> = protocols.map(|(name, _)| quoted(name)).collect();
+    page.bare("protocols", format_args!("[{}]", protocols.join(", ")));
     page.bare("allow_anonymous", listener.allow_anonymous);
     page.bare("allow_empty_client_id", listener.allow_empty_client_id);
     page.text("client_id_prefix", &listener.client_id_prefix);
