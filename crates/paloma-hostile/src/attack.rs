@@ -1,6 +1,6 @@
 //! What an actor is given: the broker's address, a seeded generator, a measure of how long to go on, and a tally to fill.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use paloma_interop::raw::RawClient;
 use paloma_interop::wire::{self, Connect};
 
 use crate::answer::{Answer, Tally};
+use crate::doors::{self, Doors};
 
 /// How long an actor goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Pace {
 pub struct Attack<'a> {
     /// Where the broker listens.
     pub address: SocketAddr,
+    /// Where else.
+    pub doors: &'a Doors,
     /// The broker's binary, for an actor that needs one of its own.
     pub program: &'a Path,
     /// What varies comes from here.
@@ -119,5 +122,15 @@ impl Attack<'_> {
                 format!("{what}: {last} after DISCONNECT")
             });
         }
+    }
+
+    /// What whoever does not even get to a CONNECT gets: the end.
+    pub(crate) fn expect_closed(&mut self, what: &str, stream: &mut TcpStream) {
+        let answer = if doors::ends(stream) {
+            Answer::Closed
+        } else {
+            Answer::Silence
+        };
+        self.tally.expect(what, answer, &[Answer::Closed]);
     }
 }

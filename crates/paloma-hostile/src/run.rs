@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paloma_interop::broker::Broker;
+use paloma_interop::broker::{Broker, Setup};
+use paloma_interop::certificates::Certificates;
 use paloma_interop::random::Random;
 use paloma_load::probe;
 use rustix::process::setpriority_process;
@@ -14,6 +15,7 @@ use crate::actors::{ACTORS, Actor};
 use crate::answer::Tally;
 use crate::attack::{Attack, Pace};
 use crate::canary::{Canary, Latency};
+use crate::doors::{Doors, LISTENERS, PASSWORDS};
 use crate::report::Record;
 use crate::sampler::{Sample, Sampler};
 
@@ -111,6 +113,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&Turn)) -> io::Result<Record> {
 struct Field<'a> {
     plan: &'a Plan,
     broker: Broker,
+    doors: Doors,
     sampler: Sampler,
     canary: Canary,
     baseline_bytes: u64,
@@ -121,7 +124,15 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn prepare(plan: &'a Plan, actors: usize) -> io::Result<Self> {
-        let broker = Broker::of_program(&plan.program, &configuration(), None);
+        let certificates = Certificates::new();
+        let mut setup = Setup {
+            configuration: configuration(),
+            files: certificates.files(),
+            files_max: None,
+        };
+        setup.files.push(("passwords", PASSWORDS.to_owned()));
+        let broker = Broker::of_program(&plan.program, &setup);
+        let doors = Doors::of(&broker, &certificates);
         let sampler = Sampler::start(broker.pid());
         let canary = Canary::start(broker.address())?;
         // About half of the time is spent between the turns, until all is quiet again.
@@ -136,6 +147,7 @@ impl<'a> Field<'a> {
         Ok(Self {
             plan,
             broker,
+            doors,
             sampler,
             canary,
             baseline_bytes,
@@ -156,6 +168,7 @@ impl<'a> Field<'a> {
         let begin = Instant::now();
         let attack = Attack {
             address: self.broker.address(),
+            doors: &self.doors,
             program: &self.plan.program,
             random: Random::new(seed),
             pace: self
@@ -227,7 +240,8 @@ fn attack_with(actor: &Actor, mut attack: Attack<'_>) -> Tally {
 /// Small limits where reaching large ones would take long; the defaults everywhere else.
 fn configuration() -> String {
     format!(
-        "[limits]\n\
+        "{LISTENERS}\
+         [limits]\n\
          sessions_max = {SESSIONS_MAX}\n\
          retained_messages_max = {RETAINED_MAX}\n\
          connect_timeout_ms = {}\n\

@@ -7,7 +7,9 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
@@ -50,11 +52,24 @@ pub fn skips_other_brokers(reason: &str) -> bool {
     other
 }
 
-/// A broker that listens on a free loopback port and keeps everything in memory.
+/// What a `paloma` is started with, beside the program itself.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The text of its `paloma.toml`. Without a listener of its own it gets a plain one.
+    pub configuration: String,
+    /// Names and texts of the files beside it, which nobody else may read.
+    pub files: Vec<(&'static str, String)>,
+    /// How many files it may have open.
+    pub files_max: Option<u32>,
+}
+
+/// A broker that listens on free loopback ports and keeps everything in memory.
 #[derive(Debug)]
 pub struct Broker {
     process: Process,
     address: SocketAddr,
+    /// Every listener's address in the order of the configuration, as `SCHEME://PLACE`.
+    listeners: Vec<String>,
     directory: PathBuf,
 }
 
@@ -72,28 +87,41 @@ impl Broker {
     #[must_use]
     pub fn with_limits(limits: &[(&str, u64)]) -> Self {
         let directory = fresh_directory();
-        let (process, address) = match Kind::under_test() {
+        match Kind::under_test() {
             Kind::Paloma => {
                 let configuration = limits_section(limits);
-                start_paloma(Command::new(paloma()), &directory, &configuration)
+                Self::of_paloma(Command::new(paloma()), directory, &configuration)
             }
-            Kind::Mosquitto => start_mosquitto(&directory, limits),
-        };
-        Self {
-            process,
-            address,
-            directory,
+            Kind::Mosquitto => {
+                let (process, address) = start_mosquitto(&directory, limits);
+                Self {
+                    process,
+                    address,
+                    listeners: vec![format!("tcp://{address}")],
+                    directory,
+                }
+            }
         }
     }
 
-    /// Starts a `paloma` binary with a configuration file of this text; `files_max` limits the files it may have open.
+    /// Starts a `paloma` binary as told.
     ///
     /// # Panics
     /// If the broker does not start.
     #[must_use]
-    pub fn of_program(program: &Path, configuration: &str, files_max: Option<u32>) -> Self {
+    pub fn of_program(program: &Path, setup: &Setup) -> Self {
         let directory = fresh_directory();
-        let command = match files_max {
+        for (name, text) in &setup.files {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(directory.join(name))
+                .unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+        let command = match setup.files_max {
             None => Command::new(program),
             Some(files) => {
                 // The hard limit too, since the broker raises the soft one as far as it may.
@@ -103,10 +131,18 @@ impl Broker {
                 command
             }
         };
-        let (process, address) = start_paloma(command, &directory, configuration);
+        Self::of_paloma(command, directory, &setup.configuration)
+    }
+
+    /// `command` is the program, or what ends by becoming it.
+    fn of_paloma(command: Command, directory: PathBuf, configuration: &str) -> Self {
+        let (process, listeners) = start_paloma(command, &directory, configuration);
+        let first = listeners[0].strip_prefix("tcp://");
+        let address = first.expect("the first listener is a plain one").parse();
         Self {
             process,
-            address,
+            address: address.unwrap(),
+            listeners,
             directory,
         }
     }
@@ -115,6 +151,22 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where a listener is, by its place in the configuration.
+    ///
+    /// # Panics
+    /// If there is none, or it has no address of the network.
+    #[must_use]
+    pub fn listener(&self, place: usize) -> SocketAddr {
+        let (_, address) = self.listeners[place].split_once("://").unwrap();
+        address.parse().unwrap()
+    }
+
+    /// Every listener as `SCHEME://PLACE`, in the order of the configuration.
+    #[must_use]
+    pub fn listeners(&self) -> &[String] {
+        &self.listeners
     }
 
     /// Its process id.
@@ -181,25 +233,32 @@ impl Drop for Broker {
     }
 }
 
-/// `command` is the program, or what ends by becoming it.
 fn start_paloma(
     mut command: Command,
     directory: &Path,
     configuration: &str,
-) -> (Process, SocketAddr) {
-    command.current_dir(directory);
-    command.args(["serve", "--listen", "tcp://127.0.0.1:0", "--in-memory"]);
+) -> (Process, Vec<String>) {
+    command
+        .current_dir(directory)
+        .args(["serve", "--in-memory"]);
+    let own = configuration.matches("[[listener]]").count();
+    if own == 0 {
+        command.args(["--listen", "tcp://127.0.0.1:0"]);
+    }
     if !configuration.is_empty() {
         fs::write(directory.join("paloma.toml"), configuration).unwrap();
         command.args(["--config", "paloma.toml"]);
     }
     let mut process = Process::start(&mut command);
-    let address = process.find_line("the address it listens on", |line| {
-        let (_, after) = line.split_once("listening on tcp://")?;
-        let end = after.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c)));
-        after[..end.unwrap_or(after.len())].parse().ok()
+    let listeners = (0..own.max(1)).map(|_| {
+        process.find_line("the address it listens on", |line| {
+            let (_, after) = line.split_once("listening on ")?;
+            let end = after.find(char::is_whitespace);
+            Some(after[..end.unwrap_or(after.len())].to_owned())
+        })
     });
-    (process, address)
+    let listeners = listeners.collect();
+    (process, listeners)
 }
 
 fn limits_section(limits: &[(&str, u64)]) -> String {

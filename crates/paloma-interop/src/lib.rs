@@ -15,6 +15,7 @@
 
 pub mod broker;
 pub mod canary;
+pub mod certificates;
 pub mod commands;
 pub mod home;
 pub mod malformed;
@@ -29,6 +30,7 @@ mod scenario_tests;
 pub mod scenarios;
 pub mod scripted;
 pub mod tools;
+pub mod websocket;
 pub mod wire;
 
 use std::time::{Duration, Instant};

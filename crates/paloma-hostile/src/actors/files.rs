@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use paloma_interop::broker::Broker;
+use paloma_interop::broker::{Broker, Setup};
 use paloma_interop::peer::Version::V311;
 use paloma_interop::raw::RawClient;
 use paloma_interop::wire::{self, Connect};
@@ -27,8 +27,13 @@ const WATCH: Duration = Duration::from_secs(2);
 const CORES_MAX: f64 = 0.8;
 
 pub(super) fn run(attack: &mut Attack<'_>) {
-    let configuration = "[limits]\nconnect_timeout_ms = 60_000\n[log]\nlevel = \"error\"\n";
-    let broker = Broker::of_program(attack.program, configuration, Some(FILES_MAX));
+    let setup = Setup {
+        configuration: "[limits]\nconnect_timeout_ms = 60_000\n[log]\nlevel = \"error\"\n"
+            .to_owned(),
+        files_max: Some(FILES_MAX),
+        ..Setup::default()
+    };
+    let broker = Broker::of_program(attack.program, &setup);
     let mut early = RawClient::connect(broker.address(), V311, "early");
     for round in 0.. {
         if !attack.goes_on(round, 1) {

@@ -2,7 +2,9 @@
 
 mod claims;
 mod files;
+mod handshakes;
 mod inflight;
+mod logins;
 mod malformed;
 mod quarrels;
 mod queues;
@@ -11,6 +13,7 @@ mod retained;
 mod sessions;
 mod slow;
 mod subscriptions;
+mod websockets;
 
 use crate::attack::Attack;
 
@@ -130,6 +133,26 @@ pub const ACTORS: &[Actor] = &[
         "churn",
         "connect, subscribe, publish, leave, over and over",
         quarrels::churn,
+    ),
+    actor(
+        "logins",
+        "wrong passwords in the name of one address and of thousands",
+        logins::run,
+    ),
+    actor(
+        "half-tls",
+        "TLS handshakes that stop anywhere, are none, or are followed by nothing",
+        handshakes::half_tls,
+    ),
+    actor(
+        "websocket",
+        "upgrades that are none, broken frames, floods of pings, messages in parts of one byte",
+        websockets::run,
+    ),
+    actor(
+        "proxy",
+        "PROXY headers that are broken, unfinished, of the other version or not there",
+        handshakes::proxy,
     ),
     actor(
         "files",
