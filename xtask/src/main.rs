@@ -3,6 +3,7 @@
 
 mod bench_gate;
 mod ci;
+mod differential;
 mod examples;
 mod failure;
 mod fuzz;
@@ -44,6 +45,7 @@ const COMMANDS: &[Command] = &[
     load::COMMAND,
     load::IDLE_MEMORY,
     hostile::COMMAND,
+    differential::COMMAND,
 ];
 
 fn main() -> ExitCode {

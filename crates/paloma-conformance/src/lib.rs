@@ -7,6 +7,7 @@
 
 mod cases;
 pub mod client;
+pub mod differential;
 pub mod lab;
 pub mod report;
 pub mod requests;

@@ -144,17 +144,27 @@ fn qos_of_delivery_is_the_lower_of_both(lab: &Lab<'_>) -> Verdict {
 fn overlapping_subscriptions_deliver_at_the_highest_qos(lab: &Lab<'_>) -> Verdict {
     lab.needs_wildcards()?;
     lab.needs_qos(2)?;
-    let mut client = lab.client("a")?;
-    let filters = [lab.topic("a/+"), lab.topic("a/b"), lab.topic("a/#")];
-    let [first, second, third] = &filters;
-    client.subscribe(&[(first, 0), (second, 2), (third, 1)])?;
-    client.publish(&message(&lab.topic("a/b"), 2, "x")?)?;
-    let mut highest = Qos::AtMostOnce;
-    // One copy, or one for each subscription.
-    while let Some(got) = client.message_if_any()? {
-        highest = highest.max(got.delivery.qos());
+    let levels = ["+", "b", "#"];
+    // Whichever of them has the highest, and whichever was first.
+    for strongest in 0..3 {
+        for first in 0..3 {
+            let mut client = lab.client("a")?;
+            let root = format!("{strongest}{first}");
+            for number in (0..3).map(|number| (first + number) % 3) {
+                let level = levels.get(number).copied().unwrap_or_default();
+                let filter = lab.topic(&format!("{root}/{level}"));
+                client.subscribe(&[(&filter, if number == strongest { 2 } else { 0 })])?;
+            }
+            client.publish(&message(&lab.topic(&format!("{root}/b")), 2, "x")?)?;
+            let mut highest = Qos::AtMostOnce;
+            // One copy, or one for each subscription.
+            while let Some(got) = client.message_if_any()? {
+                highest = highest.max(got.delivery.qos());
+            }
+            same("the highest QoS", highest, Qos::ExactlyOnce)?;
+        }
     }
-    same("the highest QoS", highest, Qos::ExactlyOnce)
+    Ok(())
 }
 
 fn qos_0_arrives_once_without_identifier_and_dup(lab: &Lab<'_>) -> Verdict {

@@ -21,6 +21,8 @@ pub(super) fn section() -> Section {
             both("[MQTT-3.1.2-8] [MQTT311-3.1.2-12]", without_a_will_nothing_is_published),
             both("[MQTT-3.1.2-8] [MQTT311-3.1.2-8] [MQTT311-4.8.0-1]", a_protocol_error_leaves_the_will),
             both("[MQTT-3.1.2-8] [MQTT-3.1.4-3] [MQTT311-3.1.2-8]", a_takeover_leaves_the_will_of_the_earlier_connection),
+            both("[MQTT-3.1.2-8] [MQTT-3.1.4-3] [MQTT311-3.1.2-8]", a_takeover_that_resumes_leaves_the_will_of_the_earlier_connection),
+            both("[MQTT-3.1.2-8] [MQTT-3.1.0-2] [MQTT311-3.1.2-8] [MQTT311-3.1.0-2]", a_second_connect_leaves_the_will_and_the_session),
             both("[MQTT-3.1.2-12] [MQTT311-3.1.2-14] [MQTT311-3.1.2-9]", a_will_is_published_at_its_qos),
             both("[MQTT-3.1.2-14] [MQTT311-3.1.2-16]", a_will_without_retain_is_not_retained),
             both("[MQTT-3.1.2-15] [MQTT311-3.1.2-17]", a_will_with_retain_is_retained),
@@ -118,6 +120,32 @@ fn a_takeover_leaves_the_will_of_the_earlier_connection(lab: &Lab<'_>) -> Verdic
     heir.payloads(&["taken over"])?;
     second.disconnect()?;
     heir.quiet()
+}
+
+fn a_takeover_that_resumes_leaves_the_will_of_the_earlier_connection(lab: &Lab<'_>) -> Verdict {
+    let (mut heir, topic) = heir(lab)?;
+    let connect = Connect {
+        will: Some(will(&topic, 0, "taken over")?),
+        ..lab.lasting("testator")
+    };
+    let (mut first, _) = lab.connect(&connect)?;
+    let _second = lab.back("testator")?;
+    first.is_refused(&[DisconnectReason::SessionTakenOver])?;
+    heir.payloads(&["taken over"])?;
+    heir.quiet()
+}
+
+fn a_second_connect_leaves_the_will_and_the_session(lab: &Lab<'_>) -> Verdict {
+    let (mut heir, topic) = heir(lab)?;
+    let connect = Connect {
+        will: Some(will(&topic, 0, "wrong")?),
+        ..lab.lasting("testator")
+    };
+    let (mut client, _) = lab.connect(&connect)?;
+    client.send(&connect)?;
+    client.is_refused(&[DisconnectReason::ProtocolError])?;
+    heir.payloads(&["wrong"])?;
+    lab.back("testator").map(drop)
 }
 
 fn a_will_is_published_at_its_qos(lab: &Lab<'_>) -> Verdict {
