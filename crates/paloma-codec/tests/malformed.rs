@@ -9,8 +9,8 @@
 
 mod support;
 
-use paloma_codec::{DecodeError, ProtocolVersion};
-use support::{From, VERSIONS, block, decode, framed, prefixed, vectors};
+use paloma_codec::{DecodeError, DecodeLimits, ProtocolVersion};
+use support::{From, VERSIONS, block, decode, decoder, framed, prefixed, vectors};
 
 /// Bytes that must be refused, by which rule, and with which reason code.
 struct Case {
@@ -36,7 +36,12 @@ fn check(cases: &[Case]) {
             } = case;
             let found = decode(*version, *from, bytes);
             let is_right = found == Err(*rule) && rule.reason().code() == *code;
-            (!is_right).then(|| format!("{version:?} {what}: {found:?}, not {rule:?} {code:#04x}"))
+            if !is_right {
+                return Some(format!(
+                    "{version:?} {what}: {found:?}, not {rule:?} {code:#04x}"
+                ));
+            }
+            comes_in_pieces(case).map(|wrong| format!("{version:?} {what}: {wrong}"))
         })
         .collect();
     assert!(
@@ -46,6 +51,36 @@ fn check(cases: &[Case]) {
         cases.len(),
         wrong.join("\n")
     );
+}
+
+/// The same case byte by byte, and cut in two at every byte: until it is refused nothing else may come of it, and one decoder
+/// that is shown ever more of it refuses it as one that sees it whole. What is wrong, if anything.
+fn comes_in_pieces(case: &Case) -> Option<String> {
+    let whole: Result<bool, DecodeError> = Err(case.rule);
+    // Packets of tens of thousands of bytes are cut where something can be told, and here and there.
+    let stride = if case.bytes.len() <= 256 { 1 } else { 251 };
+    let mut byte_by_byte = decoder(case.version, case.from, DecodeLimits::default());
+    let mut is_refused = false;
+    for length in (1..case.bytes.len()).filter(|length| *length < 64 || length % stride == 0) {
+        let shown = &case.bytes[..length];
+        let found = byte_by_byte.decode(shown).map(|packet| packet.is_some());
+        let is_right = found == Ok(false) && !is_refused || found == whole;
+        is_refused |= found.is_err();
+        if !is_right {
+            return Some(format!("after {length} bytes {found:?}, not {whole:?}"));
+        }
+        if is_refused {
+            return None;
+        }
+        // In two pieces: the second makes it whole.
+        let mut halves = decoder(case.version, case.from, DecodeLimits::default());
+        let _first = halves.decode(shown).map(|packet| packet.is_some());
+        let second = halves.decode(&case.bytes).map(|packet| packet.is_some());
+        if second != whole {
+            return Some(format!("cut at {length}: {second:?}, not {whole:?}"));
+        }
+    }
+    None
 }
 
 const MALFORMED: u8 = 0x81;
