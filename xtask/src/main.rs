@@ -10,6 +10,7 @@ mod fuzz;
 mod hostile;
 mod licences;
 mod load;
+mod mutants;
 mod nostd;
 mod process;
 mod spec;
@@ -46,6 +47,7 @@ const COMMANDS: &[Command] = &[
     load::IDLE_MEMORY,
     hostile::COMMAND,
     differential::COMMAND,
+    mutants::COMMAND,
 ];
 
 fn main() -> ExitCode {

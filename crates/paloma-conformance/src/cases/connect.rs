@@ -371,12 +371,12 @@ fn silence_of_one_and_a_half_keep_alives_ends_the_connection(lab: &Lab<'_>) -> V
 
 fn pings_keep_the_connection(lab: &Lab<'_>) -> Verdict {
     let connect = Connect {
-        keep_alive_seconds: 2,
+        keep_alive_seconds: 4,
         ..lab.clean("a")
     };
     let (mut client, _) = lab.connect(&connect)?;
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(4_500) {
+    while begin.elapsed() < Duration::from_millis(6_500) {
         client.wait(Duration::from_millis(300));
         client.ping()?;
     }

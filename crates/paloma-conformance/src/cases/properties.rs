@@ -141,9 +141,9 @@ fn a_message_sent_once_does_not_expire_before_its_exchange_ends(lab: &Lab<'_>) -
     let (mut reader, _) = lab.resume("reader")?;
     reader.subscribe(&[(&topic, 2)])?;
     let mut writer = lab.client("writer")?;
-    writer.publish(&expiring(&topic, 2, "sent", 1)?)?;
+    writer.publish(&expiring(&topic, 2, "sent", 4)?)?;
     let got = reader.unacknowledged()?;
-    reader.wait(std::time::Duration::from_millis(2_300));
+    reader.wait(std::time::Duration::from_millis(5_300));
     let id = got.delivery.id().map_or(0, paloma_codec::PacketId::get);
     reader.send_bytes(&wire::ack(0x50, id))?;
     reader.pub_rel(got.delivery.id().unwrap_or(paloma_codec::PacketId::MIN))?;

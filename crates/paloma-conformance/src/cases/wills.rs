@@ -218,12 +218,21 @@ fn a_will_waits_for_its_delay(lab: &Lab<'_>) -> Verdict {
 
 fn a_client_that_is_back_within_the_delay_suppresses_its_will(lab: &Lab<'_>) -> Verdict {
     let (mut heir, topic) = heir(lab)?;
-    let (client, _) = lab.connect(&delayed(lab, &topic, 2, 60)?)?;
-    client.cut();
-    heir.quiet()?;
-    let _client = lab.back("testator")?;
-    heir.wait(Duration::from_millis(3_000));
-    heir.quiet()
+    // On a busy machine two seconds may pass before the client is back, which then says nothing.
+    for delay in [2, 8, 20] {
+        let (client, _) = lab.connect(&delayed(lab, &topic, delay, 60)?)?;
+        let begin = Instant::now();
+        client.cut();
+        let back = lab.back("testator")?;
+        let is_in_time = begin.elapsed() < Duration::from_secs(u64::from(delay));
+        heir.wait(Duration::from_secs(u64::from(delay) + 1));
+        if is_in_time {
+            return heir.quiet();
+        }
+        heir.message_if_any()?;
+        back.disconnect()?;
+    }
+    crate::lab::not_applicable("the client never came back in time")
 }
 
 fn a_session_that_ends_before_the_delay_sends_the_will(lab: &Lab<'_>) -> Verdict {
