@@ -90,10 +90,14 @@ impl Backend {
         self.0.written.load(Ordering::Relaxed)
     }
 
+    /// Bytes that the file takes.
+    pub(crate) fn allocated_bytes(&self) -> u64 {
+        self.0.disk.allocated().unwrap_or_default()
+    }
+
     /// Bytes that the file and its reserve take.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let allocated = self.0.disk.allocated().unwrap_or_default();
-        allocated.saturating_add(self.state().reserved)
+        self.allocated_bytes().saturating_add(self.state().reserved)
     }
 
     /// Keeps the reserve whole, and says whether there is room. `used_bytes` is what records need: the engine puts new ones

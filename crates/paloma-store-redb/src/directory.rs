@@ -20,11 +20,19 @@ pub(crate) struct Directory {
 impl Directory {
     /// Makes the directory, with mode 0700, if there is none, and locks it.
     pub(crate) fn lock(path: &Path) -> Result<Self, OpenError> {
+        let made: Vec<&Path> = path
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .collect();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(|error| OpenError::io(path, error))?;
+        for path in made {
+            // A power cut must not take the directory itself.
+            sync_parent(path).map_err(|error| OpenError::io(path, error))?;
+        }
         Self::lock_existing(path)
     }
 
@@ -92,6 +100,13 @@ impl Directory {
             number = number.saturating_add(1);
         }
     }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn write_holder(lock: &mut File) -> io::Result<()> {

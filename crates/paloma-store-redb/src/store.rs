@@ -32,6 +32,9 @@ use crate::rows;
 /// How long a full store waits before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Most bytes in use of a store whose file is made shorter while a broker runs.
+const SHORTEN_BYTES_MAX: u64 = 16 << 20;
+
 /// What a session with a few subscriptions takes.
 const SESSION_SHARE: u64 = 256;
 
@@ -48,6 +51,8 @@ pub struct RedbStore {
     unreadable_count: u64,
     unsynced: Option<Duration>,
     space: Space,
+    /// What the file took after it was last made shorter.
+    shortened_to: u64,
     /// Bytes written before the engine was opened anew.
     written_before: u64,
     record: Vec<u8>,
@@ -107,6 +112,7 @@ impl RedbStore {
             unreadable_count: 0,
             unsynced: None,
             space: Space::Free,
+            shortened_to: 0,
             written_before: 0,
             record: Vec::new(),
             _directory: None,
@@ -182,9 +188,29 @@ impl RedbStore {
         Some(self.options.interval.saturating_sub(age))
     }
 
-    fn room(&self) -> Space {
+    /// Bytes of pages that records need, about.
+    fn used_bytes(&self) -> u64 {
         let Loaded { index, log, .. } = &self.loaded;
-        let used = index.page_bytes() + index.session_count() * SESSION_SHARE + log.bytes();
+        index.page_bytes() + index.session_count() * SESSION_SHARE + log.bytes()
+    }
+
+    /// Makes the file short again after a drain. The engine cuts off what is free at the end by itself, but few pages in use
+    /// there are enough to stop it. Only when so little is in use that moving it takes no time.
+    fn shorten(&mut self) -> Result<(), StoreError> {
+        let used = self.used_bytes();
+        let allocated = self.engine.backend.allocated_bytes();
+        let is_worth_it = allocated > self.options.reserve_bytes.saturating_add(used * 4)
+            && allocated > self.shortened_to.saturating_mul(2);
+        if used > SHORTEN_BYTES_MAX || !is_worth_it {
+            return Ok(());
+        }
+        while self.engine.compact()? {}
+        self.shortened_to = self.engine.backend.allocated_bytes();
+        Ok(())
+    }
+
+    fn room(&self) -> Space {
+        let used = self.used_bytes();
         let bounds = Bounds {
             reserve_bytes: self.options.reserve_bytes,
             store_bytes_max: self.options.store_bytes_max,
@@ -267,6 +293,7 @@ impl Store for RedbStore {
             seq = batch.seq;
             mark = batch.mark;
         }
+        // A group that changes nothing promises nothing: there is nothing to wait for the disk for.
         if !group.is_empty() {
             self.write(&mut group, mark)
                 .map_err(|error| self.failed(error))?;
@@ -325,6 +352,9 @@ impl Store for RedbStore {
                 .write(Wait::Synced, |_| Ok(()))
                 .map_err(|error| self.failed(error))?;
             self.unsynced = None;
+        }
+        if self.options.durability != Durability::None {
+            self.shorten().map_err(|error| self.failed(error))?;
         }
         self.space = self.room();
         let space = self.space;

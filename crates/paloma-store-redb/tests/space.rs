@@ -146,6 +146,26 @@ fn a_full_store_has_room_again_once_it_was_drained() {
 }
 
 #[test]
+fn a_drained_store_gives_its_space_back() {
+    let disk = SimDisk::new(5);
+    let mut queue = Queue::new(&disk, &small());
+    for _ in 0..100 {
+        queue.fill().unwrap();
+    }
+    let full = queue.store.usage().file_bytes;
+    while queue.oldest < queue.next {
+        queue.drain(61).unwrap();
+    }
+    queue.store.rest().unwrap();
+    let drained = queue.store.usage().file_bytes;
+    assert!(drained < full / 2, "{full} {drained}");
+    queue.fill().unwrap();
+    assert_eq!(queue.store.usage().entries, GROUP);
+    drop(queue);
+    assert_eq!(open(&disk.after_power_cut(1)).usage().entries, GROUP);
+}
+
+#[test]
 fn a_full_store_has_room_again_once_the_disk_has() {
     let disk = SimDisk::new(5);
     disk.set_capacity(CAPACITY);

@@ -171,7 +171,7 @@ pub struct Mark {
 pub struct StoreBatch {
     /// The commit's number; batches come in ascending order. It counts from 1 in every run of the broker.
     pub seq: LogSeq,
-    /// Taken when the batch was closed; the last one committed is recovered.
+    /// Taken when the batch was closed; the last one committed is recovered, and may be that of the last batch with ops.
     pub mark: Mark,
     /// The changes, in order. A batch may have none: then it is waited for all the same.
     pub ops: Vec<StoreOp>,
