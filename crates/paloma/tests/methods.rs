@@ -29,6 +29,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
 };
 use ring::{digest, hmac, pbkdf2};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::paloma;
 use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, PATIENCE, Site, WRONG_PASSWORD};
 
@@ -429,6 +431,81 @@ fn an_answer_is_asked_for_again_when_its_time_is_over() {
     assert_eq!(service.asked.iter().take(3).count(), 3);
     let log = site.stop();
     assert!(!log.contains("open-sesame"), "{log}");
+}
+
+/// A service behind TLS that lets everybody in; its certificate is `server.pem`.
+fn secure_service(site: &Site) -> String {
+    let read = |name: &str| fs::read(site.path(name)).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&read("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&read("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            thread::spawn(move || {
+                let mut request = [0; 4_096];
+                // Whoever does not trust this service says no more than hello.
+                if stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    drop(stream.write_all(http(r#"{"allow": true}"#).as_bytes()));
+                    stream.conn.send_close_notify();
+                    drop(stream.flush());
+                }
+            });
+        }
+    });
+    format!("https://localhost:{port}/login")
+}
+
+#[test]
+fn a_service_behind_tls_is_asked_if_the_authority_vouches_for_it() {
+    let mut site = Site::new("hook-tls");
+    certify(&site, &["server"]);
+    let url = secure_service(&site);
+    let config =
+        |more: &str| format!("{LISTENER}[auth.http]\nurl = '{url}'\ntimeout_ms = 30_000\n{more}");
+    site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
+    site.start(1);
+    site.check(Some(("ann", "x")), ACCEPTED);
+    // Browsers do not know this authority, and neither does another one.
+    site.write("paloma.toml", &config(""));
+    site.reload();
+    site.check(Some(("ann", "x")), BUSY);
+    let other = Site::new("hook-tls-other");
+    certify(&other, &[]);
+    fs::copy(other.path("ca.pem"), site.path("ca.pem")).unwrap();
+    site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
+    site.reload();
+    site.check(Some(("ann", "x")), BUSY);
+}
+
+#[test]
+fn passwords_that_would_cross_a_network_in_clear_are_warned_of() {
+    for (host, is_warned) in [
+        ("127.0.0.1:9", false),
+        ("localhost", false),
+        ("[::1]:9", false),
+        ("auth.example", true),
+        ("127.0.0.1.example", true),
+    ] {
+        let mut site = Site::new(&format!("clear-{is_warned}"));
+        site.write(
+            "paloma.toml",
+            &format!("{LISTENER}[auth.http]\nurl = 'http://{host}/login'\n"),
+        );
+        site.start(1);
+        let said = site.reload();
+        assert_eq!(said.contains("in clear"), is_warned, "{host}: {said}");
+    }
 }
 
 // ---- SCRAM --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +95,15 @@ impl Security {
                 let path = path.display();
                 tracing::warn!(%path, "every user of this machine may read the passwords' hashes; `chmod 600` hides them");
             }
+        }
+        let hooks = self.doors.iter().filter_map(|door| door.hook.as_ref());
+        if hooks
+            .clone()
+            .any(|hook| crosses_a_network_in_clear(&hook.url))
+        {
+            tracing::warn!(
+                "[auth.http] sends passwords in clear to another machine: https hides them"
+            );
         }
         for (door, listener) in self.doors.iter().zip(&config.listeners) {
             if door.settings.acl_file.is_none() && listener.knows_names(&config.auth) {
@@ -238,6 +248,20 @@ fn read_hook(
             None
         }
     }
+}
+
+fn crosses_a_network_in_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match place.strip_prefix('[') {
+        Some(address) => address.split(']').next(),
+        None => place.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    host != "localhost" && !host.parse().is_ok_and(is_loopback)
 }
 
 /// Permissions; none of a file that is not there, which is reported by whoever reads it.
