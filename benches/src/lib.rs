@@ -7,6 +7,8 @@ pub mod scenarios;
 
 use std::hint::black_box;
 
+pub use scenarios::common_packets;
+
 /// The measured work of a scenario, done once for each call; what it captures is not measured.
 pub type Work = Box<dyn FnMut()>;
 

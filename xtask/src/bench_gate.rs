@@ -45,7 +45,7 @@ const REFERENCES: &str = "benches/instructions.tsv";
 const COUNTED_REGION: &str = "*paloma_counted_region*";
 
 /// Instructions per unit, by scenario.
-type Counts = BTreeMap<String, f64>;
+pub(crate) type Counts = BTreeMap<String, f64>;
 
 pub(crate) fn check() -> Outcome {
     gate("", false)
@@ -65,9 +65,9 @@ fn gate(prefix: &str, update: bool) -> Outcome {
         "--bin",
         "instructions",
     ]))?;
-    let mut scenarios = list_scenarios()?;
+    let mut scenarios = list_scenarios(&mut Process::new(program()))?;
     scenarios.retain(|scenario| scenario.name.starts_with(prefix));
-    let counts = count_all(&scenarios)?;
+    let counts = count_all(&scenarios, || Process::new(program()))?;
     let path = workspace::root().join(REFERENCES);
     let text = fs::read_to_string(&path).unwrap_or_default();
     let mut references = parse_references(&text);
@@ -88,15 +88,16 @@ fn gate(prefix: &str, update: bool) -> Outcome {
     Failure::unless_empty("bench-gate", findings)
 }
 
-/// A line of the output of `instructions` without arguments.
-struct Scenario {
-    name: String,
+/// A line of the list that a program of counted work prints.
+pub(crate) struct Scenario {
+    pub(crate) name: String,
     /// Units handled inside the counted region.
     units: f64,
 }
 
-fn list_scenarios() -> Outcome<Vec<Scenario>> {
-    let text = process::stdout(&mut Process::new(program()))?;
+/// Reads the list that `command` prints: name, units of a call, calls.
+pub(crate) fn list_scenarios(command: &mut Process) -> Outcome<Vec<Scenario>> {
+    let text = process::stdout(command)?;
     let parsed: Option<Vec<Scenario>> = text
         .lines()
         .map(|line| {
@@ -120,15 +121,19 @@ fn program() -> PathBuf {
     workspace::target().join("release/instructions")
 }
 
-/// Counts on all cores: other work on the machine changes the time, not the count.
-fn count_all(scenarios: &[Scenario]) -> Outcome<Counts> {
+/// Counts on all cores: other work on the machine changes the time, not the count. `program` gives the command that runs the
+/// scenario of the name that follows.
+pub(crate) fn count_all(
+    scenarios: &[Scenario],
+    program: impl Fn() -> Process + Sync,
+) -> Outcome<Counts> {
     let next = AtomicUsize::new(0);
     let counts = Mutex::new(Ok(Counts::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let counted = count(scenario);
+                    let counted = count(scenario, &program());
                     let mut counts = counts
                         .lock()
                         .expect("no thread panics while it holds this lock");
@@ -148,10 +153,10 @@ fn count_all(scenarios: &[Scenario]) -> Outcome<Counts> {
         .expect("no thread panics while it holds this lock")
 }
 
-fn count(scenario: &Scenario) -> Outcome<f64> {
+fn count(scenario: &Scenario, program: &Process) -> Outcome<f64> {
     let directory = workspace::target().join("callgrind");
     fs::create_dir_all(&directory).map_err(Failure::file(&directory))?;
-    let out = directory.join(scenario.name.replace('/', "_"));
+    let out = directory.join(scenario.name.replace(['/', ' ', '|', ','], "_"));
     let mut command = Process::new("valgrind");
     command
         .args([
@@ -160,7 +165,8 @@ fn count(scenario: &Scenario) -> Outcome<f64> {
             &format!("--toggle-collect={COUNTED_REGION}"),
         ])
         .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(program())
+        .arg(program.get_program())
+        .args(program.get_args())
         .arg(&scenario.name);
     process::stdout(&mut command)?;
     let text = fs::read_to_string(&out).map_err(Failure::file(&out))?;
@@ -182,7 +188,7 @@ fn total(text: &str) -> Option<f64> {
     line.trim().parse().ok().filter(|total| *total > 0.0)
 }
 
-fn compiler() -> Outcome<String> {
+pub(crate) fn compiler() -> Outcome<String> {
     Ok(process::stdout(Process::new("rustc").arg("--version"))?
         .trim()
         .to_owned())

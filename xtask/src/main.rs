@@ -8,6 +8,7 @@ mod examples;
 mod failure;
 mod fuzz;
 mod hostile;
+mod libraries;
 mod licences;
 mod load;
 mod mutants;
@@ -43,6 +44,7 @@ const COMMANDS: &[Command] = &[
     examples::COMMAND,
     fuzz::COMMAND,
     bench_gate::COMMAND,
+    libraries::COMMAND,
     load::COMMAND,
     load::IDLE_MEMORY,
     hostile::COMMAND,

@@ -96,6 +96,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::gated("codec/message/encode-head", PACKETS, encode_heads),
 ];
 
+/// Packets that other libraries can say as well, each as bytes of its version.
+pub fn common_packets() -> Vec<(&'static str, ProtocolVersion, Vec<u8>)> {
+    [
+        ("publish, 3.1.1", V3_1_1, qos0()),
+        ("publish, 5.0", V5, qos0()),
+        ("publish with properties, 5.0", V5, rich()),
+        ("puback, 5.0", V5, pub_ack()),
+        ("subscribe, 5.0", V5, subscribe()),
+        ("connect with will, 5.0", V5, connect()),
+    ]
+    .into_iter()
+    .map(|(name, version, packet)| {
+        let mut bytes = Vec::new();
+        packet
+            .encode(version, &mut bytes)
+            .expect("a packet that can be said in this version");
+        (name, version, bytes)
+    })
+    .collect()
+}
+
 /// Packets that one call handles.
 const PACKETS: u64 = 100;
 

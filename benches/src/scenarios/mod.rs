@@ -6,6 +6,8 @@ mod session;
 mod tokio;
 mod topic;
 
+pub use codec::common_packets;
+
 use crate::Scenario;
 
 /// Every scenario of every crate, in the order of the layers.
