@@ -9,7 +9,8 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "[--quick] [OPTION…]",
     about: "compare paloma with the reference server and mosquitto in every load scenario",
     details: "\
---quick             one short run of each
+--quick             one short run of each, without those that prepare a million of something
+--plot FILE         draws the broker's CPU for each message into an SVG file
 --rounds N          runs of each, of which the median counts (3)
 --seconds S         measured in each run (2)
 --unpinned          let broker and load share all cores; otherwise each gets one
@@ -17,7 +18,8 @@ pub(crate) const COMMAND: Command = Command {
 --broker NAME=LINE  another broker; {port} in its command line stands for the port
 
 Prints tables in markdown: broker CPU, rate, latency and memory, with paloma's ratio to each of the others. mosquitto
-takes part where it is installed.",
+takes part where it is installed, and so do rumqttd and mqttv5 (cargo install rumqttd mqttv5-cli). Scenarios that prepare a
+million of something are run once.",
     run: |arguments| compare(arguments),
 };
 
@@ -44,9 +46,14 @@ fn compare(arguments: &[String]) -> Outcome {
     if let Some(mosquitto) = mosquitto() {
         command.arg("--mosquitto").arg(mosquitto);
     }
+    for (flag, program) in [("--rumqttd", "rumqttd"), ("--mqttv5", "mqttv5")] {
+        if starts(program) {
+            command.arg(flag).arg(program);
+        }
+    }
     for argument in arguments {
         match argument.as_str() {
-            "--quick" => command.args(["--rounds", "1", "--seconds", "1"]),
+            "--quick" => command.args(["--rounds", "1", "--seconds", "1", "--spare-large"]),
             other => command.arg(other),
         };
     }
@@ -90,14 +97,16 @@ fn mosquitto() -> Option<&'static str> {
         "/usr/local/sbin/mosquitto",
     ]
     .into_iter()
-    .find(|program| {
-        // Its help ends with a code of its own choice; only whether it starts counts.
-        Process::new(program)
-            .arg("-h")
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .status()
-            .is_ok()
-    })
+    .find(|program| starts(program))
+}
+
+/// Help ends with a code of each program's own choice; only whether it starts counts.
+fn starts(program: &str) -> bool {
+    Process::new(program)
+        .arg("-h")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok()
 }

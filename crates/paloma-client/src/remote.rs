@@ -123,6 +123,28 @@ impl Remote {
         self.is_secure
     }
 
+    /// Host and port as the URL has them; none of a Unix socket.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        match &self.place {
+            Place::Tcp { host, port } => Some((host, *port)),
+            Place::Unix(_) => None,
+        }
+    }
+
+    /// Path of the WebSocket that carries the packets, if one does.
+    #[must_use]
+    pub fn websocket_path(&self) -> Option<&str> {
+        self.is_websocket.then_some(self.path.as_str())
+    }
+
+    /// What TLS trusts and shows, if the URL asks for TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().filter(|_| self.is_secure)
+    }
+
     /// What TLS trusts and shows. Without it `mqtts` and `wss` cannot connect.
     #[cfg(feature = "tls")]
     #[must_use]

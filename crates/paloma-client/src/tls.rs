@@ -87,6 +87,12 @@ impl Tls {
         })
     }
 
+    /// The same for a connection that rustls itself makes.
+    #[must_use]
+    pub fn config(&self, is_websocket: bool) -> Arc<ClientConfig> {
+        Arc::clone(if is_websocket { &self.http } else { &self.mqtt })
+    }
+
     pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,
@@ -95,8 +101,7 @@ impl Tls {
     ) -> io::Result<TlsStream<S>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let config = if is_websocket { &self.http } else { &self.mqtt };
-        TlsConnector::from(Arc::clone(config))
+        TlsConnector::from(self.config(is_websocket))
             .connect(name, stream)
             .await
     }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::LoadError;
+use crate::packet::Version;
 
 /// How long a broker may take until it accepts connections.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +41,16 @@ pub enum Kind {
         /// Its binary.
         program: PathBuf,
     },
+    /// rumqttd, which has a listener for each protocol version.
+    Rumqttd {
+        /// Its binary.
+        program: PathBuf,
+    },
+    /// The broker of mqttv5-cli.
+    Mqttv5 {
+        /// Its binary.
+        program: PathBuf,
+    },
     /// Anything else: words in which `{port}` stands for the port.
     Command {
         /// Program and arguments.
@@ -58,11 +69,11 @@ impl Candidate {
     ///
     /// # Errors
     /// If it does not start, or ends at once.
-    pub fn start(&self) -> Result<RunningBroker, LoadError> {
+    pub fn start(&self, version: Version) -> Result<RunningBroker, LoadError> {
         let port = free_port()?;
         let directory = std::env::temp_dir().join(format!("paloma-load-{port}"));
         fs::create_dir_all(&directory)?;
-        let mut command = self.command(port, &directory)?;
+        let mut command = self.command(port, version, &directory)?;
         command.current_dir(&directory).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -75,7 +86,7 @@ impl Candidate {
         Ok(running)
     }
 
-    fn command(&self, port: u16, directory: &Path) -> io::Result<Command> {
+    fn command(&self, port: u16, version: Version, directory: &Path) -> io::Result<Command> {
         let configured = |name: &str, text: String| {
             let path = directory.join(name);
             fs::write(&path, text).map(|()| path)
@@ -96,6 +107,18 @@ impl Candidate {
                 let path = configured("paloma.toml", paloma_configuration(port))?;
                 let mut command = Command::new(program);
                 command.args(["serve", "--in-memory", "--config"]).arg(path);
+                command
+            }
+            Kind::Rumqttd { program } => {
+                let path = configured("rumqttd.toml", rumqttd_configuration(port, version))?;
+                let mut command = Command::new(program);
+                command.arg("-q").arg("-c").arg(path);
+                command
+            }
+            Kind::Mqttv5 { program } => {
+                let mut command = Command::new(program);
+                command.args(["broker", "--host", &format!("127.0.0.1:{port}")]);
+                command.args(["--allow-anonymous", "--storage-backend", "memory"]);
                 command
             }
             Kind::Command { words } => {
@@ -132,6 +155,7 @@ fn paloma_configuration(port: u16) -> String {
          address = \"127.0.0.1:{port}\"\n\
          [limits]\n\
          connections_max = 19000\n\
+         sessions_max = 1_100_000\n\
          retained_messages_max = 2_000_000\n\
          inflight_max = 1000\n\
          receive_maximum = 1000\n\
@@ -140,6 +164,32 @@ fn paloma_configuration(port: u16) -> String {
          interval_seconds = 0\n\
          [log]\n\
          level = \"error\"\n"
+    )
+}
+
+/// Its connections wait a millisecond for each other by default; here they do not.
+fn rumqttd_configuration(port: u16, version: Version) -> String {
+    let section = match version {
+        Version::V311 => "v4",
+        Version::V5 => "v5",
+    };
+    format!(
+        "id = 0\n\
+         [router]\n\
+         id = 0\n\
+         max_connections = 20010\n\
+         max_outgoing_packet_count = 200\n\
+         max_segment_size = 104857600\n\
+         max_segment_count = 10\n\
+         [{section}.1]\n\
+         name = \"load\"\n\
+         listen = \"127.0.0.1:{port}\"\n\
+         next_connection_delay_ms = 0\n\
+         [{section}.1.connections]\n\
+         connection_timeout_ms = 60000\n\
+         max_payload_size = 20480000\n\
+         max_inflight_count = 1000\n\
+         dynamic_filters = true\n"
     )
 }
 

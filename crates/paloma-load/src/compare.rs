@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::broker::Candidate;
 use crate::error::LoadError;
+use crate::plot;
 use crate::probe;
 use crate::report::Report;
 use crate::scenario::{SCENARIOS, Scenario};
@@ -22,6 +23,8 @@ pub struct Comparison {
     pub is_pinned: bool,
     /// Only scenarios whose name contains this.
     pub only: Option<String>,
+    /// Whether scenarios of a million things, each of which is run once, are left out.
+    pub spares_large: bool,
 }
 
 /// The runs of one scenario: for each candidate, its reports.
@@ -29,6 +32,8 @@ pub struct Comparison {
 pub struct Row {
     /// The scenario's name.
     pub name: &'static str,
+    /// The series it is a step of.
+    pub series: Option<&'static str>,
     /// One list per candidate, in order; empty where it cannot take part or failed.
     pub reports: Vec<Vec<Report>>,
 }
@@ -37,16 +42,25 @@ pub struct Row {
 ///
 /// A broker that fails in a scenario has an empty cell there; its error is a line of the progress.
 pub fn run(comparison: &Comparison, mut progress: impl FnMut(&str)) -> Vec<Row> {
-    let wanted = |s: &Scenario| comparison.only.as_ref().is_none_or(|o| s.name.contains(o));
+    let wanted = |s: &Scenario| {
+        comparison.only.as_ref().is_none_or(|o| s.name.contains(o))
+            && !(comparison.spares_large && s.is_large())
+    };
     let mut rows = Vec::new();
     for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario)) {
         let mut row = Row {
             name: scenario.name,
+            series: scenario.series,
             reports: Vec::new(),
         };
         row.reports
             .resize_with(comparison.candidates.len(), Vec::new);
-        for _ in 0..comparison.rounds {
+        let rounds = if scenario.is_large() {
+            1
+        } else {
+            comparison.rounds
+        };
+        for _ in 0..rounds {
             for (candidate, reports) in comparison.candidates.iter().zip(&mut row.reports) {
                 if scenario.needs_broker() && !candidate.is_broker() {
                     continue;
@@ -97,11 +111,11 @@ fn run_once(
     let broker = match cores.as_slice() {
         [first, second, ..] if comparison.is_pinned => {
             probe::bind_to(&[*first]);
-            let broker = candidate.start();
+            let broker = candidate.start(scenario.version());
             probe::bind_to(&[*second]);
             broker
         }
-        _ => candidate.start(),
+        _ => candidate.start(scenario.version()),
     };
     let result = broker.and_then(|broker| scenario.measure(&broker, comparison.duration));
     probe::bind_to(&cores);
@@ -133,7 +147,65 @@ pub fn tables(comparison: &Comparison, rows: &[Row]) -> String {
         let _infallible = writeln!(text, "\n**{title}**\n");
         table(&mut text, comparison, rows, figure);
     }
+    growth(&mut text, comparison, rows);
     text
+}
+
+/// The broker's CPU for each message, as bars on a logarithmic scale.
+#[must_use]
+pub fn plot(comparison: &Comparison, rows: &[Row]) -> String {
+    let bars: Vec<_> = rows
+        .iter()
+        .map(|row| (row.name, row.medians(Report::broker_microseconds)))
+        .filter(|(_, medians)| medians.iter().any(Option::is_some))
+        .collect();
+    plot::draw("Broker CPU, µs each", &comparison.names(), &bars)
+}
+
+/// By how much the cost of a message grows from the first step of each series to the last.
+fn growth(text: &mut String, comparison: &Comparison, rows: &[Row]) {
+    let mut series: Vec<&str> = rows.iter().filter_map(|row| row.series).collect();
+    series.dedup();
+    let mut lines = String::new();
+    for series in series {
+        let mut steps = rows.iter().filter(|row| row.series == Some(series));
+        let (Some(first), Some(last)) = (steps.next(), steps.next_back()) else {
+            continue;
+        };
+        let first = first.medians(Report::broker_microseconds);
+        let last = last.medians(Report::broker_microseconds);
+        let _infallible = write!(lines, "| {series} |");
+        for (first, last) in first.into_iter().zip(last) {
+            let cell = first.zip(last).map(|(first, last)| last / first);
+            let cell = cell.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let _infallible = write!(lines, " {cell} |");
+        }
+        lines.push('\n');
+    }
+    if !lines.is_empty() {
+        let names = comparison.names();
+        let (head, rule) = (names.join(" | "), "---|".repeat(names.len() + 1));
+        let title = "Growth of broker CPU each, last step ÷ first";
+        let _infallible = write!(
+            text,
+            "\n**{title}**\n\n| series | {head} |\n|{rule}\n{lines}"
+        );
+    }
+}
+
+impl Comparison {
+    fn names(&self) -> Vec<&str> {
+        self.candidates.iter().map(|c| c.name.as_str()).collect()
+    }
+}
+
+impl Row {
+    fn medians(&self, figure: Figure) -> Vec<Option<f64>> {
+        let reports = self.reports.iter();
+        reports
+            .map(|r| median(r.iter().filter_map(figure).collect()))
+            .collect()
+    }
 }
 
 fn latency_microseconds(report: &Report, quantile: f64) -> Option<f64> {
@@ -159,11 +231,7 @@ fn bytes_each(report: &Report) -> Option<f64> {
 }
 
 fn table(text: &mut String, comparison: &Comparison, rows: &[Row], figure: Figure) {
-    let names: Vec<&str> = comparison
-        .candidates
-        .iter()
-        .map(|c| c.name.as_str())
-        .collect();
+    let names = comparison.names();
     let Some((subject, others)) = names.split_last() else {
         return;
     };
@@ -177,11 +245,7 @@ fn table(text: &mut String, comparison: &Comparison, rows: &[Row], figure: Figur
     let columns = 1 + names.len() + others.len();
     let _infallible = writeln!(text, "{head}\n|{}", "---|".repeat(columns));
     for row in rows {
-        let medians: Vec<Option<f64>> = row
-            .reports
-            .iter()
-            .map(|r| median(r.iter().filter_map(figure).collect()))
-            .collect();
+        let medians = row.medians(figure);
         if medians.iter().all(Option::is_none) {
             continue;
         }

@@ -153,21 +153,23 @@ impl State {
             output,
             ..
         } = &mut connection;
-        let result = scratch.read(socket, &mut partial, |frame| match frame.first & 0xF0 {
-            first_byte::PUBLISH => self.forward(index, frame, last, output),
-            first_byte::PUBACK | first_byte::PUBCOMP => Ok(()),
-            first_byte::PUBREC => answer(output, first_byte::PUBREL, frame),
-            0x60 => answer(output, first_byte::PUBCOMP, frame),
-            0x80 => self.subscribe(index, *version, frame, output),
-            first_byte::CONNECT => {
-                *version = accept_connect(frame, output);
-                Ok(())
+        let result = scratch.read(socket, true, &mut partial, |frame| {
+            match frame.first & 0xF0 {
+                first_byte::PUBLISH => self.forward(index, frame, last, output),
+                first_byte::PUBACK | first_byte::PUBCOMP => Ok(()),
+                first_byte::PUBREC => answer(output, first_byte::PUBREL, frame),
+                0x60 => answer(output, first_byte::PUBCOMP, frame),
+                0x80 => self.subscribe(index, *version, frame, output),
+                first_byte::CONNECT => {
+                    *version = accept_connect(frame, output);
+                    Ok(())
+                }
+                first_byte::PINGREQ => {
+                    output.extend_from_slice(&[first_byte::PINGRESP, 0]);
+                    Ok(())
+                }
+                _ => Err(LoadError::Closed),
             }
-            first_byte::PINGREQ => {
-                output.extend_from_slice(&[first_byte::PINGRESP, 0]);
-                Ok(())
-            }
-            _ => Err(LoadError::Closed),
         });
         connection.partial = partial;
         let has_output = !connection.output.is_empty();

@@ -2,8 +2,6 @@
 
 use std::io::{self, Read};
 
-use mio::net::TcpStream;
-
 use crate::error::LoadError;
 use crate::packet::{self, Frame, Scan};
 
@@ -25,10 +23,12 @@ impl Scratch {
 
     /// Reads until the socket has nothing left and hands on every whole packet.
     ///
-    /// A read that does not fill the buffer has emptied the socket; the next byte raises a new event.
+    /// With `is_emptied_by_short_read`, a read that does not fill the buffer has emptied the socket; the next byte raises a new
+    /// event.
     pub(crate) fn read(
         &mut self,
-        socket: &TcpStream,
+        socket: &mut impl Read,
+        is_emptied_by_short_read: bool,
         partial: &mut Vec<u8>,
         mut handle: impl FnMut(&Frame<'_>) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
@@ -39,7 +39,7 @@ impl Scratch {
             let input = self.bytes.get(..filled).unwrap_or(&[]);
             let rest = each_frame(input, &mut handle)?;
             partial.extend_from_slice(rest);
-            if filled < self.bytes.len() {
+            if is_emptied_by_short_read && filled < self.bytes.len() {
                 return Ok(());
             }
         }
@@ -48,7 +48,7 @@ impl Scratch {
     /// Reads once, behind the start of a packet left over from before; `None` when there is nothing to read.
     fn fill(
         &mut self,
-        mut socket: &TcpStream,
+        socket: &mut impl Read,
         partial: &mut Vec<u8>,
     ) -> Result<Option<usize>, LoadError> {
         let kept = partial.len();

@@ -1,4 +1,5 @@
-//! The command line of the load: one subcommand per scenario, the reference server, and the comparison.
+//! The reference server, the comparison of brokers, and the price of an idle connection. For loads of one's own there is
+//! `paloma bench`.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use paloma_load::broker::{Candidate, Kind};
 use paloma_load::compare::{self, Comparison};
-use paloma_load::crowd::{self, Crowd};
+use paloma_load::crowd::{self, Crowd, Leaves};
 use paloma_load::floor::Floor;
-use paloma_load::packet::{Qos, Version};
+use paloma_load::packet::Version;
 use paloma_load::report::Report;
-use paloma_load::{Load, LoadError, Shape, probe, retained};
+use paloma_load::{LoadError, Target, probe};
 
 /// Measures MQTT brokers.
 #[derive(Parser)]
@@ -25,54 +26,6 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// N publishers to N subscribers, each pair on a topic of its own.
-    Pairs {
-        /// How many pairs.
-        #[arg(long, default_value_t = 50)]
-        pairs: u32,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// One publisher to many subscribers.
-    FanOut {
-        /// How many subscribers.
-        #[arg(long, default_value_t = 1000)]
-        subscribers: u32,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Many publishers to one subscriber.
-    FanIn {
-        /// How many publishers.
-        #[arg(long, default_value_t = 200)]
-        publishers: u32,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Many wildcard filters, of which every message matches three.
-    Wildcards {
-        /// How many filters.
-        #[arg(long, default_value_t = 10_000)]
-        filters: u32,
-        /// Connections that hold them.
-        #[arg(long, default_value_t = 50)]
-        subscribers: u32,
-        /// Connections that publish.
-        #[arg(long, default_value_t = 10)]
-        publishers: u32,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Stores retained messages, replays them to a new subscriber, and takes them back.
-    Retained {
-        /// How many topics.
-        #[arg(long, default_value_t = 100_000)]
-        topics: u32,
-        #[command(flatten)]
-        options: Options,
-    },
-    /// Opens connections as fast as the broker takes them.
-    Connect(CrowdOptions),
     /// Opens connections and looks at what each costs the broker in memory while it does nothing.
     Idle {
         #[command(flatten)]
@@ -92,43 +45,6 @@ enum Action {
     },
     /// Runs every scenario against every broker in rotation and prints tables of medians.
     Compare(CompareOptions),
-}
-
-#[derive(Args)]
-struct Options {
-    /// The broker.
-    #[arg(long, default_value = "127.0.0.1:1883")]
-    address: SocketAddr,
-    /// Its process on this machine: reads its CPU time and memory.
-    #[arg(long)]
-    pid: Option<u32>,
-    /// Protocol version.
-    #[arg(long, value_enum, default_value = "3.1.1")]
-    protocol: Protocol,
-    /// QoS of messages and subscriptions.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..3))]
-    qos: u8,
-    /// Bytes of each payload, at least 16.
-    #[arg(long, default_value_t = 64)]
-    payload: usize,
-    /// Messages of each publisher under way at once.
-    #[arg(long, default_value_t = 100)]
-    window: u32,
-    /// Messages per second in all, sent by the clock whether or not the broker keeps up.
-    #[arg(long)]
-    rate: Option<u32>,
-    /// Seconds measured.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Seconds before that.
-    #[arg(long, default_value_t = 1.0)]
-    warm_up: f64,
-    /// Event loops (pairs only).
-    #[arg(long, default_value_t = 1)]
-    threads: u32,
-    /// One JSON object per line.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -161,6 +77,12 @@ struct CompareOptions {
     /// A `mosquitto` binary.
     #[arg(long)]
     mosquitto: Option<PathBuf>,
+    /// A `rumqttd` binary.
+    #[arg(long)]
+    rumqttd: Option<PathBuf>,
+    /// A `mqttv5` binary.
+    #[arg(long)]
+    mqttv5: Option<PathBuf>,
     /// Another broker: NAME=COMMAND, where {port} stands for the port.
     #[arg(long)]
     broker: Vec<String>,
@@ -176,6 +98,12 @@ struct CompareOptions {
     /// Only scenarios whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Leaves out scenarios of a million things.
+    #[arg(long)]
+    spare_large: bool,
+    /// Draws the broker's CPU for each message into this SVG file.
+    #[arg(long)]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -207,40 +135,6 @@ fn main() -> ExitCode {
 
 fn act(action: Action) -> Result<ExitCode, LoadError> {
     match action {
-        Action::Pairs { pairs, options } => {
-            flow(&format!("{pairs} pairs"), Shape::Pairs { pairs }, &options)
-        }
-        Action::FanOut {
-            subscribers,
-            options,
-        } => flow(
-            &format!("1 to {subscribers}"),
-            Shape::FanOut { subscribers },
-            &options,
-        ),
-        Action::FanIn {
-            publishers,
-            options,
-        } => flow(
-            &format!("{publishers} to 1"),
-            Shape::FanIn { publishers },
-            &options,
-        ),
-        Action::Wildcards {
-            filters,
-            subscribers,
-            publishers,
-            options,
-        } => {
-            let shape = Shape::Wildcards {
-                filters,
-                subscribers,
-                publishers,
-            };
-            flow(&format!("{filters} wildcard filters"), shape, &options)
-        }
-        Action::Retained { topics, options } => retained(topics, &options),
-        Action::Connect(options) => connect(&options),
         Action::Idle {
             options,
             paloma,
@@ -251,106 +145,18 @@ fn act(action: Action) -> Result<ExitCode, LoadError> {
     }
 }
 
-impl Options {
-    fn load(&self, shape: Shape) -> Load {
-        Load {
-            address: self.address,
-            pid: self.pid,
-            shape,
-            version: self.protocol.into(),
-            qos: match self.qos {
-                0 => Qos::AtMostOnce,
-                1 => Qos::AtLeastOnce,
-                _ => Qos::ExactlyOnce,
-            },
-            retain: false,
-            payload_bytes: self.payload,
-            window: self.window,
-            rate: self.rate,
-            messages_max: None,
-            warm_up: Duration::from_secs_f64(self.warm_up.clamp(0.0, 3600.0)),
-            duration: Duration::from_secs_f64(self.seconds.clamp(0.01, 86_400.0)),
-            threads: self.threads,
-        }
-    }
-
-    fn describe(&self, shape: &str) -> String {
-        let pace = match self.rate {
-            Some(rate) => format!("{rate} messages/s"),
-            None => format!("window {}", self.window),
-        };
-        format!("{shape}, {} B, QoS {}, {pace}", self.payload, self.qos)
-    }
-}
-
-fn flow(name: &str, shape: Shape, options: &Options) -> Result<ExitCode, LoadError> {
-    let outcome = paloma_load::run(&options.load(shape))?;
-    let complete = outcome.lost == 0 && outcome.repeated == 0;
-    let scenario = options.describe(name);
-    let report = Report {
-        scenario,
-        unit: "message",
-        held: "subscription",
-        outcome,
-    };
-    print(&report, options.json)?;
-    Ok(if complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(2)
-    })
-}
-
-fn retained(topics: u32, options: &Options) -> Result<ExitCode, LoadError> {
-    let load = options.load(Shape::Store {
-        topics,
-        publishers: 10,
-    });
-    for (step, run) in [
-        (
-            "store",
-            retained::store as fn(&Load) -> Result<_, LoadError>,
-        ),
-        ("replay", retained::replay),
-    ] {
-        let outcome = run(&load)?;
-        let scenario = format!("{topics} retained, {} B: {step}", options.payload);
-        let report = Report {
-            scenario,
-            unit: "message",
-            held: "retained message",
-            outcome,
-        };
-        print(&report, options.json)?;
-    }
-    retained::clear(&load)?;
-    Ok(ExitCode::SUCCESS)
-}
-
 impl CrowdOptions {
     fn crowd(&self, settle: Duration) -> Crowd {
         Crowd {
-            address: self.address,
+            target: Target::new(self.address, self.protocol.into()),
             pid: self.pid,
-            version: self.protocol.into(),
             connections: self.connections,
             concurrency: self.concurrency,
+            rate: None,
+            leaves: Leaves::Connection,
             settle,
         }
     }
-}
-
-fn connect(options: &CrowdOptions) -> Result<ExitCode, LoadError> {
-    let outcome = crowd::open(&options.crowd(Duration::ZERO))?;
-    let scenario = format!("connect {}", options.connections);
-    let report = Report {
-        scenario,
-        unit: "connection",
-        held: "connection",
-        outcome,
-    };
-    print(&report, options.json)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn idle(
@@ -367,7 +173,7 @@ fn idle(
                 name: "paloma".to_owned(),
                 kind,
             }
-            .start()
+            .start(Version::V311)
         })
         .transpose()?;
     if let Some(broker) = &started {
@@ -408,17 +214,30 @@ fn floor(listen: SocketAddr) -> Result<ExitCode, LoadError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(options: &CompareOptions) -> Result<ExitCode, LoadError> {
-    probe::raise_file_limit(65_536);
+/// The brokers in the order of their columns.
+fn candidates(options: &CompareOptions) -> Result<Vec<Candidate>, LoadError> {
     let program = std::env::current_exe()?;
     let mut candidates = vec![Candidate {
         name: "floor".to_owned(),
         kind: Kind::Floor { program },
     }];
-    if let Some(program) = options.mosquitto.clone() {
-        let kind = Kind::Mosquitto { program };
+    let peers = [
+        options.mosquitto.clone().map(|program| {
+            let kind = Kind::Mosquitto { program };
+            ("mosquitto", kind)
+        }),
+        options.rumqttd.clone().map(|program| {
+            let kind = Kind::Rumqttd { program };
+            ("rumqttd", kind)
+        }),
+        options.mqttv5.clone().map(|program| {
+            let kind = Kind::Mqttv5 { program };
+            ("mqttv5", kind)
+        }),
+    ];
+    for (name, kind) in peers.into_iter().flatten() {
         candidates.push(Candidate {
-            name: "mosquitto".to_owned(),
+            name: name.to_owned(),
             kind,
         });
     }
@@ -439,12 +258,18 @@ fn compare(options: &CompareOptions) -> Result<ExitCode, LoadError> {
             kind,
         });
     }
+    Ok(candidates)
+}
+
+fn compare(options: &CompareOptions) -> Result<ExitCode, LoadError> {
+    probe::raise_file_limit(65_536);
     let comparison = Comparison {
-        candidates,
+        candidates: candidates(options)?,
         rounds: options.rounds.max(1),
         duration: Duration::from_secs_f64(options.seconds.clamp(0.1, 3600.0)),
         is_pinned: !options.unpinned,
         only: options.only.clone(),
+        spares_large: options.spare_large,
     };
     let rows = compare::run(&comparison, |line| {
         let _closed = writeln!(io::stderr(), "{line}");
@@ -462,6 +287,9 @@ fn compare(options: &CompareOptions) -> Result<ExitCode, LoadError> {
         probe::machine()
     )?;
     writeln!(out, "{}", compare::tables(&comparison, &rows))?;
+    if let Some(path) = &options.plot {
+        std::fs::write(path, compare::plot(&comparison, &rows))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

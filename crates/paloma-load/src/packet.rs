@@ -60,22 +60,62 @@ pub mod first_byte {
     pub const DISCONNECT: u8 = 0xE0;
 }
 
+/// Property of CONNECT: how long a session outlives its connection.
+const SESSION_EXPIRY: u8 = 0x11;
+
 /// A DISCONNECT without a reason code: a normal end in both versions.
 pub const DISCONNECT: [u8; 2] = [first_byte::DISCONNECT, 0];
 
-/// Encodes a CONNECT with a clean session and no will.
+/// Who connects, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello<'a> {
+    /// Protocol version.
+    pub version: Version,
+    /// Client id.
+    pub client_id: &'a str,
+    /// Keep alive in seconds.
+    pub keep_alive_seconds: u16,
+    /// User name.
+    pub username: Option<&'a str>,
+    /// Password; 3.1.1 allows it beside a user name only. [MQTT311-3.1.2-22]
+    pub password: Option<&'a [u8]>,
+    /// Whether the session outlives the connection, for ever; else it starts clean and ends with it.
+    pub keeps_session: bool,
+}
+
+/// Encodes a CONNECT without a will.
 #[must_use]
-pub fn connect(version: Version, client_id: &str, keep_alive_seconds: u16) -> Vec<u8> {
-    let mut body = Vec::with_capacity(24 + client_id.len());
+pub fn connect(hello: &Hello<'_>) -> Vec<u8> {
+    let Hello {
+        version,
+        client_id,
+        keep_alive_seconds,
+        ..
+    } = *hello;
+    let mut body = Vec::with_capacity(32 + client_id.len());
     push_string(&mut body, "MQTT");
     body.push(match version {
         Version::V311 => 4,
         Version::V5 => 5,
     });
-    body.push(0x02);
+    body.push(
+        u8::from(!hello.keeps_session) << 1
+            | u8::from(hello.password.is_some()) << 6
+            | u8::from(hello.username.is_some()) << 7,
+    );
     body.extend_from_slice(&keep_alive_seconds.to_be_bytes());
-    push_no_properties(&mut body, version);
+    if hello.keeps_session && version == Version::V5 {
+        body.extend_from_slice(&[5, SESSION_EXPIRY, 0xFF, 0xFF, 0xFF, 0xFF]);
+    } else {
+        push_no_properties(&mut body, version);
+    }
     push_string(&mut body, client_id);
+    if let Some(username) = hello.username {
+        push_string(&mut body, username);
+    }
+    if let Some(password) = hello.password {
+        push_bytes(&mut body, password);
+    }
     frame(first_byte::CONNECT, &body)
 }
 
@@ -284,9 +324,13 @@ pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn push_string(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    push_bytes(out, text.as_bytes());
+}
+
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());
-    out.extend(text.bytes().take(usize::from(length)));
+    out.extend(bytes.iter().take(usize::from(length)));
 }
 
 fn push_no_properties(out: &mut Vec<u8>, version: Version) {
@@ -327,7 +371,14 @@ mod tests {
     #[test]
     fn connect_and_subscribe_are_as_the_standard_writes_them() {
         assert_eq!(
-            connect(Version::V311, "c", 60),
+            connect(&Hello {
+                version: Version::V311,
+                client_id: "c",
+                keep_alive_seconds: 60,
+                username: None,
+                password: None,
+                keeps_session: false,
+            }),
             [
                 0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'c'
             ]

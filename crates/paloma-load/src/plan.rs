@@ -31,6 +31,16 @@ pub enum Shape {
         /// Connections that publish.
         publishers: u32,
     },
+    /// Publishers alone, on the load's topic.
+    Publishers {
+        /// Publishers.
+        publishers: u32,
+    },
+    /// Subscribers alone, to the load's topic: they count what others publish.
+    Subscribers {
+        /// Subscribers.
+        subscribers: u32,
+    },
     /// Publishers alone, each with topics of its own: what storing retained messages costs.
     Store {
         /// Topics in all.
@@ -71,16 +81,30 @@ pub struct SubscriberPlan {
 const MATCHES: u32 = 3;
 
 impl Shape {
-    /// One plan per thread. Only pairs are independent enough to be split; everything else runs on one thread.
+    /// One plan per thread. Only connections that do not share a topic are independent enough to be split; everything else runs
+    /// on one thread. In `topic`, which publishers and subscribers alone use, `%i` stands for the connection's number.
     ///
     /// # Errors
     /// If a number is zero or too small for the shape.
-    pub fn plans(self, threads: u32) -> Result<Vec<Plan>, LoadError> {
+    pub fn plans(self, topic: &str, threads: u32) -> Result<Vec<Plan>, LoadError> {
         match self {
             Self::Pairs { pairs } => pair_plans(pairs, threads),
-            Self::FanOut { subscribers } => one(vec![topic("fan-out")], subscribers, subscribers),
+            Self::Publishers { publishers } => alone(publishers, threads, |plan, index| {
+                let topics = vec![numbered(topic, index)];
+                plan.publishers.push(PublisherPlan { topics });
+            }),
+            Self::Subscribers { subscribers } => alone(subscribers, threads, |plan, index| {
+                plan.subscribers.push(SubscriberPlan {
+                    filters: vec![numbered(topic, index)],
+                    flows: 0..0,
+                });
+            }),
+            Self::FanOut { subscribers } => {
+                one(vec!["load/fan-out".to_owned()], subscribers, subscribers)
+            }
             Self::FanIn { publishers } => {
-                one(vec![topic("fan-in"); at_least_one(publishers)?], 1, 1)
+                let topics = vec!["load/fan-in".to_owned(); at_least_one(publishers)?];
+                one(topics, 1, 1)
             }
             Self::Wildcards {
                 filters,
@@ -198,8 +222,21 @@ fn store_plan(topics: u32, publishers: u32) -> Result<Vec<Plan>, LoadError> {
     Ok(vec![plan])
 }
 
-fn topic(name: &str) -> String {
-    format!("load/{name}")
+/// Connections that do not know each other, spread over the threads.
+fn alone(count: u32, threads: u32, add: impl Fn(&mut Plan, u32)) -> Result<Vec<Plan>, LoadError> {
+    at_least_one(count)?;
+    let threads = usize::try_from(threads.clamp(1, count)).unwrap_or(1);
+    let mut plans = vec![Plan::default(); threads];
+    for (index, plan) in (0..count).zip((0..threads).cycle()) {
+        if let Some(plan) = plans.get_mut(plan) {
+            add(plan, index);
+        }
+    }
+    Ok(plans)
+}
+
+fn numbered(topic: &str, index: u32) -> String {
+    topic.replace("%i", &index.to_string())
 }
 
 fn at_least_one(count: u32) -> Result<usize, LoadError> {
@@ -217,7 +254,7 @@ mod tests {
 
     #[test]
     fn pairs_are_split_over_threads_with_flows_counted_per_thread() {
-        let plans = Shape::Pairs { pairs: 5 }.plans(2).expect("fits");
+        let plans = Shape::Pairs { pairs: 5 }.plans("", 2).expect("fits");
         let sizes: Vec<_> = plans.iter().map(|plan| plan.publishers.len()).collect();
         assert_eq!(sizes, [3, 2]);
         for plan in &plans {
@@ -237,7 +274,7 @@ mod tests {
             subscribers: 4,
             publishers: 3,
         };
-        let plans = shape.plans(1).expect("fits");
+        let plans = shape.plans("", 1).expect("fits");
         let plan = plans.first().expect("one thread");
         assert_eq!(
             plan.subscribers
@@ -272,7 +309,7 @@ mod tests {
             topics: 10,
             publishers: 3,
         }
-        .plans(1)
+        .plans("", 1)
         .expect("fits");
         let mut topics: Vec<_> = plans
             .iter()
@@ -285,11 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn those_who_are_alone_are_numbered() {
+        let shape = Shape::Publishers { publishers: 3 };
+        let plans = shape.plans("a/%i/b", 2).expect("fits");
+        let topics: Vec<_> = plans
+            .iter()
+            .map(|plan| {
+                plan.publishers
+                    .iter()
+                    .flat_map(|p| p.topics.clone())
+                    .collect()
+            })
+            .collect::<Vec<Vec<String>>>();
+        assert_eq!(topics, [vec!["a/0/b", "a/2/b"], vec!["a/1/b"]]);
+    }
+
+    #[test]
     fn empty_scenarios_are_refused() {
         for shape in [
             Shape::Pairs { pairs: 0 },
             Shape::FanOut { subscribers: 0 },
             Shape::FanIn { publishers: 0 },
+            Shape::Publishers { publishers: 0 },
+            Shape::Subscribers { subscribers: 0 },
             Shape::Wildcards {
                 filters: 2,
                 subscribers: 3,
@@ -301,7 +356,7 @@ mod tests {
             },
         ] {
             assert!(
-                matches!(shape.plans(1), Err(LoadError::Scenario(_))),
+                matches!(shape.plans("", 1), Err(LoadError::Scenario(_))),
                 "{shape:?}"
             );
         }

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use crate::engine::Outcome;
 
 /// Above this share of its cores the load itself may be what is slow.
@@ -103,6 +105,9 @@ impl Report {
                 );
             }
         }
+        if let Some(bytes) = o.broker_bytes {
+            object.whole("broker_bytes", bytes);
+        }
         if let Some(growth) = &o.memory {
             object.text("held", self.held);
             object.whole("held_count", growth.count);
@@ -126,7 +131,50 @@ impl Report {
     }
 }
 
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0)];
+const QUANTILES: [(&str, f64); 6] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p99", 0.99),
+    ("p99_9", 0.999),
+    ("p99_99", 0.9999),
+    ("max", 1.0),
+];
+
+/// Columns of the longest bar of a histogram.
+const BAR_COLUMNS: u64 = 40;
+
+/// The recorded latencies, one line for each doubling: its upper end, how many, and a bar.
+fn histogram(f: &mut fmt::Formatter<'_>, latency: &Histogram<u64>) -> fmt::Result {
+    let most = latency
+        .iter_log(1_000, 2.0)
+        .map(|step| step.count_since_last_iteration())
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    for step in latency.iter_log(1_000, 2.0) {
+        let count = step.count_since_last_iteration();
+        if count == 0 {
+            continue;
+        }
+        let end = Duration::from_nanos(step.value_iterated_to() + 1);
+        let columns = (count * BAR_COLUMNS).div_ceil(most);
+        let bar = "#".repeat(usize::try_from(columns).unwrap_or(0));
+        writeln!(f, "  {:>10} {count:>10} {bar}", in_words(end))?;
+    }
+    Ok(())
+}
+
+/// A short form in the unit that fits.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 1e-3 {
+        format!("< {:.0} µs", seconds * 1e6)
+    } else if seconds < 1.0 {
+        format!("< {:.1} ms", seconds * 1e3)
+    } else {
+        format!("< {seconds:.1} s")
+    }
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,12 +204,16 @@ impl fmt::Display for Report {
             "  load: {:.0} % of its own time",
             self.own_share() * 100.0
         )?;
+        if let Some(bytes) = o.broker_bytes {
+            writeln!(f, "  broker: {:.1} MiB of memory", mebibytes(bytes))?;
+        }
         for (name, quantile) in QUANTILES {
             if let Some(latency) = self.latency(quantile) {
                 let name = name.replace('_', ".");
                 writeln!(f, "  latency {name}: {:.1} µs", latency.as_secs_f64() * 1e6)?;
             }
         }
+        histogram(f, &o.latency)?;
         if o.lost > 0 || o.repeated > 0 {
             writeln!(
                 f,
@@ -177,6 +229,14 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a tenth of a MiB is all that is shown"
+)]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A flat JSON object under construction.
@@ -222,8 +282,6 @@ impl Object {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-
     use super::*;
     use crate::engine::Growth;
 
@@ -244,6 +302,7 @@ mod tests {
                 lost: 0,
                 repeated: 0,
                 broker_cpu,
+                broker_bytes: Some(3 << 19),
                 own_cpu,
                 threads: 1,
                 latency,
@@ -283,6 +342,16 @@ mod tests {
         check(1_990, None, true);
         check(1_990, Some(1_950), false);
         check(1_000, Some(1_000), false);
+    }
+
+    #[test]
+    fn text_has_a_bar_for_each_doubling() {
+        let text = report(Duration::from_secs(1), None).to_string();
+        let bars: Vec<&str> = text.lines().filter(|line| line.ends_with('#')).collect();
+        assert_eq!(bars.len(), 10, "{text}");
+        let longest = format!("< 512 µs        256 {}", "#".repeat(21));
+        assert!(text.contains(&longest), "{text}");
+        assert!(text.contains("1.5 MiB of memory"), "{text}");
     }
 
     #[test]

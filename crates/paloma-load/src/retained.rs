@@ -1,7 +1,7 @@
 //! Retained messages: what storing them costs, what they take, and what replaying them to a new subscriber costs.
 
-use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
@@ -49,25 +49,21 @@ pub fn replay(load: &Load) -> Result<Outcome, LoadError> {
     let Shape::Store { topics, .. } = load.shape else {
         return Err(LoadError::Scenario("only a Store has retained messages"));
     };
-    let mut socket = setup::connect(load.address, load.version, "load-replay", 600)?.socket;
-    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let version = load.target.version;
+    let mut link = setup::connect(&load.target, "replay")?.link;
     let cpu_before = load.pid.map(probe::cpu_time).transpose()?;
     let own_before = probe::own_cpu_time();
     let begin = Instant::now();
     let filter = ["load/retained/#".to_owned()];
-    socket.write_all(&packet::subscribe(
-        load.version,
-        1,
-        &filter,
-        Qos::AtMostOnce,
-    ))?;
+    let subscribe = packet::subscribe(version, 1, &filter, Qos::AtMostOnce);
+    setup::write(&mut link, &subscribe)?;
     let wanted = u64::from(topics);
     let mut delivered = 0;
     let mut input = vec![0; 256 * 1024];
     let mut kept = 0;
     while delivered < wanted {
         let free = input.get_mut(kept..).unwrap_or(&mut []);
-        let read = socket.read(free)?;
+        let read = link.read(free)?;
         if read == 0 {
             return Err(LoadError::Closed);
         }
@@ -95,6 +91,7 @@ pub fn replay(load: &Load) -> Result<Outcome, LoadError> {
         broker_cpu: cpu_before
             .zip(cpu_after)
             .map(|(before, after)| after.saturating_sub(before)),
+        broker_bytes: load.pid.map(probe::memory_bytes).transpose()?,
         own_cpu: probe::own_cpu_time().saturating_sub(own_before),
         threads: 1,
         latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
@@ -107,19 +104,19 @@ pub fn replay(load: &Load) -> Result<Outcome, LoadError> {
 /// # Errors
 /// If the connection fails.
 pub fn clear(load: &Load) -> Result<(), LoadError> {
-    let plans = load.shape.plans(1)?;
-    let mut socket = setup::connect(load.address, load.version, "load-clear", 600)?.socket;
+    let plans = load.shape.plans(&load.topic, 1)?;
+    let mut link = setup::connect(&load.target, "clear")?.link;
     let topics = plans
         .iter()
         .flat_map(|plan| &plan.publishers)
         .flat_map(|p| &p.topics);
     let mut output = Vec::new();
     for topic in topics {
-        output.extend(packet::publish(load.version, topic, Qos::AtMostOnce, true, 0).bytes);
+        output.extend(packet::publish(load.target.version, topic, Qos::AtMostOnce, true, 0).bytes);
     }
-    socket.write_all(&output)?;
-    socket.write_all(&[first_byte::PINGREQ, 0])?;
+    output.extend_from_slice(&[first_byte::PINGREQ, 0]);
+    setup::write(&mut link, &output)?;
     let mut answer = [0; 2];
-    socket.read_exact(&mut answer)?;
+    link.read_exact(&mut answer)?;
     Ok(())
 }

@@ -3,30 +3,46 @@
 use std::time::Duration;
 
 use crate::broker::RunningBroker;
-use crate::crowd::{self, Crowd};
-use crate::engine::{self, Load};
+use crate::crowd::{self, Crowd, Leaves};
+use crate::engine::{self, Load, Outcome};
 use crate::error::LoadError;
 use crate::packet::Qos::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
 use crate::packet::Version::{self, V5, V311};
 use crate::plan::Shape;
 use crate::report::Report;
 use crate::retained;
+use crate::target::Target;
 
 /// One row of the comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Its name in the tables.
     pub name: &'static str,
+    /// The series it is a step of: what its cost should not grow with.
+    pub series: Option<&'static str>,
     work: Work,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Flow(Flow),
-    Store { topics: u32 },
-    Replay { topics: u32 },
-    Connect { connections: u32 },
-    Idle { connections: u32 },
+    Store {
+        topics: u32,
+    },
+    Replay {
+        topics: u32,
+    },
+    Connect {
+        connections: u32,
+    },
+    Idle {
+        connections: u32,
+    },
+    /// A flow beside sessions whose clients are away.
+    Beside {
+        sessions: u32,
+        flow: Flow,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +75,46 @@ const FAN_IN: Shape = Shape::FanIn { publishers: 200 };
 const fn wildcards(filters: u32) -> Shape {
     Shape::Wildcards {
         filters,
-        subscribers: 50,
+        // At most 2,000 each, which every broker allows.
+        subscribers: if filters > 100_000 {
+            filters / 2_000
+        } else {
+            50
+        },
         publishers: 10,
     }
 }
 
 const fn row(name: &'static str, work: Work) -> Scenario {
-    Scenario { name, work }
+    Scenario {
+        name,
+        series: None,
+        work,
+    }
 }
+
+const fn step(series: &'static str, name: &'static str, work: Work) -> Scenario {
+    Scenario {
+        name,
+        series: Some(series),
+        work,
+    }
+}
+
+const fn connections(pairs: u32) -> Work {
+    Work::Flow(flow(Shape::Pairs { pairs }, AtMostOnce, 10))
+}
+
+const fn beside(sessions: u32) -> Work {
+    Work::Beside {
+        sessions,
+        flow: flow(FEW, AtMostOnce, 100),
+    }
+}
+
+const BY_FILTERS: &str = "wildcard filters, 10,000 to 1,000,000";
+const BY_CONNECTIONS: &str = "connections, 10 to 10,000";
+const BY_SESSIONS: &str = "sessions, 100 to 1,000,000";
 
 /// All scenarios, in the order of the tables.
 pub const SCENARIOS: &[Scenario] = &[
@@ -116,13 +164,20 @@ pub const SCENARIOS: &[Scenario] = &[
         "fan-in 200 to 1, QoS 0, window 1",
         Work::Flow(flow(FAN_IN, AtMostOnce, 1)),
     ),
-    row(
+    step(
+        BY_FILTERS,
         "10,000 wildcard filters, 3 matches, window 20",
         Work::Flow(flow(wildcards(10_000), AtMostOnce, 20)),
     ),
-    row(
+    step(
+        BY_FILTERS,
         "100,000 wildcard filters, 3 matches, window 20",
         Work::Flow(flow(wildcards(100_000), AtMostOnce, 20)),
+    ),
+    step(
+        BY_FILTERS,
+        "1,000,000 wildcard filters, 3 matches, window 20",
+        Work::Flow(flow(wildcards(1_000_000), AtMostOnce, 20)),
     ),
     row(
         "open loop, 50 pairs, 20,000 messages/s",
@@ -151,6 +206,37 @@ pub const SCENARIOS: &[Scenario] = &[
             connections: 10_000,
         },
     ),
+    step(
+        BY_CONNECTIONS,
+        "10 connections, QoS 0, window 10",
+        connections(5),
+    ),
+    step(
+        BY_CONNECTIONS,
+        "100 connections, QoS 0, window 10",
+        connections(50),
+    ),
+    step(
+        BY_CONNECTIONS,
+        "1,000 connections, QoS 0, window 10",
+        connections(500),
+    ),
+    step(
+        BY_CONNECTIONS,
+        "10,000 connections, QoS 0, window 10",
+        connections(5_000),
+    ),
+    step(BY_SESSIONS, "50 pairs beside 100 sessions", beside(100)),
+    step(
+        BY_SESSIONS,
+        "50 pairs beside 10,000 sessions",
+        beside(10_000),
+    ),
+    step(
+        BY_SESSIONS,
+        "50 pairs beside 1,000,000 sessions",
+        beside(1_000_000),
+    ),
 ];
 
 impl Scenario {
@@ -159,8 +245,35 @@ impl Scenario {
     pub const fn needs_broker(&self) -> bool {
         match self.work {
             Work::Flow(flow) => matches!(flow.shape, Shape::Wildcards { .. }),
-            Work::Store { .. } | Work::Replay { .. } => true,
+            Work::Store { .. } | Work::Replay { .. } | Work::Beside { .. } => true,
             Work::Connect { .. } | Work::Idle { .. } => false,
+        }
+    }
+
+    /// Whether it prepares a million of something, which takes far longer than the measurement.
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        match self.work {
+            Work::Flow(Flow {
+                shape: Shape::Wildcards { filters: held, .. },
+                ..
+            })
+            | Work::Beside { sessions: held, .. } => held >= 1_000_000,
+            Work::Flow(_)
+            | Work::Store { .. }
+            | Work::Replay { .. }
+            | Work::Connect { .. }
+            | Work::Idle { .. } => false,
+        }
+    }
+
+    /// The protocol it needs a listener for.
+    pub(crate) const fn version(&self) -> Version {
+        match self.work {
+            Work::Flow(flow) | Work::Beside { flow, .. } => flow.version,
+            Work::Store { .. } | Work::Replay { .. } | Work::Connect { .. } | Work::Idle { .. } => {
+                V311
+            }
         }
     }
 
@@ -173,6 +286,7 @@ impl Scenario {
             Work::Flow(_) => ("message", "subscription"),
             Work::Store { .. } | Work::Replay { .. } => ("message", "retained message"),
             Work::Connect { .. } | Work::Idle { .. } => ("connection", "connection"),
+            Work::Beside { .. } => ("message", "session"),
         };
         let outcome = match self.work {
             Work::Flow(flow) => engine::run(&flow.load(broker, duration))?,
@@ -186,6 +300,16 @@ impl Scenario {
             }
             Work::Idle { connections } => {
                 crowd::open(&crowd(broker, connections, Duration::from_secs(2)))?
+            }
+            Work::Beside { sessions, flow } => {
+                let left = crowd::open(&Crowd {
+                    leaves: Leaves::Session,
+                    ..crowd(broker, sessions, Duration::from_secs(1))
+                })?;
+                Outcome {
+                    memory: left.memory,
+                    ..engine::run(&flow.load(broker, duration))?
+                }
             }
         };
         Ok(Report {
@@ -211,10 +335,10 @@ const fn store(topics: u32) -> Flow {
 impl Flow {
     fn load(self, broker: &RunningBroker, duration: Duration) -> Load {
         Load {
-            address: broker.address(),
+            target: Target::new(broker.address(), self.version),
             pid: Some(broker.pid()),
             shape: self.shape,
-            version: self.version,
+            topic: String::new(),
             qos: self.qos,
             retain: false,
             payload_bytes: self.payload_bytes,
@@ -230,11 +354,12 @@ impl Flow {
 
 fn crowd(broker: &RunningBroker, connections: u32, settle: Duration) -> Crowd {
     Crowd {
-        address: broker.address(),
+        target: Target::new(broker.address(), V311),
         pid: Some(broker.pid()),
-        version: V311,
         connections,
         concurrency: 100,
+        rate: None,
+        leaves: Leaves::Connection,
         settle,
     }
 }
@@ -253,8 +378,23 @@ mod tests {
     }
 
     #[test]
+    fn a_series_has_more_than_one_step_and_keeps_together() {
+        let mut seen: Vec<&str> = Vec::new();
+        for series in SCENARIOS.iter().filter_map(|scenario| scenario.series) {
+            if seen.last() != Some(&series) {
+                assert!(!seen.contains(&series), "{series}");
+                seen.push(series);
+            }
+        }
+        for series in seen {
+            let steps = SCENARIOS.iter().filter(|s| s.series == Some(series));
+            assert!(steps.count() > 1, "{series}");
+        }
+    }
+
+    #[test]
     fn the_reference_server_is_spared_what_it_cannot_do() {
         let spared: Vec<_> = SCENARIOS.iter().filter(|s| s.needs_broker()).collect();
-        assert_eq!(spared.len(), 4);
+        assert_eq!(spared.len(), 8);
     }
 }

@@ -1,46 +1,57 @@
 //! Connects and subscribes, one connection after the other, before anything is measured.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use crate::error::LoadError;
-use crate::packet::{self, Frame, Qos, Scan, Version, first_byte};
+use crate::link::Link;
+use crate::packet::{self, Frame, Hello, Qos, Scan, Version, first_byte};
+use crate::target::Target;
 
 /// Filters in one SUBSCRIBE: far below what any broker refuses.
 const FILTERS_PER_SUBSCRIBE: usize = 100;
 
-/// How long a broker may take for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Brokers keep a timer for it, as for everybody's; it is longer than any load, whose connections send no pings.
+const KEEP_ALIVE_SECONDS: u16 = u16::MAX;
 
-/// A connection whose CONNECT was accepted. Its socket blocks.
+/// A connection whose CONNECT was accepted. Its reads and writes wait.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The socket, with nothing left unread.
-    pub socket: TcpStream,
+    /// The connection, with nothing left unread.
+    pub link: Link,
     /// How many QoS 1 and 2 PUBLISHes the broker takes unacknowledged; 65,535 where it does not say.
     pub receive_maximum: u16,
 }
 
-/// Connects and waits for the CONNACK.
+/// Connects as the client of this name, behind the target's prefix, and waits for the CONNACK.
 ///
 /// # Errors
 /// If the socket fails, or the broker refuses, closes or answers something else.
-pub fn connect(
-    address: SocketAddr,
-    version: Version,
-    client_id: &str,
-    keep_alive_seconds: u16,
-) -> Result<Accepted, LoadError> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    socket.write_all(&packet::connect(version, client_id, keep_alive_seconds))?;
-    let receive_maximum = read_frame(&mut socket, |frame| connack(version, frame))?;
+pub fn connect(target: &Target, name: &str) -> Result<Accepted, LoadError> {
+    let mut link = Link::connect(target)?;
+    write(&mut link, &hello(target, name, false))?;
+    let receive_maximum = read_frame(&mut link, |frame| connack(target.version, frame))?;
     Ok(Accepted {
-        socket,
+        link,
         receive_maximum,
     })
+}
+
+/// The CONNECT of a client of this load.
+pub(crate) fn hello(target: &Target, name: &str, keeps_session: bool) -> Vec<u8> {
+    packet::connect(&Hello {
+        version: target.version,
+        client_id: &format!("{}-{name}", target.id_prefix),
+        keep_alive_seconds: KEEP_ALIVE_SECONDS,
+        username: target.username.as_deref(),
+        password: target.password.as_deref(),
+        keeps_session,
+    })
+}
+
+/// Writes all of it to a link that waits.
+pub(crate) fn write(link: &mut Link, bytes: &[u8]) -> Result<(), LoadError> {
+    link.write_all(bytes)?;
+    Ok(link.flush()?)
 }
 
 /// Subscribes to every filter and waits until all are granted.
@@ -48,29 +59,29 @@ pub fn connect(
 /// # Errors
 /// As [`connect`]; a filter granted at a lower QoS counts as refused.
 pub fn subscribe(
-    socket: &mut TcpStream,
+    link: &mut Link,
     version: Version,
     filters: &[String],
     qos: Qos,
 ) -> Result<(), LoadError> {
     for (index, chunk) in filters.chunks(FILTERS_PER_SUBSCRIBE).enumerate() {
         let id = u16::try_from(index % 60_000 + 1).unwrap_or(1);
-        socket.write_all(&packet::subscribe(version, id, chunk, qos))?;
-        read_frame(socket, |frame| suback(version, frame, chunk.len(), qos))?;
+        write(link, &packet::subscribe(version, id, chunk, qos))?;
+        read_frame(link, |frame| suback(version, frame, chunk.len(), qos))?;
     }
     Ok(())
 }
 
-/// Reads exactly one packet from a blocking socket and hands it on.
+/// Reads exactly one packet from a link that waits and hands it on.
 fn read_frame<T>(
-    socket: &mut TcpStream,
+    link: &mut Link,
     take: impl FnOnce(&Frame<'_>) -> Result<T, LoadError>,
 ) -> Result<T, LoadError> {
     let mut input = [0; 4096];
     let mut filled = 0;
     loop {
         let free = input.get_mut(filled..).filter(|free| !free.is_empty());
-        let read = socket.read(free.ok_or(LoadError::Protocol)?)?;
+        let read = link.read(free.ok_or(LoadError::Protocol)?)?;
         if read == 0 {
             return Err(LoadError::Closed);
         }

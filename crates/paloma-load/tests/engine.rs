@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use paloma_load::crowd::{self, Crowd};
+use paloma_load::crowd::{self, Crowd, Leaves};
 use paloma_load::floor::Floor;
 use paloma_load::packet::{Qos, Version};
-use paloma_load::{Load, LoadError, Outcome, Shape, run};
+use paloma_load::{Load, LoadError, Outcome, Shape, Target, run};
 
 fn floor() -> SocketAddr {
     let floor = Floor::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has ports");
@@ -19,10 +19,10 @@ fn floor() -> SocketAddr {
 
 fn load(shape: Shape) -> Load {
     Load {
-        address: floor(),
+        target: Target::new(floor(), Version::V311),
         pid: None,
         shape,
-        version: Version::V311,
+        topic: "load/alone/%i".to_owned(),
         qos: Qos::AtMostOnce,
         retain: false,
         payload_bytes: 64,
@@ -50,11 +50,9 @@ fn check(load: &Load, sent: u64, delivered: u64) -> Outcome {
 fn pairs_deliver_every_message_in_both_versions_at_every_qos() {
     for version in [Version::V311, Version::V5] {
         for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
-            let load = Load {
-                version,
-                qos,
-                ..load(Shape::Pairs { pairs: 5 })
-            };
+            let mut load = load(Shape::Pairs { pairs: 5 });
+            load.target.version = version;
+            load.qos = qos;
             check(&load, 500, 500);
         }
     }
@@ -150,16 +148,76 @@ fn a_message_that_never_comes_is_lost() {
 #[test]
 fn a_crowd_is_let_in_completely() {
     let crowd = Crowd {
-        address: floor(),
+        target: Target::new(floor(), Version::V5),
         pid: Some(std::process::id()),
-        version: Version::V5,
         connections: 200,
         concurrency: 20,
+        rate: None,
+        leaves: Leaves::Connection,
         settle: Duration::ZERO,
     };
     let outcome = crowd::open(&crowd).expect("the reference server takes everyone");
     assert_eq!((outcome.messages, outcome.latency.len()), (200, 200));
     assert_eq!(outcome.memory.map(|growth| growth.count), Some(200));
+}
+
+#[test]
+fn a_crowd_by_the_clock_takes_its_time() {
+    let crowd = Crowd {
+        target: Target::new(floor(), Version::V311),
+        pid: None,
+        connections: 20,
+        concurrency: 20,
+        rate: Some(100),
+        leaves: Leaves::Session,
+        settle: Duration::ZERO,
+    };
+    let outcome = crowd::open(&crowd).expect("the reference server takes everyone");
+    assert_eq!(outcome.latency.len(), 20);
+    assert!(outcome.span >= Duration::from_millis(190), "{outcome:?}");
+}
+
+#[test]
+fn publishers_alone_time_their_exchanges() {
+    for (qos, timed) in [
+        (Qos::AtMostOnce, 0),
+        (Qos::AtLeastOnce, 300),
+        (Qos::ExactlyOnce, 300),
+    ] {
+        let load = Load {
+            qos,
+            ..load(Shape::Publishers { publishers: 3 })
+        };
+        let outcome = check(&load, 300, 0);
+        assert_eq!(outcome.latency.len(), timed, "{qos:?}");
+        assert_eq!(outcome.messages, 300, "{qos:?}");
+    }
+}
+
+#[test]
+fn subscribers_alone_count_what_others_publish() {
+    let target = Target::new(floor(), Version::V311);
+    let subscribers = Load {
+        target: Target {
+            id_prefix: "listener".to_owned(),
+            ..target.clone()
+        },
+        topic: "load/alone/1".to_owned(),
+        messages_max: None,
+        duration: Duration::from_millis(800),
+        ..load(Shape::Subscribers { subscribers: 2 })
+    };
+    let counting = thread::spawn(move || run(&subscribers).expect("nothing is refused"));
+    // The subscribers are there long before this; a message that they still missed would not be counted.
+    thread::sleep(Duration::from_millis(200));
+    let publishers = Load {
+        target,
+        ..load(Shape::Publishers { publishers: 3 })
+    };
+    check(&publishers, 300, 0);
+    let outcome = counting.join().expect("no panic");
+    assert!((1..=200).contains(&outcome.delivered), "{outcome:?}");
+    assert_eq!((outcome.lost, outcome.sent), (0, 0));
 }
 
 #[test]

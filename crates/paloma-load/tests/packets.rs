@@ -1,12 +1,12 @@
 //! The load's packets are those that paloma-codec would write.
 
 use paloma_codec::{DecodeLimits, Decoder, PacketRef, ProtocolVersion};
-use paloma_load::packet::{self, Qos, Version, first_byte};
+use paloma_load::packet::{self, Hello, Qos, Version, first_byte};
 
 /// Decodes `packet` as a server does that has seen a CONNECT, and encodes it again.
 fn check(version: Version, packet: &[u8]) {
     let mut server = Decoder::server(DecodeLimits::UNLIMITED);
-    let connect = packet::connect(version, "client", 30);
+    let connect = hello(version, "client");
     let wire = match version {
         Version::V311 => ProtocolVersion::V3_1_1,
         Version::V5 => ProtocolVersion::V5,
@@ -25,6 +25,17 @@ fn check(version: Version, packet: &[u8]) {
     assert_eq!(encoded, packet);
 }
 
+fn hello(version: Version, client_id: &str) -> Vec<u8> {
+    packet::connect(&Hello {
+        version,
+        client_id,
+        keep_alive_seconds: 600,
+        username: None,
+        password: None,
+        keeps_session: false,
+    })
+}
+
 fn check_both(packet: impl Fn(Version) -> Vec<u8>) {
     for version in [Version::V311, Version::V5] {
         check(version, &packet(version));
@@ -33,8 +44,26 @@ fn check_both(packet: impl Fn(Version) -> Vec<u8>) {
 
 #[test]
 fn connect_is_the_codecs() {
-    for version in [Version::V311, Version::V5] {
-        let bytes = packet::connect(version, "some-client", 600);
+    let logins = [
+        (None, None),
+        (Some("me"), None),
+        (Some("me"), Some(&b"secret"[..])),
+    ];
+    for (version, keeps_session, (username, password)) in [Version::V311, Version::V5]
+        .into_iter()
+        .flat_map(|version| {
+            let kept = [false, true].into_iter();
+            kept.flat_map(move |kept| logins.into_iter().map(move |login| (version, kept, login)))
+        })
+    {
+        let bytes = packet::connect(&Hello {
+            version,
+            client_id: "some-client",
+            keep_alive_seconds: 600,
+            username,
+            password,
+            keeps_session,
+        });
         let mut server = Decoder::server(DecodeLimits::UNLIMITED);
         let (decoded, _) = server.decode(&bytes).expect("well formed").expect("whole");
         let mut encoded = Vec::new();

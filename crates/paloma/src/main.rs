@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         }
         Command::Passwd(arguments) => passwd::run(&arguments),
         Command::Store(command) => store::run(&command),
+        Command::Bench(command) => bench::run(&command),
         Command::Pub(arguments) => client::publish(&arguments, properties),
         Command::Sub(arguments) => client::subscribe(&arguments, properties),
     }

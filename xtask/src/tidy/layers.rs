@@ -45,6 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("paloma-client", CORES),
+    // It meets brokers over the network only.
+    ("paloma-load", &[]),
     (
         "paloma",
         &[
@@ -57,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-admin",
             "paloma-store-redb",
             "paloma-client",
+            "paloma-load",
         ],
     ),
     (
@@ -70,7 +73,6 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // They meet a broker over the network only, as anybody's client would.
-    ("paloma-load", &[]),
     ("paloma-interop", &["paloma-client"]),
     ("paloma-hostile", &["paloma-load", "paloma-interop"]),
     ("paloma-conformance", &["paloma-topic", "paloma-codec"]),

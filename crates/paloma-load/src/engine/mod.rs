@@ -4,7 +4,6 @@ mod publisher;
 mod subscriber;
 mod worker;
 
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -13,10 +12,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::error::LoadError;
-use crate::packet::{Qos, Version};
+use crate::packet::Qos;
 use crate::plan::{Plan, Shape};
 use crate::probe;
 use crate::setup;
+use crate::target::Target;
 use publisher::{MARK_BYTES, Publisher, Ring, Template};
 use subscriber::Subscriber;
 use worker::{Rules, Worker, WorkerOutcome};
@@ -25,13 +25,13 @@ use worker::{Rules, Worker, WorkerOutcome};
 #[derive(Clone, Debug)]
 pub struct Load {
     /// The broker.
-    pub address: SocketAddr,
+    pub target: Target,
     /// Its process, if its CPU time and memory are to be read.
     pub pid: Option<u32>,
     /// Who publishes to whom.
     pub shape: Shape,
-    /// Protocol of all connections.
-    pub version: Version,
+    /// Topic of publishers, or filter of subscribers, that are alone; `%i` stands for the connection's number.
+    pub topic: String,
     /// QoS of messages and subscriptions.
     pub qos: Qos,
     /// Whether messages are retained.
@@ -48,7 +48,7 @@ pub struct Load {
     pub warm_up: Duration,
     /// The measured span.
     pub duration: Duration,
-    /// Event loops; only pairs use more than one.
+    /// Event loops; only pairs, and publishers or subscribers alone, use more than one.
     pub threads: u32,
 }
 
@@ -69,6 +69,8 @@ pub struct Outcome {
     pub repeated: u64,
     /// The broker's CPU time in the span.
     pub broker_cpu: Option<Duration>,
+    /// The broker's memory at the end of the span.
+    pub broker_bytes: Option<u64>,
     /// This process's CPU time in the span.
     pub own_cpu: Duration,
     /// Threads that carried the load.
@@ -145,18 +147,37 @@ impl Counters {
     }
 }
 
+/// Where a run stands, for whoever waits for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// What it is doing.
+    pub step: &'static str,
+    /// How far that is, from 0 to 1; unknown where a number of messages is the end.
+    pub share: Option<f64>,
+    /// Messages, or connections, so far.
+    pub count: u64,
+}
+
 /// Connects, subscribes, publishes and measures.
 ///
 /// # Errors
 /// If the scenario is impossible or a connection fails. Lost messages are no error: they are in the [`Outcome`].
 pub fn run(load: &Load) -> Result<Outcome, LoadError> {
+    run_watched(load, &mut |_| {})
+}
+
+/// The same, and tells about ten times a second how far it is.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(load: &Load, watcher: &mut dyn FnMut(Progress)) -> Result<Outcome, LoadError> {
     if load.payload_bytes < MARK_BYTES {
         return Err(LoadError::Scenario("a payload has at least 16 bytes"));
     }
     if load.window == 0 || load.rate == Some(0) {
         return Err(LoadError::Scenario("window and rate are at least 1"));
     }
-    let plans = load.shape.plans(load.threads)?;
+    let plans = load.shape.plans(&load.topic, load.threads)?;
     let count = plans
         .iter()
         .map(|p| p.publishers.len() + p.subscribers.len())
@@ -172,7 +193,7 @@ pub fn run(load: &Load) -> Result<Outcome, LoadError> {
     for (connections, plan) in opened.into_iter().zip(&plans) {
         threads.push(connections.start(load, plan, plans.len(), start)?);
     }
-    let mut outcome = watch(load, threads)?;
+    let mut outcome = watch(load, threads, watcher)?;
     outcome.memory = memory.filter(|growth| growth.count > 0);
     Ok(outcome)
 }
@@ -190,14 +211,15 @@ fn open(
     number: usize,
     memory: &mut Option<Growth>,
 ) -> Result<Opened, LoadError> {
-    let mut sockets = Vec::with_capacity(plan.subscribers.len());
+    let mut links = Vec::with_capacity(plan.subscribers.len());
     for index in 0..plan.subscribers.len() {
-        let id = format!("load-s{number}-{index}");
-        sockets.push(setup::connect(load.address, load.version, &id, 600)?.socket);
+        let id = format!("s{number}-{index}");
+        links.push(setup::connect(&load.target, &id)?.link);
     }
     let before = load.pid.map(probe::memory_bytes).transpose()?;
-    for (socket, subscriber) in sockets.iter_mut().zip(&plan.subscribers) {
-        setup::subscribe(socket, load.version, &subscriber.filters, load.qos)?;
+    let version = load.target.version;
+    for (link, subscriber) in links.iter_mut().zip(&plan.subscribers) {
+        setup::subscribe(link, version, &subscriber.filters, load.qos)?;
     }
     if let (Some(before), Some(pid)) = (before, load.pid) {
         let count: usize = plan.subscribers.iter().map(|s| s.filters.len()).sum();
@@ -209,21 +231,20 @@ fn open(
             count,
         });
     }
-    let mut subscribers = Vec::with_capacity(sockets.len());
-    for (socket, subscriber) in sockets.into_iter().zip(&plan.subscribers) {
-        subscribers.push(Subscriber::new(
-            nonblocking(socket)?,
-            subscriber.flows.clone(),
-        ));
+    let mut subscribers = Vec::with_capacity(links.len());
+    for (mut link, subscriber) in links.into_iter().zip(&plan.subscribers) {
+        link.set_nonblocking()?;
+        subscribers.push(Subscriber::new(link, subscriber.flows.clone()));
     }
     let mut publishers = Vec::with_capacity(plan.publishers.len());
     let mut receive_maximum = u16::MAX;
     for (flow, publisher) in (0u32..).zip(&plan.publishers) {
-        let id = format!("load-p{number}-{flow}");
-        let accepted = setup::connect(load.address, load.version, &id, 600)?;
+        let id = format!("p{number}-{flow}");
+        let mut accepted = setup::connect(&load.target, &id)?;
+        accepted.link.set_nonblocking()?;
         receive_maximum = receive_maximum.min(accepted.receive_maximum);
         let template = Template {
-            version: load.version,
+            version,
             qos: load.qos,
             retain: load.retain,
             payload_bytes: load.payload_bytes,
@@ -231,18 +252,13 @@ fn open(
         };
         let wanted = usize::try_from(load.window).unwrap_or(usize::MAX);
         let ring = Ring::new(template, &publisher.topics, wanted);
-        publishers.push(Publisher::new(nonblocking(accepted.socket)?, ring));
+        publishers.push(Publisher::new(accepted.link, ring));
     }
     Ok(Opened {
         publishers,
         subscribers,
         receive_maximum,
     })
-}
-
-fn nonblocking(socket: TcpStream) -> Result<mio::net::TcpStream, LoadError> {
-    socket.set_nonblocking(true)?;
-    Ok(mio::net::TcpStream::from_std(socket))
 }
 
 /// A worker's thread and its counters.
@@ -265,7 +281,7 @@ impl Opened {
             .map(|rate| 1e9 * f64::from(threads) / f64::from(rate));
         let window = u64::from(load.window);
         let rules = Rules {
-            version: load.version,
+            version: load.target.version,
             qos: load.qos,
             window,
             // An open loop is held back by what the broker announces alone.
@@ -283,6 +299,11 @@ impl Opened {
                 15
             },
             is_sparse: matches!(load.shape, Shape::Wildcards { .. }),
+            is_listening: matches!(load.shape, Shape::Subscribers { .. }),
+            is_timed_by_exchange: matches!(
+                load.shape,
+                Shape::Publishers { .. } | Shape::Store { .. }
+            ),
             start,
         };
         let counters = Arc::new(Counters::default());
@@ -294,58 +315,13 @@ impl Opened {
     }
 }
 
-/// Steps through the phases and reads clocks and counters at their edges.
-fn watch(load: &Load, threads: Vec<Running>) -> Result<Outcome, LoadError> {
-    let count = |of: fn(&Counters) -> &AtomicU64| {
-        threads
-            .iter()
-            .map(|t| of(&t.counters).load(Ordering::Relaxed))
-            .sum::<u64>()
-    };
-    let enter = |phase| threads.iter().for_each(|t| t.counters.enter(phase));
-    let broker_cpu = || load.pid.map(probe::cpu_time).transpose();
-    let is_over = || threads.iter().any(|t| t.thread.is_finished());
-
-    let is_counted = load.messages_max.is_some();
-    if !is_counted {
-        sleep_unless(load.warm_up, is_over);
-    }
-    let (cpu_before, own_before) = (broker_cpu()?, probe::own_cpu_time());
-    let messages_before = if is_counted {
-        0
-    } else {
-        count(|c| &c.delivered)
-    };
-    let begin = Instant::now();
-    enter(Phase::Measure);
-    sleep_unless(
-        if is_counted {
-            Duration::MAX
-        } else {
-            load.duration
-        },
-        is_over,
-    );
-    let span = begin.elapsed();
-    let messages_after = count(|c| if_any(&c.delivered, &c.sent));
-    let (cpu_after, own_after) = (broker_cpu()?, probe::own_cpu_time());
-    enter(Phase::Drain);
-
-    let mut outcome = Outcome {
-        span,
-        messages: messages_after.saturating_sub(messages_before),
-        sent: 0,
-        delivered: 0,
-        lost: 0,
-        repeated: 0,
-        broker_cpu: cpu_before
-            .zip(cpu_after)
-            .map(|(before, after)| after.saturating_sub(before)),
-        own_cpu: own_after.saturating_sub(own_before),
-        threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
-        latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
-        memory: None,
-    };
+/// Steps through the phases, reads clocks and counters at their edges, and adds up what the threads saw.
+fn watch(
+    load: &Load,
+    threads: Vec<Running>,
+    watcher: &mut dyn FnMut(Progress),
+) -> Result<Outcome, LoadError> {
+    let mut outcome = measure(load, &threads, watcher)?;
     for running in threads {
         let Ok(result) = running.thread.join() else {
             return Err(LoadError::Scenario("a thread of the load panicked"));
@@ -364,20 +340,103 @@ fn watch(load: &Load, threads: Vec<Running>) -> Result<Outcome, LoadError> {
     Ok(outcome)
 }
 
-/// The first counter, or the second where the first never moved because nobody subscribes.
-fn if_any<'a>(delivered: &'a AtomicU64, sent: &'a AtomicU64) -> &'a AtomicU64 {
-    if delivered.load(Ordering::Relaxed) > 0 {
-        delivered
+/// The warm-up and the measured span, at whose end all threads are told to drain.
+fn measure(
+    load: &Load,
+    threads: &[Running],
+    watcher: &mut dyn FnMut(Progress),
+) -> Result<Outcome, LoadError> {
+    let count = || {
+        threads
+            .iter()
+            .map(|t| load.counted(&t.counters))
+            .sum::<u64>()
+    };
+    let enter = |phase| threads.iter().for_each(|t| t.counters.enter(phase));
+    let broker_cpu = || load.pid.map(probe::cpu_time).transpose();
+    let is_counted = load.messages_max.is_some();
+    // A thread that ends before its time has failed; one that has sent its number leaves the others theirs to send.
+    let is_over = || {
+        let mut ended = threads.iter().map(|t| t.thread.is_finished());
+        if is_counted {
+            ended.all(|ended| ended)
+        } else {
+            ended.any(|ended| ended)
+        }
+    };
+    let mut tell = |step, share: f64| {
+        watcher(Progress {
+            step,
+            share: (!is_counted).then_some(share),
+            count: count(),
+        });
+    };
+
+    if !is_counted {
+        wait(load.warm_up, is_over, |share| tell("warm-up", share));
+    }
+    let (cpu_before, own_before) = (broker_cpu()?, probe::own_cpu_time());
+    let messages_before = if is_counted { 0 } else { count() };
+    let begin = Instant::now();
+    enter(Phase::Measure);
+    let longest = if is_counted {
+        Duration::MAX
     } else {
-        sent
+        load.duration
+    };
+    wait(longest, is_over, |share| tell("measuring", share));
+    let span = begin.elapsed();
+    let messages_after = count();
+    let (cpu_after, own_after) = (broker_cpu()?, probe::own_cpu_time());
+    let broker_bytes = load.pid.map(probe::memory_bytes).transpose()?;
+    enter(Phase::Drain);
+
+    Ok(Outcome {
+        span,
+        messages: messages_after.saturating_sub(messages_before),
+        sent: 0,
+        delivered: 0,
+        lost: 0,
+        repeated: 0,
+        broker_cpu: cpu_before
+            .zip(cpu_after)
+            .map(|(before, after)| after.saturating_sub(before)),
+        broker_bytes,
+        own_cpu: own_after.saturating_sub(own_before),
+        threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
+        latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
+        memory: None,
+    })
+}
+
+impl Load {
+    /// What counts as a message of this load: what nobody of ours receives counts when it is sent.
+    fn counted(&self, counters: &Counters) -> u64 {
+        let counter = match self.shape {
+            Shape::Publishers { .. } | Shape::Store { .. } => &counters.sent,
+            Shape::Pairs { .. }
+            | Shape::FanOut { .. }
+            | Shape::FanIn { .. }
+            | Shape::Wildcards { .. }
+            | Shape::Subscribers { .. } => &counters.delivered,
+        };
+        counter.load(Ordering::Relaxed)
     }
 }
 
-/// Sleeps in short steps, so that a failed worker ends the wait.
-fn sleep_unless(span: Duration, is_over: impl Fn() -> bool) {
+/// How often a watcher hears of the progress.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Sleeps in short steps, so that a failed worker ends the wait; tells which share of the span is over.
+fn wait(span: Duration, is_over: impl Fn() -> bool, mut tell: impl FnMut(f64)) {
     let begin = Instant::now();
+    let mut next = WATCH_INTERVAL;
     while begin.elapsed() < span && !is_over() {
         let left = span.saturating_sub(begin.elapsed());
         thread::sleep(left.min(Duration::from_millis(10)));
+        if begin.elapsed() >= next {
+            next = begin.elapsed() + WATCH_INTERVAL;
+            tell(begin.elapsed().as_secs_f64() / span.as_secs_f64());
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A publishing connection: a ring of encoded packets that are patched in place and sent in one vectored write.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use mio::net::TcpStream;
-
+use crate::link::Link;
 use crate::packet::{PublishTemplate, Qos, Version, publish};
 
 /// Bytes that one ring takes at most unless its topics alone need more.
@@ -15,7 +15,7 @@ pub(crate) const MARK_BYTES: usize = 16;
 /// One publishing connection and its window.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    pub(crate) socket: TcpStream,
+    pub(crate) link: Link,
     pub(crate) partial: Vec<u8>,
     /// Whether it stands on the list of those that may send.
     pub(crate) is_listed: bool,
@@ -25,20 +25,23 @@ pub(crate) struct Publisher {
     pub(crate) received: u64,
     /// QoS 1 and 2 messages whose exchange is open.
     pub(crate) unacknowledged: u64,
+    /// When each open exchange began, in nanoseconds, where the time to its end is what is measured.
+    pub(crate) begun: VecDeque<u64>,
     ring: Ring,
     control: Vec<u8>,
     control_written: usize,
 }
 
 impl Publisher {
-    pub(crate) fn new(socket: TcpStream, ring: Ring) -> Self {
+    pub(crate) fn new(link: Link, ring: Ring) -> Self {
         Self {
-            socket,
+            link,
             partial: Vec::new(),
             is_listed: false,
             sent: 0,
             received: 0,
             unacknowledged: 0,
+            begun: VecDeque::new(),
             ring,
             control: Vec::new(),
             control_written: 0,
@@ -61,14 +64,25 @@ impl Publisher {
 
     /// Whether the socket did not take all of an earlier write.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.ring.pending_bytes > 0 || self.control_written > 0
+        self.ring.pending_bytes > 0 || self.control_written > 0 || self.link.has_pending()
     }
 
-    /// Puts `count` messages, at most [`Self::room`], behind what waits. `stamp` gives each one's time.
-    pub(crate) fn push_messages(&mut self, count: usize, qos: Qos, stamp: impl Fn(u64) -> u64) {
+    /// Puts `count` messages, at most [`Self::room`], behind what waits. `stamp` gives each one's time, which is kept until
+    /// its exchange ends if `is_timed`.
+    pub(crate) fn push_messages(
+        &mut self,
+        count: usize,
+        qos: Qos,
+        is_timed: bool,
+        stamp: impl Fn(u64) -> u64,
+    ) {
         for _ in 0..count {
-            self.ring.push(self.sent, stamp(self.sent));
+            let stamp = stamp(self.sent);
+            self.ring.push(self.sent, stamp);
             self.sent += 1;
+            if is_timed {
+                self.begun.push_back(stamp);
+            }
         }
         if qos != Qos::AtMostOnce {
             self.unacknowledged += u64::try_from(count).unwrap_or(0);
@@ -77,13 +91,20 @@ impl Publisher {
 
     /// Writes what waits, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self.write_all() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
         loop {
             let (head, tail) = self.ring.pending();
             let control = self.control.get(self.control_written..).unwrap_or(&[]);
             if head.is_empty() && control.is_empty() {
                 self.control.clear();
                 self.control_written = 0;
-                return Ok(());
+                return self.link.flush();
             }
             let slices = [
                 IoSlice::new(head),
@@ -91,9 +112,9 @@ impl Publisher {
                 IoSlice::new(control),
             ];
             let result = if tail.is_empty() && control.is_empty() {
-                self.socket.write(head)
+                self.link.write(head)
             } else {
-                self.socket.write_vectored(&slices)
+                self.link.write_vectored(&slices)
             };
             match result {
                 Ok(written) => {
@@ -101,7 +122,6 @@ impl Publisher {
                     self.ring.advance(of_ring);
                     self.control_written += written - of_ring;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::ops::Range;
 
-use mio::net::TcpStream;
+use crate::link::Link;
 
 /// One receiving connection.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    pub(crate) socket: TcpStream,
+    pub(crate) link: Link,
     pub(crate) partial: Vec<u8>,
     pub(crate) inbox: Inbox,
     answers_written: usize,
@@ -58,9 +58,9 @@ pub(crate) enum Arrival {
 }
 
 impl Subscriber {
-    pub(crate) fn new(socket: TcpStream, flows: Range<u32>) -> Self {
+    pub(crate) fn new(link: Link, flows: Range<u32>) -> Self {
         Self {
-            socket,
+            link,
             partial: Vec::new(),
             inbox: Inbox {
                 first_flow: flows.start,
@@ -73,6 +73,13 @@ impl Subscriber {
 
     /// Writes the answers, as far as the socket takes them.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self.write_all() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
         loop {
             let rest = self
                 .inbox
@@ -82,11 +89,10 @@ impl Subscriber {
             if rest.is_empty() {
                 self.inbox.answers.clear();
                 self.answers_written = 0;
-                return Ok(());
+                return self.link.flush();
             }
-            match self.socket.write(rest) {
+            match self.link.write(rest) {
                 Ok(written) => self.answers_written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -43,6 +43,10 @@ pub(crate) struct Rules {
     pub(crate) sample_mask: u32,
     /// Whether one flow's messages go to different subscribers.
     pub(crate) is_sparse: bool,
+    /// Whether the messages are somebody else's, so that they are counted and nothing is read in them.
+    pub(crate) is_listening: bool,
+    /// Whether nobody subscribes, so that the end of an exchange is what a publisher waits for.
+    pub(crate) is_timed_by_exchange: bool,
     /// Zero of all stamps.
     pub(crate) start: Instant,
 }
@@ -84,11 +88,12 @@ impl Worker {
         mut subscribers: Vec<Subscriber>,
     ) -> Result<Self, LoadError> {
         let poll = Poll::new()?;
-        let sockets = publishers.iter_mut().map(|p| &mut p.socket);
-        let sockets = sockets.chain(subscribers.iter_mut().map(|s| &mut s.socket));
-        for (index, socket) in sockets.enumerate() {
+        let links = publishers.iter_mut().map(|p| &mut p.link);
+        let links = links.chain(subscribers.iter_mut().map(|s| &mut s.link));
+        for (index, link) in links.enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(socket, Token(index), interest)?;
+            poll.registry()
+                .register(link.socket(), Token(index), interest)?;
         }
         let timer = rules.interval_nanoseconds.map(timer).transpose()?;
         if let Some(timer) = &timer {
@@ -127,11 +132,15 @@ impl Worker {
         self.list_all();
         loop {
             let phase = self.counters.phase();
-            self.is_measuring = phase == Phase::Measure;
+            // Where a number of messages is the end, all of them count.
+            self.is_measuring = phase == Phase::Measure || self.rules.messages_max.is_some();
             self.send(phase)?;
             self.outcome.sent = self.publishers.iter().map(|p| p.sent).sum();
             self.counters
                 .publish(self.outcome.sent, self.outcome.delivered);
+            if phase == Phase::Drain && self.rules.is_listening {
+                break;
+            }
             if phase == Phase::Drain || self.rules.messages_max.is_some() {
                 let seen = self.outcome.delivered + self.outcome.sent;
                 if last_progress.0 != seen {
@@ -141,7 +150,12 @@ impl Worker {
                     break;
                 }
             }
-            match self.poll.poll(&mut events, Some(Duration::from_millis(10))) {
+            let pause = if self.listed.is_empty() {
+                Duration::from_millis(10)
+            } else {
+                Duration::ZERO
+            };
+            match self.poll.poll(&mut events, Some(pause)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -190,20 +204,33 @@ impl Worker {
         let mut partial = std::mem::take(&mut publisher.partial);
         let mut closed = 0;
         let mut releases = Vec::new();
-        let result = self.scratch.read(&publisher.socket, &mut partial, |frame| {
-            match frame.first {
-                first_byte::PUBACK | first_byte::PUBCOMP => closed += 1,
-                first_byte::PUBREC => {
-                    let id = packet::packet_id(frame.body).ok_or(LoadError::Protocol)?;
-                    releases.extend_from_slice(&ack(first_byte::PUBREL, id));
+        let link = &mut publisher.link;
+        let is_short_all = link.is_emptied_by_short_read();
+        let result = self
+            .scratch
+            .read(link, is_short_all, &mut partial, |frame| {
+                match frame.first {
+                    first_byte::PUBACK | first_byte::PUBCOMP => closed += 1,
+                    first_byte::PUBREC => {
+                        let id = packet::packet_id(frame.body).ok_or(LoadError::Protocol)?;
+                        releases.extend_from_slice(&ack(first_byte::PUBREL, id));
+                    }
+                    first_byte::DISCONNECT => return Err(LoadError::Closed),
+                    _ => return Err(LoadError::Protocol),
                 }
-                first_byte::DISCONNECT => return Err(LoadError::Closed),
-                _ => return Err(LoadError::Protocol),
-            }
-            Ok(())
-        });
+                Ok(())
+            });
         publisher.partial = partial;
         publisher.unacknowledged = publisher.unacknowledged.saturating_sub(closed);
+        // Acknowledgements keep the order of what they acknowledge. [MQTT-4.6.0-2]
+        let ended = usize::try_from(closed).unwrap_or(usize::MAX);
+        let ended = ended.min(publisher.begun.len());
+        for begun in publisher.begun.drain(..ended) {
+            if self.is_measuring {
+                let latency = &mut self.outcome.latency;
+                latency.saturating_record(self.now.saturating_sub(begun));
+            }
+        }
         if !releases.is_empty() {
             publisher.push_control(&releases);
         }
@@ -216,7 +243,8 @@ impl Worker {
         };
         if is_readable {
             let mut partial = std::mem::take(&mut subscriber.partial);
-            let socket = &subscriber.socket;
+            let link = &mut subscriber.link;
+            let is_short_all = link.is_emptied_by_short_read();
             let mut receiver = Receiver {
                 rules: &self.rules,
                 inbox: &mut subscriber.inbox,
@@ -226,9 +254,9 @@ impl Worker {
                 now: self.now,
                 is_measuring: self.is_measuring,
             };
-            let result = self
-                .scratch
-                .read(socket, &mut partial, |f| receiver.handle_frame(f));
+            let result = self.scratch.read(link, is_short_all, &mut partial, |f| {
+                receiver.handle_frame(f)
+            });
             subscriber.partial = partial;
             result?;
         }
@@ -239,6 +267,7 @@ impl Worker {
     fn send(&mut self, phase: Phase) -> Result<(), LoadError> {
         self.now = nanoseconds_since(self.rules.start);
         let all = self.publishers.len();
+        let mut unstoppable = Vec::new();
         while let Some(index) = self.listed.pop() {
             let Some(publisher) = self.publishers.get_mut(index) else {
                 continue;
@@ -257,10 +286,18 @@ impl Worker {
                 .room()
                 .min(usize::try_from(due).unwrap_or(usize::MAX));
             let (rules, now) = (self.rules, self.now);
-            publisher.push_messages(count, rules.qos, |sequence| {
+            let is_timed = rules.is_timed_by_exchange && rules.qos != Qos::AtMostOnce;
+            publisher.push_messages(count, rules.qos, is_timed, |sequence| {
                 rules.stamp(sequence, index, all, now)
             });
             publisher.flush()?;
+            // Nothing that comes in would ever list it again.
+            if rules.is_unanswered() && count > 0 && !publisher.is_blocked() {
+                unstoppable.push(index);
+            }
+        }
+        for index in unstoppable {
+            list(&mut self.publishers, &mut self.listed, index);
         }
         Ok(())
     }
@@ -316,6 +353,13 @@ impl Rules {
             Some(limit) => due.min(limit.saturating_sub(publisher.sent)),
             None => due,
         }
+    }
+
+    /// Whether only the socket holds a publisher back.
+    const fn is_unanswered(&self) -> bool {
+        self.is_timed_by_exchange
+            && matches!(self.qos, Qos::AtMostOnce)
+            && self.interval_nanoseconds.is_none()
     }
 
     /// The stamp of a message: when it leaves, or in an open loop when it should have left.
@@ -387,6 +431,10 @@ impl Receiver<'_> {
             0 => {}
             1 => self.inbox.push_answer(&ack(first_byte::PUBACK, parts.id)),
             _ => self.inbox.push_answer(&ack(first_byte::PUBREC, parts.id)),
+        }
+        if self.rules.is_listening {
+            self.outcome.delivered += 1;
+            return Ok(());
         }
         let mark = Mark::parse(parts.payload).ok_or(LoadError::Protocol)?;
         let arrival = self.inbox.arrive(mark, self.rules.is_sparse);

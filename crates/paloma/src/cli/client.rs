@@ -1,45 +1,16 @@
 //! What `paloma pub` and `paloma sub` have in common: mosquitto's options, with their meaning.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::Args;
+
+use super::broker::BrokerArgs;
 
 /// How to connect.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
-    /// Show this help.
-    #[arg(long, action = ArgAction::Help)]
-    help: Option<bool>,
-
-    /// Host of the broker.
-    #[arg(short = 'h', long, value_name = "HOST", default_value = "localhost")]
-    pub(crate) host: String,
-
-    /// Port of the broker. Default: 1883, or 8883 with --cafile.
-    #[arg(short, long, value_name = "PORT")]
-    pub(crate) port: Option<u16>,
-
-    /// Broker and more in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, ws://HOST:PORT/PATH or unix:///PATH; mqtts:// and
-    /// wss:// with TLS. Everything but the host may be left out.
-    #[arg(short = 'L', long, value_name = "URL", conflicts_with_all = ["host", "port"])]
-    pub(crate) url: Option<String>,
-
-    /// Authorities that sign brokers' certificates, in PEM; without -L it switches TLS on.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cafile: Option<PathBuf>,
-
-    /// Certificate to show, in PEM.
-    #[arg(long, value_name = "FILE", requires = "key", requires = "cafile")]
-    pub(crate) cert: Option<PathBuf>,
-
-    /// Its private key, in PEM.
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Accept a certificate that is for another host. Not for use beyond tests.
-    #[arg(long, requires = "cafile")]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
 
     /// Client id. Without it, or --id-prefix, one is made up, or with -V 5 the broker's choice.
     #[arg(short, long, value_name = "ID", conflicts_with = "id_prefix")]
@@ -50,26 +21,9 @@ pub(crate) struct ConnectArgs {
     #[arg(short = 'I', long, value_name = "PREFIX", allow_hyphen_values = true)]
     pub(crate) id_prefix: Option<String>,
 
-    /// User name.
-    #[arg(short, long, value_name = "NAME", allow_hyphen_values = true)]
-    pub(crate) username: Option<String>,
-
-    /// Password.
-    #[arg(
-        short = 'P',
-        long = "pw",
-        value_name = "PASSWORD",
-        allow_hyphen_values = true
-    )]
-    pub(crate) password: Option<OsString>,
-
     /// Keep alive in seconds; 0 switches it off.
     #[arg(short, long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) keepalive: u16,
-
-    /// Protocol version: 5, 311 or 31, also as mqttv5, mqttv311, mqttv31. -D makes it 5.
-    #[arg(short = 'V', long, value_name = "VERSION", default_value = "311")]
-    pub(crate) protocol_version: Version,
 
     /// Keep the session: do not start clean, and let it outlive the connection. Needs -i or -I.
     #[arg(short = 'c', long)]
@@ -116,20 +70,6 @@ pub(crate) struct ConnectArgs {
     /// Print no errors once the arguments are accepted.
     #[arg(long)]
     pub(crate) quiet: bool,
-}
-
-/// A protocol version by mosquitto's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Version {
-    /// 3.1
-    #[value(name = "31", alias = "mqttv31", alias = "3.1")]
-    V31,
-    /// 3.1.1
-    #[value(name = "311", alias = "mqttv311", alias = "3.1.1")]
-    V311,
-    /// 5.0
-    #[value(name = "5", alias = "mqttv5", alias = "5.0")]
-    V5,
 }
 
 /// Reads `-x`.

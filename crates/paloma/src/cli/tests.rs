@@ -54,13 +54,17 @@ fn publish_takes_mosquittos_short_flags() {
     assert_eq!(arguments.message, Some("-5".into()));
     let connect = arguments.connect;
     assert_eq!(
-        (connect.host.as_str(), connect.port, connect.keepalive),
+        (
+            connect.broker.host.as_str(),
+            connect.broker.port,
+            connect.keepalive
+        ),
         ("broker", Some(1884), 10)
     );
     assert_eq!(connect.id.as_deref(), Some("me"));
-    assert_eq!(connect.username.as_deref(), Some("user"));
-    assert_eq!(connect.password, Some("-secret".into()));
-    assert_eq!(connect.protocol_version, Version::V5);
+    assert_eq!(connect.broker.username.as_deref(), Some("user"));
+    assert_eq!(connect.broker.password, Some("-secret".into()));
+    assert_eq!(connect.broker.protocol_version, Version::V5);
     assert_eq!(connect.session_expiry_interval, Some(u32::MAX));
     assert!(connect.disable_clean_session && connect.debug);
 }
@@ -86,10 +90,14 @@ fn defaults_are_mosquittos() {
     let arguments = subscribe(&["-t", "a"]);
     let connect = arguments.connect;
     assert_eq!(
-        (connect.host.as_str(), connect.port, connect.keepalive),
+        (
+            connect.broker.host.as_str(),
+            connect.broker.port,
+            connect.keepalive
+        ),
         ("localhost", None, 60)
     );
-    assert_eq!(connect.protocol_version, Version::V311);
+    assert_eq!(connect.broker.protocol_version, Version::V311);
     assert_eq!(
         (arguments.qos, arguments.count, arguments.timeout),
         (0, None, None)
@@ -130,7 +138,7 @@ fn versions_have_both_names() {
         ("mqttv31", Version::V31),
     ] {
         let arguments = subscribe(&["-t", "a", "-V", name]);
-        assert_eq!(arguments.connect.protocol_version, version, "{name}");
+        assert_eq!(arguments.connect.broker.protocol_version, version, "{name}");
     }
 }
 

@@ -38,7 +38,7 @@ impl Common {
         arguments: &ConnectArgs,
         properties: Option<Properties>,
     ) -> Result<Self, Usage> {
-        let version = match arguments.protocol_version {
+        let version = match arguments.broker.protocol_version {
             // As mosquitto's clients do.
             _ if properties.is_some() => ProtocolVersion::V5,
             Version::V31 => ProtocolVersion::V3_1,
@@ -46,7 +46,7 @@ impl Common {
             Version::V5 => ProtocolVersion::V5,
         };
         let properties = properties.unwrap_or_default();
-        let target = Target::new(arguments)?;
+        let target = Target::new(&arguments.broker)?;
         let connect = connect(arguments, &properties, version, &target)?;
         let packet_bytes_max = properties.connect.packet_bytes_max;
         let mut options = Options {
@@ -113,8 +113,12 @@ fn connect(
     if arguments.session_expiry_interval.is_some() && !is_v5 {
         return Err(Usage::NotInVersion("-x"));
     }
-    let username = arguments.username.as_ref().or(target.username.as_ref());
-    let password = arguments.password.as_deref();
+    let username = arguments
+        .broker
+        .username
+        .as_ref()
+        .or(target.username.as_ref());
+    let password = arguments.broker.password.as_deref();
     let password = password.or(target.password.as_deref().map(OsStr::new));
     if password.is_some() && username.is_none() && !is_v5 {
         return Err(Usage::PasswordWithoutUser);

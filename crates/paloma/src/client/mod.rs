@@ -5,7 +5,7 @@ pub(crate) mod format;
 mod json;
 pub(crate) mod property;
 mod publish;
-mod remote;
+pub(crate) mod remote;
 mod subscribe;
 pub(crate) mod utc;
 
@@ -42,7 +42,7 @@ enum Failure {
 
 /// Arguments that the parser takes and that still cannot be.
 #[derive(Debug)]
-enum Usage {
+pub(crate) enum Usage {
     Topic(String, TopicError),
     Filter(String, TopicError),
     NoId,

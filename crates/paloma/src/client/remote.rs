@@ -3,19 +3,19 @@
 use paloma_client::{Remote, Tls, TlsFiles, UrlError};
 
 use super::Usage;
-use crate::cli::ConnectArgs;
+use crate::cli::BrokerArgs;
 
 /// A broker, and what a URL says besides.
 #[derive(Debug)]
-pub(super) struct Target {
-    pub(super) remote: Remote,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) topic: Option<String>,
+pub(crate) struct Target {
+    pub(crate) remote: Remote,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) topic: Option<String>,
 }
 
 impl Target {
-    pub(super) fn new(arguments: &ConnectArgs) -> Result<Self, Usage> {
+    pub(crate) fn new(arguments: &BrokerArgs) -> Result<Self, Usage> {
         let mut target = match &arguments.url {
             Some(url) => Self::from_url(url)?,
             None => Self::from_host(arguments)?,
@@ -37,7 +37,7 @@ impl Target {
         Ok(target)
     }
 
-    fn from_host(arguments: &ConnectArgs) -> Result<Self, Usage> {
+    fn from_host(arguments: &BrokerArgs) -> Result<Self, Usage> {
         let (scheme, default_port) = match arguments.cafile {
             Some(_) => ("mqtts", 8883),
             None => ("mqtt", 1883),
