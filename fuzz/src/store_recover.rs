@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use paloma_broker::store::{
-    FlightState, LoadRequest, Mark, MessageId, Owner, QueueEntry, Recovered, RetainedRecord,
+    FlightState, LoadRequest, MessageId, Owner, QueueEntry, Recovered, RetainedRecord,
     SessionId, SessionRecord, Store, StoreBatch, StoreOp, SubscriptionRecord, WillRecord,
 };
 use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos};
@@ -142,9 +142,8 @@ fn original() -> &'static (Vec<u8>, BTreeSet<Vec<u8>>) {
             }
             let batch = StoreBatch {
                 seq: LogSeq(1),
-                mark: Mark::default(),
                 ops,
-                bytes: 0,
+                ..StoreBatch::default()
             };
             store.commit(&mut vec![batch]).expect("the disk works");
         };

@@ -2,17 +2,18 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_broker::store::Loss;
-use paloma_broker::{BrokerConfig, DropCause};
+use paloma_broker::{Action, BrokerConfig, DropCause};
 use paloma_codec::{
-    Connect, DisconnectReason, Publish, PublishProperties, Qos, SubAckReason, SubscribeOptions,
-    SubscriptionId, Will,
+    ConnAckReason, Connect, DisconnectReason, Publish, PublishProperties, Qos, SubAckReason,
+    SubscribeOptions, SubscriptionId, Will,
 };
 use paloma_session::Wall;
 use support::{
-    Handle, World, id, message, pub_comp, publish_packet, qos1, qos2, texts, v3, v5, will,
+    Handle, Rules, World, id, message, pub_comp, publish_packet, qos1, qos2, texts, v3, v5, will,
 };
 
 const YEARS: u64 = 40 * 366 * 24 * 3_600 * 1_000;
@@ -446,4 +447,65 @@ fn nothing_is_lost_without_being_said() {
     let mut world = World::new();
     world.durable("c");
     assert_eq!(world.crash().lost, Vec::<Loss>::new());
+}
+
+// ---- rights ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_session_still_belongs_to_its_user() {
+    let mut world = World::new();
+    let of = |user: &str| Connect {
+        clean_start: false,
+        session_expiry_seconds: 3_600,
+        username: Some(user.to_owned().into()),
+        ..v5("c")
+    };
+    world.connect(of("alice"));
+    world.crash();
+    let (_, ack) = world.connect(of("mallory"));
+    assert_eq!(ack.reason, ConnAckReason::ClientIdentifierNotValid);
+    assert!(world.connect(of("alice")).1.session_present);
+}
+
+#[test]
+fn what_waits_for_a_client_with_rules_of_its_own_is_kept_and_judged_when_it_comes() {
+    for is_allowed in [true, false] {
+        // Everybody else may not read the topic.
+        let everybody = Arc::new(Rules::default());
+        everybody.deny("c", Action::Read, "t");
+        let own = Arc::new(Rules::default());
+        let mut world = World::with(|config| config.authorizer = everybody);
+        world.own_rules.insert("c".to_owned(), own.clone());
+        let (client, _) = world.durable("c");
+        world.subscribe(client, "t", Qos::AtLeastOnce);
+        world.crash();
+        let publisher = world.client("p");
+        world.publish_qos(publisher, "t", "x", qos1(1));
+        assert_eq!(world.broker.queued(), 1);
+        if !is_allowed {
+            own.deny("c", Action::Read, "t");
+        }
+        let client = resume(&mut world);
+        assert_eq!(world.take_all(client).len(), usize::from(is_allowed));
+        let withheld = world.dropped(DropCause::NotAuthorized);
+        assert_eq!(withheld, u64::from(!is_allowed));
+        assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+    }
+}
+
+#[test]
+fn a_retained_message_is_withheld_after_a_restart_once_its_author_may_not_write_its_topic() {
+    for is_allowed in [true, false] {
+        let rules = Arc::new(Rules::default());
+        let mut world = World::with(|config| config.authorizer = rules.clone());
+        let author = world.client("author");
+        world.retain(author, "t", "x");
+        world.crash();
+        if !is_allowed {
+            rules.deny("author", Action::Write, "t");
+        }
+        let client = world.client("c");
+        world.subscribe(client, "t", Qos::AtMostOnce);
+        assert_eq!(world.publishes(client).len(), usize::from(is_allowed));
+    }
 }
