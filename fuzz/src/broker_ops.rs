@@ -60,6 +60,7 @@ fn step(code: u8, a: u8, b: u8) -> (usize, Step) {
             acknowledged: usize::from(a % 8),
         },
         13 => Step::Read(a & 1 != 0),
+        14 if a >= 0xC0 => Step::Crash,
         14 => Step::Commits(a & 1 != 0),
         _ => Step::Wait {
             millis: u64::from(a) * 50,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use paloma_broker::store::{
-    FlightState, LoadRequest, MessageId, Owner, QueueEntry, Recovered, RetainedRecord,
-    SessionId, SessionRecord, Store, StoreBatch, StoreOp, SubscriptionRecord, WillRecord,
+    FlightState, LoadRequest, MessageId, Owner, QueueEntry, Recovered, RetainedRecord, SessionId,
+    SessionRecord, Store, StoreBatch, StoreOp, SubscriptionRecord, WillRecord,
 };
 use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos};
 use paloma_session::{LogSeq, Wall};

@@ -23,6 +23,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         1 => any::<bool>().prop_map(Step::Read),
         1 => any::<bool>().prop_map(Step::Commits),
         1 => (0..12_000_u64).prop_map(|millis| Step::Wait { millis }),
+        1 => Just(Step::Crash),
     ];
     (0..CLIENTS, step)
 }

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use paloma_broker::{Limits, QueueWhenFull, Tables};
 use paloma_codec::{
@@ -57,6 +58,8 @@ pub(crate) enum Step {
     Wait {
         millis: u64,
     },
+    /// The broker dies and starts again.
+    Crash,
 }
 
 fn filter(index: usize) -> &'static str {
@@ -88,6 +91,8 @@ struct Known {
     /// Numbers that it has to get, with their QoS and topic, by the promises of the broker.
     owed: BTreeMap<u32, (u8, usize)>,
     got: Vec<u32>,
+    /// Of those, what may come again as if it were new: the broker that knew better has died.
+    forgotten: BTreeSet<u32>,
     /// QoS 2 ids whose PUBREL has not come.
     received: BTreeSet<PacketId>,
 }
@@ -129,6 +134,7 @@ impl Play {
                 self.connect(who, *clean, EXPIRIES[*expiry])
             }
             (Step::Wait { millis }, _) => self.wait(*millis),
+            (Step::Crash, _) => self.crash(),
             (Step::Cut, Some(client)) => {
                 self.world.drain(client);
                 self.world.cut(client);
@@ -189,6 +195,18 @@ impl Play {
         if known.expiry_seconds == 0 {
             known.end_session();
         }
+    }
+
+    fn crash(&mut self) {
+        for who in 0..CLIENTS {
+            if let Some(client) = self.known[who].connection {
+                self.world.drain(client);
+                self.left(who);
+            }
+            let known = &mut self.known[who];
+            known.forgotten = known.got.iter().copied().collect();
+        }
+        self.world.crash_for(Duration::ZERO);
     }
 
     fn wait(&mut self, millis: u64) {
@@ -263,7 +281,10 @@ impl Play {
                 .delivery
                 .id()
                 .is_some_and(|packet| known.received.insert(packet)),
-            Qos::AtLeastOnce => !(publish.delivery.is_dup() && known.got.contains(&number)),
+            Qos::AtLeastOnce => {
+                let may_repeat = publish.delivery.is_dup() || known.forgotten.contains(&number);
+                !(may_repeat && known.got.contains(&number))
+            }
             Qos::AtMostOnce => true,
         };
         if is_new {
@@ -437,6 +458,10 @@ pub(crate) fn play_limited(mut world: World, script: &[(usize, Step)]) {
                 }
             }
             (Step::Wait { millis }, _) => world.advance_millis(*millis),
+            (Step::Crash, _) => {
+                world.crash();
+                clients = [None; CLIENTS];
+            }
             (Step::Commits(commits), _) => {
                 world.commits = *commits;
                 world.commit();
