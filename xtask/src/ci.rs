@@ -237,6 +237,8 @@ fn package() -> Outcome {
         "paloma-hostile",
         "--exclude",
         "paloma-conformance",
+        "--exclude",
+        "paloma-crash",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

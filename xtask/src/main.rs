@@ -3,6 +3,7 @@
 
 mod bench_gate;
 mod ci;
+mod crash;
 mod differential;
 mod examples;
 mod failure;
@@ -50,6 +51,8 @@ const COMMANDS: &[Command] = &[
     hostile::COMMAND,
     differential::COMMAND,
     mutants::COMMAND,
+    crash::CRASH,
+    crash::POWERCUT,
 ];
 
 fn main() -> ExitCode {

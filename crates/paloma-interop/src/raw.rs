@@ -348,7 +348,11 @@ impl RawClient {
     }
 }
 
-fn take_frame(unread: &mut Vec<u8>) -> Option<Frame> {
+/// Takes the first packet out of what was read, once it is whole.
+///
+/// # Panics
+/// If its Remaining Length has more than four bytes.
+pub fn take_frame(unread: &mut Vec<u8>) -> Option<Frame> {
     let mut length = 0;
     for position in 1..=4 {
         let byte = *unread.get(position)?;

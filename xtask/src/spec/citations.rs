@@ -32,6 +32,7 @@ const TESTS: &[&str] = &[
     "crates/paloma-conformance/",
     "crates/paloma-interop/",
     "crates/paloma-hostile/",
+    "crates/paloma-crash/",
     "fuzz/",
 ];
 

@@ -76,6 +76,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("paloma-interop", &["paloma-client"]),
     ("paloma-hostile", &["paloma-load", "paloma-interop"]),
     ("paloma-conformance", &["paloma-topic", "paloma-codec"]),
+    // It drives core and store in its own process too, beside the real binary.
+    (
+        "paloma-crash",
+        &[
+            "paloma-topic",
+            "paloma-codec",
+            "paloma-session",
+            "paloma-broker",
+            "paloma-store-redb",
+            "paloma-interop",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,302 @@
+//! The power goes at every write and every sync of a run, in this process and repeatably.
+//!
+//! A run is the real core and the real store over a disk that remembers what was synced, with a small cast before it, all
+//! driven by one seed. While the store works no client does anything, so that every operation on the disk in
+//! that time is a moment at which the power may have gone under the same clients: for each one that is chosen, a copy of the clients meets a
+//! new broker on what the disk has kept, everybody comes to rest, and the history is judged.
+
+mod machine;
+mod recorder;
+mod stage;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use paloma_interop::random::Random;
+use paloma_store_redb::disk::sim::SimDisk;
+
+use crate::cast::{Cast, Size};
+use crate::check::{Verdict, check};
+use crate::history::Event;
+use crate::watcher::Watcher;
+
+pub use machine::{Build, INTERVAL};
+pub use recorder::{Crash, Recorder, Syncs};
+
+use machine::{Machine, group_size};
+use stage::Ensemble;
+
+/// Rounds within which everybody comes to rest.
+const ROUNDS_MAX: u32 = 20_000;
+
+/// Rounds in which nothing happens before they are given up on: half a minute of the machine's time.
+const QUIET_MAX: u32 = 20;
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// What is under test.
+    pub build: Build,
+    /// Where everything random begins.
+    pub seed: u64,
+    /// Steps of clients and store.
+    pub steps: u32,
+    /// One operation of so many on the disk is a crash.
+    pub one_in: u64,
+    /// Whether the run goes on behind a crash now and then, so that crashes add up.
+    pub goes_on: bool,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// States of the disk that were looked at.
+    pub states: u64,
+    /// Operations on the disk that were seen.
+    pub operations: u64,
+    /// All judgements together.
+    pub verdict: Verdict,
+    /// For each state with losses: how long before the crash the oldest lost message was acknowledged.
+    pub ages: Vec<Duration>,
+    /// The history of the first state with which something is wrong.
+    pub trace: Option<String>,
+}
+
+impl Findings {
+    fn add(&mut self, other: &Self) {
+        self.states += other.states;
+        self.operations += other.operations;
+        self.verdict.add(&other.verdict);
+        self.ages.extend(&other.ages);
+        if self.trace.is_none() {
+            self.trace.clone_from(&other.trace);
+        }
+    }
+}
+
+/// A run under way.
+struct Play {
+    run: Run,
+    cast: Cast,
+    random: Random,
+    machine: Machine,
+    ensemble: Ensemble,
+    /// The time at which the history was so long.
+    times: Vec<(usize, Duration)>,
+    crashes: u32,
+    findings: Findings,
+}
+
+/// Plays a run.
+#[must_use]
+pub fn play(run: Run) -> Findings {
+    let cast = Cast::new(run.seed, Size::SMALL);
+    let mut random = Random::new(run.seed ^ 0x0FF);
+    let disk = SimDisk::new(random.next_u64());
+    let seed = random.next_u64();
+    match Machine::start(disk, run.build, run.one_in, Duration::ZERO, seed) {
+        Ok(machine) => {
+            // A crash while the store was being made is one of an empty broker: judged like all others.
+            let mut play = Play {
+                run,
+                ensemble: Ensemble::new(&cast, run.seed),
+                cast,
+                random,
+                machine,
+                times: Vec::new(),
+                crashes: 0,
+                findings: Findings::default(),
+            };
+            play.look_at_crashes();
+            play.run();
+            play.findings
+        }
+        Err(words) => failed(&words),
+    }
+}
+
+fn failed(words: &str) -> Findings {
+    let mut findings = Findings::default();
+    findings.verdict.wrong = 1;
+    findings.verdict.words.push(words.to_owned());
+    findings
+}
+
+impl Play {
+    fn run(&mut self) {
+        for _ in 0..self.run.steps {
+            let len = self.ensemble.history.events().len();
+            self.times.push((len, self.machine.elapsed()));
+            if self.random.between(0, 12) == 0 {
+                let most = group_size(&mut self.random);
+                let worked = self.machine.work(most);
+                self.look_at_crashes();
+                if let Err(words) = worked {
+                    self.findings.add(&failed(&words));
+                    return;
+                }
+                if self.run.goes_on && self.random.between(0, 40) == 0 && !self.go_on() {
+                    return;
+                }
+            } else {
+                self.ensemble.step(&mut self.machine);
+            }
+            let pause = self.random.between(0, 3) as u64;
+            self.machine.advance(Duration::from_millis(pause));
+        }
+        self.findings.operations += self.machine.recorder.operations();
+        let survivor = self.machine.recorder.survivor();
+        self.judge(survivor);
+    }
+
+    fn look_at_crashes(&mut self) {
+        for survivor in self.machine.recorder.take_survivors() {
+            self.judge(survivor);
+        }
+    }
+
+    /// What everybody sees in the end if the power has gone and left this.
+    fn judge(&mut self, survivor: SimDisk) {
+        let elapsed = self.machine.elapsed();
+        let mut ensemble = self.ensemble.after_crash(self.random.next_u64());
+        ensemble.history.add(Event::Crashed(self.crashes + 1));
+        let crashed_at = ensemble.history.events().len();
+        ensemble.calm();
+        let seed = self.random.next_u64();
+        let later = elapsed + Duration::from_millis(5);
+        let words = match Machine::start(survivor, self.run.build, 0, later, seed) {
+            Ok(mut machine) => come_to_rest(&self.cast, &mut machine, &mut ensemble).err(),
+            Err(words) => Some(words),
+        };
+        if let Some(words) = words {
+            ensemble.history.add(Event::Foul(words));
+        }
+        let mut verdict = check(&self.cast, &ensemble.history);
+        if !verdict.is_clean() {
+            let trace = || format!("{:#?}\n{}", self.cast, ensemble.history.trace());
+            self.findings.trace.get_or_insert_with(trace);
+            for words in &mut verdict.words {
+                words.insert_str(0, &format!("run {} crash at {crashed_at}: ", self.run.seed));
+            }
+        }
+        if let Some(oldest) = verdict.lost_at.first() {
+            let at = self.times.partition_point(|(len, _)| len <= oldest);
+            let acknowledged = at
+                .checked_sub(1)
+                .map_or(Duration::ZERO, |at| self.times[at].1);
+            self.findings
+                .ages
+                .push(elapsed.saturating_sub(acknowledged));
+        }
+        self.findings.states += 1;
+        self.findings.verdict.add(&verdict);
+    }
+
+    /// The power goes, and the run goes on with what is left. False if it cannot.
+    fn go_on(&mut self) -> bool {
+        self.findings.operations += self.machine.recorder.operations();
+        let survivor = self.machine.recorder.survivor();
+        let elapsed = self.machine.elapsed() + Duration::from_millis(5);
+        self.crashes += 1;
+        let ensemble = self.ensemble.after_crash(self.random.next_u64());
+        self.ensemble = ensemble;
+        self.ensemble.history.add(Event::Crashed(self.crashes));
+        let seed = self.random.next_u64();
+        match Machine::start(survivor, self.run.build, self.run.one_in, elapsed, seed) {
+            Ok(machine) => self.machine = machine,
+            Err(words) => {
+                self.findings.add(&failed(&words));
+                return false;
+            }
+        }
+        self.ensemble.history.add(Event::Recovered(self.crashes));
+        // Crashes while it recovered.
+        self.look_at_crashes();
+        true
+    }
+}
+
+/// Everybody connects, takes what there is and finishes what is half done; before and after, somebody looks at the
+/// retained messages.
+fn come_to_rest(cast: &Cast, machine: &mut Machine, ensemble: &mut Ensemble) -> Result<(), String> {
+    for watch in [1_000_001, 1_000_002] {
+        if watch == 1_000_002 {
+            rest(machine, ensemble)?;
+        }
+        ensemble.push_watcher(Watcher::new(cast, &ensemble.history, watch));
+        let outcome = rest(machine, ensemble);
+        ensemble.pop_watcher(machine);
+        outcome?;
+    }
+    Ok(())
+}
+
+fn rest(machine: &mut Machine, ensemble: &mut Ensemble) -> Result<(), String> {
+    let mut quiet = 0;
+    for _ in 0..ROUNDS_MAX {
+        let moved = ensemble.round(machine);
+        let worked = !machine.is_idle();
+        machine.work(usize::MAX)?;
+        quiet = if moved || worked { 0 } else { quiet + 1 };
+        if quiet >= 3 && ensemble.is_at_rest() {
+            return Ok(());
+        }
+        if quiet >= QUIET_MAX {
+            return Err("somebody waits for ever".to_owned());
+        }
+        // Whoever waits for the time waits longer and longer.
+        machine.advance(Duration::from_millis(1 << quiet.min(12)));
+    }
+    Err("nobody ever comes to rest".to_owned())
+}
+
+/// Many runs, until so many states were looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Campaign {
+    /// The first run; its seed counts up.
+    pub first: Run,
+    /// States wanted.
+    pub states: u64,
+    /// Runs at a time.
+    pub parallel: usize,
+    /// End with the first run that shows something.
+    pub stops_at_failure: bool,
+}
+
+/// Runs a campaign; `tell` hears of each run.
+///
+/// # Panics
+/// If a run does.
+pub fn campaign(campaign: Campaign, tell: impl Fn(u64, &Findings) + Sync) -> Findings {
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let total = Mutex::new(Findings::default());
+    thread::scope(|scope| {
+        for _ in 0..campaign.parallel.max(1) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    let mut run = campaign.first;
+                    run.seed = run.seed.wrapping_add(number);
+                    if number == 0 {
+                        // The first run leaves no moment out.
+                        run.one_in = run.one_in.min(1);
+                        run.steps /= 4;
+                    }
+                    let findings = play(run);
+                    tell(run.seed, &findings);
+                    let mut total = total.lock().unwrap();
+                    total.add(&findings);
+                    let is_over = total.states >= campaign.states
+                        || campaign.stops_at_failure && !total.verdict.is_clean();
+                    if is_over {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap()
+}

@@ -1,0 +1,156 @@
+//! A simulated disk that keeps what a crash at each of its operations would have left.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use paloma_interop::random::Random;
+use paloma_store_redb::disk::{Disk, sim::SimDisk};
+
+/// What stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The machine: what was not synced is lost, kept, torn or out of order.
+    PowerCut,
+    /// The process: whatever was written is there.
+    Kill,
+}
+
+/// What becomes of a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncs {
+    /// It reaches the disk.
+    All,
+    /// None does, as if the call were missing.
+    None,
+    /// Only one of so many does.
+    OneIn(u64),
+}
+
+/// A disk over a [`SimDisk`]. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    disk: SimDisk,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    crash: Crash,
+    syncs: Syncs,
+    /// One operation of so many is looked at; 0 is none.
+    one_in: u64,
+    random: Random,
+    /// Writes, changes of length and syncs so far.
+    operations: u64,
+    sync_calls: u64,
+    survivors: Vec<SimDisk>,
+}
+
+impl Recorder {
+    /// A recorder of a disk that keeps one state of `one_in`.
+    #[must_use]
+    pub fn new(disk: SimDisk, crash: Crash, syncs: Syncs, one_in: u64, seed: u64) -> Self {
+        Self {
+            disk,
+            state: Arc::new(Mutex::new(State {
+                crash,
+                syncs,
+                one_in,
+                random: Random::new(seed),
+                operations: 0,
+                sync_calls: 0,
+                survivors: Vec::new(),
+            })),
+        }
+    }
+
+    /// What crashes since the last call would have left.
+    #[must_use]
+    pub fn take_survivors(&self) -> Vec<SimDisk> {
+        std::mem::take(&mut self.state().survivors)
+    }
+
+    /// What a crash now leaves.
+    #[must_use]
+    pub fn survivor(&self) -> SimDisk {
+        let mut state = self.state();
+        let seed = state.random.next_u64();
+        match state.crash {
+            Crash::PowerCut => self.disk.fork_after_power_cut(seed),
+            Crash::Kill => SimDisk::with_bytes(&self.disk.to_bytes(), seed),
+        }
+    }
+
+    /// Writes, changes of length and syncs so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    fn look(&self) {
+        let is_chosen = {
+            let mut state = self.state();
+            state.operations += 1;
+            state.one_in > 0 && state.random.next_u64().is_multiple_of(state.one_in)
+        };
+        if is_chosen {
+            let survivor = self.survivor();
+            self.state().survivors.push(survivor);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk for Recorder {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)?;
+        self.look();
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.set_len(len)?;
+        self.look();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let is_real = {
+            let mut state = self.state();
+            state.sync_calls += 1;
+            match state.syncs {
+                Syncs::All => true,
+                Syncs::None => false,
+                Syncs::OneIn(count) => state.sync_calls.is_multiple_of(count),
+            }
+        };
+        if is_real {
+            self.disk.sync()?;
+        }
+        self.look();
+        Ok(())
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.disk.allocated()
+    }
+
+    fn reserved(&self) -> io::Result<u64> {
+        self.disk.reserved()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.disk.reserve(bytes)
+    }
+}
