@@ -34,9 +34,80 @@ impl Broker {
         self.notices.traces.is_empty()
     }
 
+    // Each of these is a look at one length while nobody traces; what follows stays out of the way.
+
+    #[inline]
     pub(super) fn trace_packet(&mut self, id: ConnectionId, packet: &PacketRef<'_>) {
+        if !self.notices.traces.is_off() {
+            self.tell_packet(id, packet);
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace_publish(
+        &mut self,
+        origin: Option<SessionKey>,
+        topic: TopicNameRef<'_>,
+        kind: (Qos, bool),
+        payload: &[u8],
+        verdict: Verdict,
+    ) {
+        if !self.notices.traces.is_off() {
+            self.tell_publish(origin, topic, kind, payload, verdict);
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace_subscribe(
+        &mut self,
+        key: SessionKey,
+        target: &Target,
+        reason: SubAckReason,
+    ) {
+        if !self.notices.traces.is_off() {
+            self.tell_subscribe(key, target, reason);
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace_queued(
+        &mut self,
+        key: SessionKey,
+        message: &Message,
+        qos: Qos,
+        is_in_store: bool,
+    ) {
+        if !self.notices.traces.is_off() {
+            let topic = message.topic().as_str().into();
+            let event = TraceEvent::Queued {
+                topic,
+                qos,
+                is_in_store,
+            };
+            self.tell_of(key, message, event);
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace_dropped(&mut self, key: SessionKey, message: &Message, cause: DropCause) {
+        if !self.notices.traces.is_off() {
+            let topic = message.topic().as_str().into();
+            self.tell_of(key, message, TraceEvent::Dropped { topic, cause });
+        }
+    }
+
+    #[inline]
+    pub(super) fn trace_acknowledged(&mut self, key: SessionKey, message: &Message) {
+        if !self.notices.traces.is_off() {
+            let topic = message.topic().as_str().into();
+            self.tell_of(key, message, TraceEvent::Acknowledged { topic });
+        }
+    }
+
+    #[cold]
+    fn tell_packet(&mut self, id: ConnectionId, packet: &PacketRef<'_>) {
         // A PUBLISH is told of when its topic is known.
-        if self.notices.traces.is_off() || matches!(packet, PacketRef::Publish(_)) {
+        if matches!(packet, PacketRef::Publish(_)) {
             return;
         }
         let event = TraceEvent::Received {
@@ -50,7 +121,8 @@ impl Broker {
         self.trace(key, None, |_| event);
     }
 
-    pub(super) fn trace_publish(
+    #[cold]
+    fn tell_publish(
         &mut self,
         origin: Option<SessionKey>,
         topic: TopicNameRef<'_>,
@@ -58,9 +130,6 @@ impl Broker {
         payload: &[u8],
         verdict: Verdict,
     ) {
-        if self.notices.traces.is_off() {
-            return;
-        }
         self.trace(origin, Some(topic), |interest| TraceEvent::Published {
             topic: topic.as_str().into(),
             qos,
@@ -71,15 +140,8 @@ impl Broker {
         });
     }
 
-    pub(super) fn trace_subscribe(
-        &mut self,
-        key: SessionKey,
-        target: &Target,
-        reason: SubAckReason,
-    ) {
-        if self.notices.traces.is_off() {
-            return;
-        }
+    #[cold]
+    fn tell_subscribe(&mut self, key: SessionKey, target: &Target, reason: SubAckReason) {
         let filter = target.to_string().into();
         self.trace(Some(key), None, |_| TraceEvent::Subscribed {
             filter,
@@ -87,43 +149,10 @@ impl Broker {
         });
     }
 
-    pub(super) fn trace_queued(
-        &mut self,
-        key: SessionKey,
-        message: &Message,
-        qos: Qos,
-        is_in_store: bool,
-    ) {
-        if self.notices.traces.is_off() {
-            return;
-        }
-        let topic = message.topic();
-        self.trace(Some(key), Some(topic), |_| TraceEvent::Queued {
-            topic: topic.as_str().into(),
-            qos,
-            is_in_store,
-        });
-    }
-
-    pub(super) fn trace_dropped(&mut self, key: SessionKey, message: &Message, cause: DropCause) {
-        if self.notices.traces.is_off() {
-            return;
-        }
-        let topic = message.topic();
-        self.trace(Some(key), Some(topic), |_| TraceEvent::Dropped {
-            topic: topic.as_str().into(),
-            cause,
-        });
-    }
-
-    pub(super) fn trace_acknowledged(&mut self, key: SessionKey, message: &Message) {
-        if self.notices.traces.is_off() {
-            return;
-        }
-        let topic = message.topic();
-        self.trace(Some(key), Some(topic), |_| TraceEvent::Acknowledged {
-            topic: topic.as_str().into(),
-        });
+    /// Tells what becomes of a copy of a message.
+    #[cold]
+    fn tell_of(&mut self, key: SessionKey, message: &Message, event: TraceEvent) {
+        self.trace(Some(key), Some(message.topic()), |_| event);
     }
 
     /// Tells those who want to know about this session and this topic.
