@@ -91,6 +91,31 @@ fn a_second_user_is_refused_by_name() {
 }
 
 #[test]
+fn a_later_format_is_refused_and_left_alone() {
+    let (scratch, _) = filled("format");
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::open(scratch.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(meta)
+        .unwrap()
+        .insert("format", 2)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let is_refused = |refused: OpenError| {
+        let is_newer = matches!(refused, OpenError::NewerFormat { found: 2, known: 1 });
+        assert!(is_newer, "{refused}");
+        assert!(refused.to_string().contains("a later version wrote it"));
+    };
+    is_refused(RedbStore::open(&scratch.0, &small()).unwrap_err());
+    is_refused(check(&scratch.0).unwrap_err());
+    // Not even a repair touches it.
+    is_refused(repair(&scratch.0).unwrap_err());
+    is_refused(stats(&scratch.0).unwrap_err());
+}
+
+#[test]
 fn tools_make_no_store() {
     let scratch = Scratch::new("missing");
     assert!(matches!(stats(&scratch.0), Err(OpenError::Missing(_))));
