@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-session",
             "paloma-broker",
             "paloma-tokio",
+            "paloma-store-redb",
         ],
     ),
     // They meet a broker over the network only, as anybody's client would.
