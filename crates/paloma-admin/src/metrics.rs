@@ -263,6 +263,8 @@ impl Metrics {
         writer.bytes("store_given", help, store.bytes)?;
         let help = "Bytes that the store wrote to its files";
         writer.bytes("store_written", help, store.usage.written_bytes)?;
+        let help = "Messages that were wanted and are damaged in the store";
+        writer.counter("store_unreadable", help, store.usage.unreadable)?;
         let gauges = [
             (
                 "store_group_max",

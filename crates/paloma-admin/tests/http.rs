@@ -111,6 +111,7 @@ fn every_metric_is_ours_has_help_and_ends_the_text() {
         r#"paloma_store_commit_seconds_bucket{le="0.001"} 0"#,
         "paloma_store_commit_seconds_count 0",
         "paloma_store_written_bytes_total 0",
+        "paloma_store_unreadable_total 0",
         "paloma_store_file_bytes 0",
         "paloma_store_full 0",
         "paloma_store_refused_total 0",
