@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::Process;
 use crate::tools::{in_path, profile_directory};
+use crate::transport::{Endpoint, Transport, Tunnel};
 
 /// Which program is under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,10 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Broker {
     process: Process,
-    address: SocketAddr,
+    /// Where the first listener is found by who speaks its transport.
+    endpoint: Endpoint,
+    /// The way there for all others.
+    tunnel: Option<Tunnel>,
     /// Every listener's address in the order of the configuration, as `SCHEME://PLACE`.
     listeners: Vec<String>,
     directory: PathBuf,
@@ -86,17 +90,19 @@ impl Broker {
     /// If the broker does not start.
     #[must_use]
     pub fn with_limits(limits: &[(&str, u64)]) -> Self {
-        let directory = fresh_directory();
         match Kind::under_test() {
             Kind::Paloma => {
-                let configuration = limits_section(limits);
-                Self::of_paloma(Command::new(paloma()), directory, &configuration)
+                let mut setup = Transport::under_test().setup();
+                setup.configuration += &limits_section(limits);
+                Self::of_program(paloma(), &setup)
             }
             Kind::Mosquitto => {
+                let directory = fresh_directory();
                 let (process, address) = start_mosquitto(&directory, limits);
                 Self {
                     process,
-                    address,
+                    endpoint: Endpoint::tcp(address),
+                    tunnel: None,
                     listeners: vec![format!("tcp://{address}")],
                     directory,
                 }
@@ -137,20 +143,34 @@ impl Broker {
     /// `command` is the program, or what ends by becoming it.
     fn of_paloma(command: Command, directory: PathBuf, configuration: &str) -> Self {
         let (process, listeners) = start_paloma(command, &directory, configuration);
-        let first = listeners[0].strip_prefix("tcp://");
-        let address = first.expect("the first listener is a plain one").parse();
+        let endpoint = Endpoint::announced(&listeners[0], &directory);
+        let is_plain = endpoint.transport == Transport::Tcp;
+        let tunnel = (!is_plain).then(|| Tunnel::start(&endpoint));
         Self {
             process,
-            address: address.unwrap(),
+            endpoint,
+            tunnel,
             listeners,
             directory,
         }
     }
 
-    /// Where it listens.
+    /// Where its first listener is reached by TCP, if need be through a tunnel.
+    ///
+    /// # Panics
+    /// Never: a listener without an address has a tunnel.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        match &self.tunnel {
+            Some(tunnel) => tunnel.address,
+            None => self.listener(0),
+        }
+    }
+
+    /// Where its first listener is reached over its own transport.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Where a listener is, by its place in the configuration.

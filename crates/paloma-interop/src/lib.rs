@@ -30,6 +30,7 @@ mod scenario_tests;
 pub mod scenarios;
 pub mod scripted;
 pub mod tools;
+pub mod transport;
 pub mod websocket;
 pub mod wire;
 

@@ -1,7 +1,6 @@
 //! paloma-client, driven in this process as rumqttc is.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -13,22 +12,23 @@ use paloma_client::codec::{
 use paloma_client::topic::{Target, TopicName};
 use paloma_client::{
     Backoff, Client, ConnectionError, Messages, Options, Publication, PublishError, QueueLimits,
-    Received, State, Tcp,
+    Received, Remote, State,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::peer::{Connect, Driver, Event, Incoming, Outgoing, Properties, Subscription, Version};
 use crate::rumqttc::run;
+use crate::transport::Endpoint;
 
 /// Commands that may wait for the runtime.
 const COMMANDS_MAX: usize = 10_000;
 
-/// A client that will connect to `address`.
+/// A client that will connect to `endpoint`.
 #[must_use]
-pub fn start(address: SocketAddr, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
+pub fn start(endpoint: &Endpoint, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
     let (sender, events) = channel();
     let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
-    let stop = run(carry_out(address, version, waiting, sender));
+    let stop = run(carry_out(endpoint.connector(), version, waiting, sender));
     (
         Box::new(Own {
             commands,
@@ -89,7 +89,7 @@ impl Driver for Own {
 }
 
 async fn carry_out(
-    address: SocketAddr,
+    connector: Remote,
     version: Version,
     mut commands: mpsc::Receiver<Command>,
     events: Sender<Event>,
@@ -97,8 +97,7 @@ async fn carry_out(
     let Some(Command::Connect(connect)) = commands.recv().await else {
         return;
     };
-    let (client, messages) =
-        Client::start(Tcp::new(address.to_string()), options(version, &connect));
+    let (client, messages) = Client::start(connector, options(version, &connect));
     tokio::spawn(report_state(client.clone(), events.clone()));
     tokio::spawn(report_messages(messages, events.clone()));
     // The client chooses aliases by itself, so those of a scenario are resolved here.

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::broker::Broker;
 use crate::tools::Tool;
+use crate::transport::{Endpoint, Transport};
 use crate::{PATIENCE, own, rumqttc, scripted};
 
 /// A version of the protocol.
@@ -56,16 +59,50 @@ impl Library {
         }
     }
 
-    /// A client that will connect to `address`.
+    /// Whether it speaks the transport by itself; what does not is named once in a printed line.
+    fn speaks(self, transport: Transport) -> bool {
+        static TOLD: Once = Once::new();
+        let speaks = match self {
+            Self::Paho | Self::MqttJs | Self::Own => true,
+            // Its TLS and WebSockets would bring a second webpki and a second tungstenite into the tests.
+            Self::Rumqttc => matches!(transport, Transport::Tcp | Transport::Unix),
+        };
+        if !speaks {
+            TOLD.call_once(|| {
+                println!("{self:?} is built without {transport:?}: its bytes go through a tunnel")
+            });
+        }
+        speaks
+    }
+
+    /// A client that will connect to a broker over the transport under test.
+    ///
+    /// # Panics
+    /// If the library is not available.
+    #[must_use]
+    pub fn peer_of(self, broker: &Broker, version: Version) -> Peer {
+        let endpoint = broker.endpoint();
+        if self.speaks(endpoint.transport) {
+            self.peer_at(endpoint, version)
+        } else {
+            self.peer(broker.address(), version)
+        }
+    }
+
+    /// A client that will connect to `address` by TCP.
     ///
     /// # Panics
     /// If the library is not available.
     #[must_use]
     pub fn peer(self, address: SocketAddr, version: Version) -> Peer {
+        self.peer_at(&Endpoint::tcp(address), version)
+    }
+
+    fn peer_at(self, endpoint: &Endpoint, version: Version) -> Peer {
         let (driver, events) = match self {
-            Self::Paho | Self::MqttJs => scripted::start(self, address, version),
-            Self::Rumqttc => rumqttc::start(address, version),
-            Self::Own => own::start(address, version),
+            Self::Paho | Self::MqttJs => scripted::start(self, endpoint, version),
+            Self::Rumqttc => rumqttc::start(endpoint, version),
+            Self::Own => own::start(endpoint, version),
         };
         Peer {
             name: format!("{self:?} {version:?}"),

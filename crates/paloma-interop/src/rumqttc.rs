@@ -1,7 +1,6 @@
 //! rumqttc, driven in this process: one thread with its own runtime per client.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -11,23 +10,24 @@ use rumqttc::{QoS, v5};
 use tokio::sync::oneshot;
 
 use crate::peer::{Connect, Driver, Event, Incoming, Outgoing, Properties, Subscription, Version};
+use crate::transport::{Endpoint, Transport};
 
 /// Commands that may wait in the library before its event loop takes them.
 const REQUESTS_MAX: usize = 10_000;
 
-/// A client that will connect to `address`.
+/// A client that will connect to `endpoint`, by TCP or a Unix socket.
 #[must_use]
-pub fn start(address: SocketAddr, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
+pub fn start(endpoint: &Endpoint, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
     let (sender, events) = channel();
     let driver: Box<dyn Driver> = match version {
         Version::V311 => Box::new(Version4 {
-            address,
+            endpoint: endpoint.clone(),
             events: sender,
             client: None,
             stop: None,
         }),
         Version::V5 => Box::new(Version5 {
-            address,
+            endpoint: endpoint.clone(),
             events: sender,
             client: None,
             stop: None,
@@ -54,6 +54,14 @@ pub(crate) fn run(steps: impl Future<Output = ()> + Send + 'static) -> oneshot::
     stop
 }
 
+/// Host and port, or what the library takes for them.
+fn place(endpoint: &Endpoint) -> (String, u16) {
+    match endpoint.transport {
+        Transport::Unix => (endpoint.socket.display().to_string(), 0),
+        _ => ("127.0.0.1".to_owned(), endpoint.port),
+    }
+}
+
 fn qos(number: u8) -> QoS {
     match number {
         0 => QoS::AtMostOnce,
@@ -69,7 +77,7 @@ fn v5_qos(number: u8) -> v5::mqttbytes::QoS {
 /// The library's 3.1.1 client.
 #[derive(Debug)]
 struct Version4 {
-    address: SocketAddr,
+    endpoint: Endpoint,
     events: Sender<Event>,
     client: Option<rumqttc::AsyncClient>,
     stop: Option<oneshot::Sender<()>>,
@@ -83,11 +91,11 @@ impl Version4 {
 
 impl Driver for Version4 {
     fn connect(&mut self, connect: &Connect) {
-        let mut options = rumqttc::MqttOptions::new(
-            &connect.client_id,
-            self.address.ip().to_string(),
-            self.address.port(),
-        );
+        let (host, port) = place(&self.endpoint);
+        let mut options = rumqttc::MqttOptions::new(&connect.client_id, host, port);
+        if self.endpoint.transport == Transport::Unix {
+            options.set_transport(rumqttc::Transport::unix());
+        }
         options
             .set_clean_session(connect.clean)
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))
@@ -192,7 +200,7 @@ fn v4_event(happened: rumqttc::Event) -> Option<Event> {
 /// The library's 5.0 client.
 #[derive(Debug)]
 struct Version5 {
-    address: SocketAddr,
+    endpoint: Endpoint,
     events: Sender<Event>,
     client: Option<v5::AsyncClient>,
     stop: Option<oneshot::Sender<()>>,
@@ -204,11 +212,11 @@ impl Version5 {
     }
 
     fn options(&self, connect: &Connect) -> v5::MqttOptions {
-        let mut options = v5::MqttOptions::new(
-            &connect.client_id,
-            self.address.ip().to_string(),
-            self.address.port(),
-        );
+        let (host, port) = place(&self.endpoint);
+        let mut options = v5::MqttOptions::new(&connect.client_id, host, port);
+        if self.endpoint.transport == Transport::Unix {
+            options.set_transport(rumqttc::Transport::unix());
+        }
         options
             .set_clean_start(connect.clean)
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))

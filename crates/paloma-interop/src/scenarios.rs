@@ -25,11 +25,11 @@ pub struct Stage {
 
 impl Stage {
     fn near(&self) -> Peer {
-        self.near.peer(self.broker.address(), self.version)
+        self.near.peer_of(&self.broker, self.version)
     }
 
     fn far(&self) -> Peer {
-        self.far.peer(self.broker.address(), self.version)
+        self.far.peer_of(&self.broker, self.version)
     }
 
     fn is_v5(&self) -> bool {

@@ -1,7 +1,6 @@
 //! Client libraries of other languages, driven through a script by JSON lines.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,6 +12,7 @@ use crate::peer::{
     Connect, Driver, Event, Incoming, Library, Outgoing, Properties, Subscription, Version,
 };
 use crate::tools::Tool;
+use crate::transport::Endpoint;
 
 /// Starts the agent script of `library` for one client.
 ///
@@ -21,7 +21,7 @@ use crate::tools::Tool;
 #[must_use]
 pub fn start(
     library: Library,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     version: Version,
 ) -> (Box<dyn Driver>, Receiver<Event>) {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
@@ -40,8 +40,9 @@ pub fn start(
         Library::Rumqttc | Library::Own => panic!("{library:?} is driven in this process"),
     };
     command
-        .arg(address.port().to_string())
-        .arg(version.level().to_string());
+        .arg(&endpoint.url)
+        .arg(version.level().to_string())
+        .args(&endpoint.authority);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,16 +1,18 @@
 // Drives one MQTT.js client: JSON commands come in on stdin, JSON events go out on stdout, one a line.
 //
-// usage: node agent.mjs PORT VERSION     (VERSION: 4 for MQTT 3.1.1, 5 for MQTT 5.0)
+// usage: node agent.mjs URL VERSION [CA]     (VERSION: 4 for MQTT 3.1.1, 5 for MQTT 5.0; CA: a PEM file)
 
 import { createRequire } from 'node:module'
+import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 
 // A CommonJS lookup, because it honours NODE_PATH: the package is installed outside of the source tree.
 const mqtt = createRequire(import.meta.url)('mqtt')
 
-const port = Number(process.argv[2])
+const url = process.argv[2]
 const protocolVersion = Number(process.argv[3])
 const isV5 = protocolVersion === 5
+const authority = process.argv[4]
 const publishNames = {
   content_type: 'contentType',
   response_topic: 'responseTopic',
@@ -81,7 +83,8 @@ function connect (command) {
   }
   let reason = null
   reconnects = command.reconnect
-  client = mqtt.connect(`mqtt://127.0.0.1:${port}`, options)
+  if (authority) options.ca = readFileSync(authority)
+  client = mqtt.connect(url, options)
   client.on('connect', connack => {
     reason = null
     report('connected', { session_present: connack.sessionPresent })

@@ -1,19 +1,22 @@
 """Drives one paho-mqtt client: JSON commands come in on stdin, JSON events go out on stdout, one a line.
 
-usage: agent.py PORT VERSION      (VERSION: 4 for MQTT 3.1.1, 5 for MQTT 5.0)
+usage: agent.py URL VERSION [CA]      (VERSION: 4 for MQTT 3.1.1, 5 for MQTT 5.0; CA: a PEM file)
 """
 
 import json
 import sys
 import threading
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-PORT = int(sys.argv[1])
+URL = urlsplit(sys.argv[1])
 V5 = sys.argv[2] == "5"
+AUTHORITY = sys.argv[3] if len(sys.argv) > 3 else None
+TRANSPORTS = {"mqtt": "tcp", "mqtts": "tcp", "ws": "websockets", "wss": "websockets", "unix": "unix"}
 PUBLISH_PROPERTIES = {
     "content_type": "ContentType",
     "response_topic": "ResponseTopic",
@@ -72,6 +75,7 @@ class Agent:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=command["client_id"],
             protocol=mqtt.MQTTv5 if V5 else mqtt.MQTTv311,
+            transport=TRANSPORTS[URL.scheme],
             reconnect_on_failure=reconnect,
             **arguments,
         )
@@ -103,7 +107,13 @@ class Agent:
             arguments = {"clean_start": command["clean"], "properties": properties}
         else:
             arguments = {}
-        client.connect_async("127.0.0.1", PORT, keepalive=command["keep_alive"], **arguments)
+        if AUTHORITY:
+            client.tls_set(ca_certs=AUTHORITY)
+        if URL.scheme == "unix":
+            host, port = URL.path, 1
+        else:
+            host, port = URL.hostname, URL.port
+        client.connect_async(host, port, keepalive=command["keep_alive"], **arguments)
         client.loop_start()
 
     def on_connect(self, client, userdata, flags, reason, properties):
