@@ -56,7 +56,7 @@ pub fn skips_other_brokers(reason: &str) -> bool {
 /// What a `paloma` is started with, beside the program itself.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// The text of its `paloma.toml`. Without a listener of its own it gets a plain one.
+    /// The text of its `paloma.toml`, where DIRECTORY stands for its directory. Without a listener it gets a plain one.
     pub configuration: String,
     /// Names and texts of the files beside it, which nobody else may read.
     pub files: Vec<(&'static str, String)>,
@@ -137,7 +137,9 @@ impl Broker {
                 command
             }
         };
-        Self::of_paloma(command, directory, &setup.configuration)
+        let place = directory.display().to_string();
+        let configuration = setup.configuration.replace("DIRECTORY", &place);
+        Self::of_paloma(command, directory, &configuration)
     }
 
     /// `command` is the program, or what ends by becoming it.

@@ -73,7 +73,7 @@ impl Transport {
             ..Setup::default()
         };
         setup.configuration += match self {
-            Self::Unix => "address = \"unix:broker.sock\"\n",
+            Self::Unix => "address = \"unix:DIRECTORY/broker.sock\"\n",
             Self::Tcp | Self::Tls => "address = \"127.0.0.1:0\"\n",
             Self::WebSocket | Self::SecureWebSocket => {
                 "address = \"127.0.0.1:0\"\ntransport = \"websocket\"\n"
