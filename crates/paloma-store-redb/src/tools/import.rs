@@ -1,6 +1,6 @@
 //! JSON lines as a store.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::{fmt, io};
 
@@ -11,6 +11,9 @@ use super::json::from_json;
 use crate::error::OpenError;
 use crate::options::Options;
 use crate::store::RedbStore;
+
+/// Longer than the largest message in base64, with all that may stand beside it.
+const LINE_BYTES_MAX: u64 = 512 << 20;
 
 /// Why an import stopped. What came before is in the store.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub enum ImportError {
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// It is longer than the largest message makes it.
+    TooLong,
     /// It is no JSON.
     NoJson,
     /// It is no object.
@@ -49,6 +54,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong => f.write_str("it is too long"),
             Self::NoJson => f.write_str("it is no JSON"),
             Self::NoObject => f.write_str("it is no JSON object"),
             Self::Field(name) => write!(f, "the field \"{name}\" is missing or wrong"),
@@ -99,10 +105,14 @@ pub fn import(path: &Path, lines: &mut dyn BufRead) -> Result<u64, ImportError> 
     let mut text = String::new();
     for number in 1.. {
         text.clear();
-        if lines.read_line(&mut text).map_err(ImportError::Read)? == 0 {
+        let mut line = lines.take(LINE_BYTES_MAX);
+        if line.read_line(&mut text).map_err(ImportError::Read)? == 0 {
             break;
         }
         let at = |fault| ImportError::Line { number, fault };
+        if text.len() as u64 == LINE_BYTES_MAX {
+            return Err(at(Fault::TooLong));
+        }
         let value = serde_json::from_str(&text).map_err(|_| at(Fault::NoJson))?;
         let line = from_json(&value).map_err(at)?;
         filler.put(line)?.map_err(|_| at(Fault::NoMessage))?;
