@@ -49,9 +49,13 @@ fn run(arguments: &[String]) -> Outcome {
     if crates.is_empty() {
         crates.extend(CRATES);
     }
-    if !process::has_tool("cargo-mutants")? {
-        println!("skipped: cargo-mutants is not installed");
-        return Ok(());
+    if !process::capture(&mut process::cargo(&["mutants", "--version"]))?
+        .status
+        .success()
+    {
+        return Err(Failure::Usage(
+            "cargo-mutants is not installed: `cargo install cargo-mutants --locked`".to_owned(),
+        ));
     }
     let packages: Vec<&str> = crates.iter().flat_map(|name| ["-p", name]).collect();
     let mut list = process::cargo(&["mutants", "--list"]);

@@ -2,9 +2,10 @@
 //!
 //! `PALOMA_DIFFERENTIAL_SEEDS` says how many scripts, `PALOMA_DIFFERENTIAL_FIRST` from which seed on.
 
+mod support;
+
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use paloma_conformance::{Outcome, Plan, Setting, Target, run, run_name, sections
 use paloma_interop::broker::{Broker, Kind};
 use paloma_interop::process::Process;
 use paloma_interop::tools::in_path;
+use support::free_port;
 
 const SEEDS: u64 = 60;
 
@@ -43,9 +45,7 @@ fn mosquitto_of_version() -> Option<(Process, String, String)> {
         eprintln!("skipped: mosquitto is not installed");
         return None;
     };
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("its address").port();
-    drop(free);
+    let port = free_port();
     let file = env::temp_dir().join(format!(
         "paloma-differential-{}-{port}.conf",
         std::process::id()

@@ -1,5 +1,7 @@
 //! The whole suite against the real binary, over each of its transports, and against nothing that answers.
 
+mod support;
+
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use paloma_conformance::{Outcome, Plan, Setting, Target, report, run, run_name, sections};
 use paloma_interop::broker::paloma;
 use paloma_interop::process::Process;
+use support::free_port;
 
 /// A broker with four listeners, in a directory of its own.
 struct Broker {
@@ -63,11 +66,6 @@ impl Drop for Broker {
         self.process.kill();
         let _ = fs::remove_dir_all(&self.directory);
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 fn write_certificate(directory: &Path) {

@@ -1,7 +1,8 @@
 //! What a session keeps when the broker is stopped and started again, asked on the wire.
 
+mod support;
+
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use paloma_conformance::requests::filter;
 use paloma_conformance::{Setting, Target, Verdict, run_name, wire};
 use paloma_interop::broker::paloma;
 use paloma_interop::process::Process;
+use support::free_port;
 
 /// A broker with a store, which comes back at the same address.
 struct Broker {
@@ -26,9 +28,7 @@ impl Broker {
         let directory =
             std::env::temp_dir().join(format!("paloma-conformance-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("its address").port();
-        drop(free);
+        let port = free_port();
         fs::write(
             directory.join("paloma.toml"),
             format!("[admin]\naddress = \"\"\n[[listener]]\naddress = \"127.0.0.1:{port}\"\n"),

@@ -128,6 +128,8 @@ fn skip(tool: &str) {
     println!("skipped: {tool} is not installed");
 }
 
+/// [MQTT-4.3.2-4] [MQTT-4.3.3-4] [MQTT-4.3.3-8] [MQTT-4.5.0-2] [MQTT311-4.3.2-2] [MQTT311-4.3.3-2]
+/// [MQTT311-4.5.0-2]
 #[test]
 fn messages_go_through_at_each_version_and_qos() {
     for broker in [Some(Broker::paloma()), Broker::mosquitto()]
@@ -201,6 +203,7 @@ fn many_lines_arrive_in_order() {
     );
 }
 
+/// [MQTT-3.1.2-23] [MQTT-3.1.3-2]
 #[test]
 fn a_counted_subscriber_leaves_the_rest_in_its_session() {
     let broker = Broker::paloma();
@@ -327,6 +330,7 @@ fn subscribers_choose_what_they_print() {
     }
 }
 
+/// [MQTT-3.1.2-9]
 #[test]
 fn a_will_is_published_when_a_subscriber_is_killed() {
     let broker = Broker::paloma();
@@ -362,6 +366,7 @@ fn a_will_is_published_when_a_subscriber_is_killed() {
     );
 }
 
+/// [MQTT-3.14.4-1]
 #[test]
 fn a_subscriber_that_is_interrupted_leaves_in_good_order() {
     let broker = Broker::paloma();
@@ -404,6 +409,7 @@ fn refusing(answer: &'static [u8]) -> String {
     port
 }
 
+/// [MQTT-4.13.2-1]
 #[test]
 fn refusals_give_the_reason_code_and_say_why() {
     for (command, version, answer, code, words) in [
