@@ -1,9 +1,15 @@
 //! The Paloma MQTT broker and its command line.
 
+#[cfg(feature = "admin")]
+mod admin;
+#[cfg(not(feature = "admin"))]
+#[path = "no_admin.rs"]
 mod admin;
 mod auth;
+#[cfg(feature = "bench")]
 mod bench;
 mod cli;
+#[cfg(feature = "clients")]
 mod client;
 mod config;
 mod control;
@@ -15,6 +21,11 @@ mod passwd;
 mod reload;
 mod serve;
 mod store;
+#[cfg_attr(
+    not(feature = "clients"),
+    expect(dead_code, reason = "only `sub` writes times in a format of one's own")
+)]
+mod utc;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -28,11 +39,11 @@ use crate::config::{Config, Flags, Problems};
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let (cli, properties) = match cli::parse(std::env::args_os()) {
+    let parsed = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    match cli.command {
+    match parsed.cli.command {
         Command::Serve(arguments) => match configuration(&arguments) {
             Ok((config, security)) => serve::serve(&arguments, &config, security),
             Err(code) => code,
@@ -54,11 +65,13 @@ fn main() -> ExitCode {
                 Err(fault) => fail(&format_args!("{}: {fault}", file.display())),
             }
         }
+        #[cfg(feature = "manual")]
         Command::Completions { shell } => {
             let mut script = Vec::new();
             cli::completions(shell, &mut script);
             print(&script)
         }
+        #[cfg(feature = "manual")]
         Command::Man { dir } => {
             let mut page = Vec::new();
             match cli::manual(dir.as_deref(), &mut page) {
@@ -68,9 +81,12 @@ fn main() -> ExitCode {
         }
         Command::Passwd(arguments) => passwd::run(&arguments),
         Command::Store(command) => store::run(&command),
+        #[cfg(feature = "bench")]
         Command::Bench(command) => bench::run(&command),
-        Command::Pub(arguments) => client::publish(&arguments, properties),
-        Command::Sub(arguments) => client::subscribe(&arguments, properties),
+        #[cfg(feature = "clients")]
+        Command::Pub(arguments) => client::publish(&arguments, parsed.properties),
+        #[cfg(feature = "clients")]
+        Command::Sub(arguments) => client::subscribe(&arguments, parsed.properties),
     }
 }
 

@@ -1,29 +1,49 @@
 //! The command line.
 
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "clients")]
 mod broker;
+#[cfg(feature = "clients")]
 mod client;
+#[cfg(feature = "clients")]
 mod publish;
 mod store;
+#[cfg(feature = "clients")]
 mod subscribe;
 #[cfg(test)]
+#[cfg(feature = "clients")]
 mod tests;
 
 use std::ffi::OsString;
+#[cfg(feature = "manual")]
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "manual")]
+use std::path::Path;
+use std::path::PathBuf;
+#[cfg(feature = "clients")]
 use std::time::Duration;
 
+#[cfg(any(feature = "clients", feature = "manual"))]
+use clap::CommandFactory;
+#[cfg(feature = "clients")]
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "manual")]
 use clap_complete::Shell;
 
+#[cfg(feature = "bench")]
 pub(crate) use self::bench::{BenchCommand, CommonArgs, ConnArgs, TrafficArgs};
+#[cfg(feature = "clients")]
 pub(crate) use self::broker::{BrokerArgs, Version};
+#[cfg(feature = "clients")]
 pub(crate) use self::client::ConnectArgs;
+#[cfg(feature = "clients")]
 pub(crate) use self::publish::PublishArgs;
 pub(crate) use self::store::{StoreCommand, TransferArgs};
+#[cfg(feature = "clients")]
 pub(crate) use self::subscribe::SubscribeArgs;
+#[cfg(feature = "clients")]
 use crate::client::property::{Properties, take_properties};
 
 /// An MQTT broker, and clients to try it with.
@@ -72,11 +92,13 @@ pub(crate) enum Command {
     /// Print a script that completes this command line in a shell.
     ///
     /// For bash: `paloma completions bash > /etc/bash_completion.d/paloma`.
+    #[cfg(feature = "manual")]
     Completions {
         /// The shell.
         shell: Shell,
     },
     /// Print the manual page, or write one for each command.
+    #[cfg(feature = "manual")]
     Man {
         /// Write `paloma.1`, `paloma-serve.1` and so on into this directory.
         #[arg(long, value_name = "DIR")]
@@ -101,9 +123,12 @@ pub(crate) enum Command {
     /// everything that waited. If this program was the bottleneck it says so.
     ///
     /// Exit codes: 0 measured; 1 not measured, or messages were lost or came twice; 2 the command line is wrong.
+    #[cfg(feature = "bench")]
     #[command(subcommand)]
     Bench(BenchCommand),
+    #[cfg(feature = "clients")]
     Pub(Box<PublishArgs>),
+    #[cfg(feature = "clients")]
     Sub(Box<SubscribeArgs>),
 }
 
@@ -185,13 +210,31 @@ pub(crate) enum ConfigCommand {
     },
 }
 
+/// A command line that makes sense.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) cli: Cli,
+    /// Of the `-D`s of `pub` and `sub`.
+    #[cfg(feature = "clients")]
+    pub(crate) properties: Option<Properties>,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What is wrong with it, or the help that was asked for.
+#[cfg(not(feature = "clients"))]
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let cli = Cli::try_parse_from(arguments)?;
+    Ok(Parsed { cli })
+}
+
 /// Reads the command line; for `pub` and `sub` with the properties of its `-D`s.
 ///
 /// # Errors
 /// What is wrong with it, or the help that was asked for.
-pub(crate) fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<(Cli, Option<Properties>), clap::Error> {
+#[cfg(feature = "clients")]
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut command = Cli::command();
     let name = arguments
@@ -202,16 +245,23 @@ pub(crate) fn parse(
         .find_subcommand(name)
         .filter(|_| name == "pub" || name == "sub")
     else {
-        return Ok((Cli::try_parse_from(arguments)?, None));
+        return Ok(Parsed {
+            cli: Cli::try_parse_from(arguments)?,
+            properties: None,
+        });
     };
     let options: Vec<String> = options_with_a_value(client).collect();
     let takes_value = |option: &str| options.iter().any(|known| known == option);
     let (arguments, properties) = take_properties(arguments, takes_value)
         .map_err(|error| command.error(ErrorKind::InvalidValue, error))?;
-    Ok((Cli::try_parse_from(arguments)?, properties))
+    Ok(Parsed {
+        cli: Cli::try_parse_from(arguments)?,
+        properties,
+    })
 }
 
 /// Writes a shell's completion script.
+#[cfg(feature = "manual")]
 pub(crate) fn completions(shell: Shell, out: &mut Vec<u8>) {
     clap_complete::generate(shell, &mut Cli::command(), "paloma", out);
 }
@@ -220,6 +270,7 @@ pub(crate) fn completions(shell: Shell, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// A page cannot be written.
+#[cfg(feature = "manual")]
 pub(crate) fn manual(dir: Option<&Path>, out: &mut Vec<u8>) -> io::Result<()> {
     match dir {
         Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
@@ -228,6 +279,7 @@ pub(crate) fn manual(dir: Option<&Path>, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Every option that is followed by its value, with its dashes.
+#[cfg(feature = "clients")]
 fn options_with_a_value(command: &clap::Command) -> impl Iterator<Item = String> {
     command
         .get_arguments()
@@ -241,6 +293,7 @@ fn options_with_a_value(command: &clap::Command) -> impl Iterator<Item = String>
 }
 
 /// Reads a number of seconds with a fraction.
+#[cfg(feature = "clients")]
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok();
     seconds

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parsed(line: &[&str]) -> Result<(Cli, Option<Properties>), clap::Error> {
+fn parsed(line: &[&str]) -> Result<Parsed, clap::Error> {
     parse(
         std::iter::once("paloma")
             .chain(line.iter().copied())
@@ -12,7 +12,7 @@ fn parsed(line: &[&str]) -> Result<(Cli, Option<Properties>), clap::Error> {
 
 fn publish(line: &[&str]) -> PublishArgs {
     let line: Vec<&str> = std::iter::once("pub").chain(line.iter().copied()).collect();
-    let Command::Pub(arguments) = parsed(&line).unwrap().0.command else {
+    let Command::Pub(arguments) = parsed(&line).unwrap().cli.command else {
         panic!("another command");
     };
     *arguments
@@ -20,7 +20,7 @@ fn publish(line: &[&str]) -> PublishArgs {
 
 fn subscribe(line: &[&str]) -> SubscribeArgs {
     let line: Vec<&str> = std::iter::once("sub").chain(line.iter().copied()).collect();
-    let Command::Sub(arguments) = parsed(&line).unwrap().0.command else {
+    let Command::Sub(arguments) = parsed(&line).unwrap().cli.command else {
         panic!("another command");
     };
     *arguments
@@ -169,10 +169,10 @@ fn mistakes_are_named() {
 fn properties_are_read_beside_the_rest() {
     let line = "pub -t a -D publish user-property k v -n -D publish content-type text";
     let words: Vec<&str> = line.split(' ').collect();
-    let properties = parsed(&words).unwrap().1.unwrap();
+    let properties = parsed(&words).unwrap().properties.unwrap();
     assert_eq!(properties.publish.user, [("k".to_owned(), "v".to_owned())]);
     assert_eq!(properties.publish.content_type.as_deref(), Some("text"));
-    assert_eq!(parsed(&["sub", "-t", "a"]).unwrap().1, None);
+    assert_eq!(parsed(&["sub", "-t", "a"]).unwrap().properties, None);
     let message = publish(&["-t", "a", "-m", "-D"]).message;
     assert_eq!(message, Some("-D".into()));
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use super::json;
-use super::utc::{LETTERS, Utc};
+use crate::utc::{LETTERS, Utc};
 
 /// Widths above this are refused: a mistyped one would print nothing but blanks.
 const WIDTH_MAX: usize = 10_000;

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::format::{PayloadNotJson, Printed};
-use super::utc::Utc;
+use crate::utc::Utc;
 
 /// Appends the message; its payload as a string, or as it is if it is JSON itself.
 ///

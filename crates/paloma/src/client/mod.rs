@@ -7,7 +7,6 @@ pub(crate) mod property;
 mod publish;
 pub(crate) mod remote;
 mod subscribe;
-pub(crate) mod utc;
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,7 @@
 //! The keys of `[[listener]]`, and what listeners must be to each other.
 
 use paloma_broker::ListenerTerms;
-use paloma_client::codec::ProtocolVersion;
+use paloma_codec::ProtocolVersion;
 use paloma_tokio::CertificateIdentity;
 use toml::de::DeTable;
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use paloma_broker::{Notice, TraceEvent, Traced, Verdict};
 
-use crate::client::utc::Utc;
+use crate::utc::Utc;
 
 /// One event, with its time.
 pub(super) fn traced(traced: &Traced, wants_payloads: bool) -> String {

@@ -29,13 +29,13 @@ const MONTHS: [&str; 12] = [
 const DAYS_BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
 
 /// The letters that [`Utc::write_letter`] knows.
-pub(super) const LETTERS: &str = "aAbBCdDeFHIjklmMnNprRsStTuwyYzZ@";
+pub(crate) const LETTERS: &str = "aAbBCdDeFHIjklmMnNprRsStTuwyYzZ@";
 
 /// A moment, split into what calendars and clocks show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Utc {
-    pub(super) unix_seconds: u64,
-    pub(super) nanoseconds: u32,
+    pub(crate) unix_seconds: u64,
+    pub(crate) nanoseconds: u32,
     year: u64,
     month: usize,
     day: u64,
@@ -100,7 +100,7 @@ impl Utc {
 
     /// Writes what `strftime` writes for `%` and this letter; nothing for one that is not in
     /// [`LETTERS`].
-    pub(super) fn write_letter(&self, letter: char, out: &mut Vec<u8>) {
+    pub(crate) fn write_letter(&self, letter: char, out: &mut Vec<u8>) {
         let weekday = WEEKDAYS.get(self.weekday).copied().unwrap_or("");
         let month = MONTHS.get(self.month).copied().unwrap_or("");
         let short = |name: &'static str| name.get(..3).unwrap_or(name);
