@@ -75,6 +75,10 @@ fn entries() -> Vec<Entry> {
                 name: format!("decode {packet}|{}", library.name),
                 prepare: Box::new(move || decode(version, one.clone())),
             });
+            // Whoever encodes has an owned packet in any case.
+            if library.name.ends_with("owned") {
+                continue;
+            }
             let one = bytes.clone();
             entries.push(Entry {
                 name: format!("encode {packet}|{}", library.name),
