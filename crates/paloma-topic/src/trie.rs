@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn what_filters_cost_is_given_back_with_them() {
+        let mut trie = FilterTrie::new(HashSeed::new(2));
+        let empty = trie.heap_bytes();
+        let mut grown = Vec::new();
+        for text in ["a/long/filter", "b", "c/d"] {
+            grown.push(trie.heap_bytes());
+            trie.insert(filter(text), ());
+            assert!(trie.heap_bytes() >= grown.last().unwrap() + text.len());
+        }
+        for text in ["c/d", "b", "a/long/filter"] {
+            trie.remove(filter(text));
+            assert_eq!(Some(trie.heap_bytes()), grown.pop(), "without {text}");
+        }
+        assert_eq!(trie.heap_bytes(), empty);
+    }
+
+    #[test]
     fn matches_come_in_the_order_of_their_shape() {
         let filters = [
             "+/+", "#", "a/b", "a/+", "a/#", "+/b", "+/#", "a/b/#", "a/b/+", "b/b",
