@@ -40,6 +40,18 @@ impl Assigned {
         place.is_some()
     }
 
+    /// Forgets the id of a delivery that left the queue unsent, so that one behind it gets one.
+    pub(crate) fn forget(&mut self, outbound: &Outbound, window: &mut SendWindow) {
+        if outbound.qos() != Qos::ExactlyOnce {
+            return;
+        }
+        let message = outbound.message().id();
+        let place = self.ids.iter().position(|id| id.message == message);
+        if let Some(stale) = place.and_then(|place| self.ids.remove(place)) {
+            window.give_back(stale.packet);
+        }
+    }
+
     /// Forgets all ids from `place` on.
     fn truncate(&mut self, place: usize, window: &mut SendWindow) {
         for stale in self.ids.drain(place.min(self.ids.len())..) {
@@ -279,5 +291,15 @@ mod tests {
         }
         session.end(|_| {});
         assert!(session.window.is_empty());
+    }
+
+    #[test]
+    fn a_delivery_that_is_taken_off_the_queue_leaves_its_id_to_the_next() {
+        let mut session = session(&[(1, Qos::ExactlyOnce), (2, Qos::ExactlyOnce)]);
+        check(&mut session, 1, 1, &[(1, 1)]);
+        assert!(!session.wants_ids(1));
+        session.take_queued(|outbound| outbound.message().id() == 1, |_| {});
+        assert!(session.wants_ids(1));
+        check(&mut session, 1, 2, &[(2, 2)]);
     }
 }

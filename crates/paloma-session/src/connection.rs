@@ -278,6 +278,12 @@ impl Connection {
         qos == Qos::AtMostOnce || (open && !session.window.is_exhausted())
     }
 
+    /// Whether deliveries of an earlier connection are still to be sent again. They wait for the peer's window like any other.
+    #[must_use]
+    pub const fn has_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
     /// Which end this is.
     #[must_use]
     pub const fn role(&self) -> Role {

@@ -51,6 +51,35 @@ impl Connection {
         status
     }
 
+    /// Gives up what an earlier connection sent, this one is to send again, and `give_up` says yes to. A QoS 1 delivery
+    /// goes to `taken`. One of QoS 2, which the peer may have begun to take in, goes to `released`, and only its PUBREL is
+    /// sent.
+    pub fn withhold_replay(
+        &mut self,
+        session: &mut Session,
+        mut give_up: impl FnMut(&Outbound) -> bool,
+        mut taken: impl FnMut(Outbound),
+        mut released: impl FnMut(PacketId, Outbound),
+    ) {
+        let mut next = self.replay;
+        while let Some(id) = next {
+            next = session.window.after(id);
+            let Some(Flight::Publish(outbound)) = session.window.get(id) else {
+                continue;
+            };
+            if session.window.is_on_this_connection(id) || !give_up(outbound) {
+                continue;
+            }
+            if outbound.qos() == Qos::ExactlyOnce {
+                if let Some(outbound) = session.window.release(id) {
+                    released(id, session.finish(outbound));
+                }
+            } else if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {
+                taken(session.finish(outbound));
+            }
+        }
+    }
+
     fn transmit(
         &mut self,
         now: Now,

@@ -62,8 +62,12 @@ impl Session {
             [id] => Ids::One(*id),
             [_, _, ..] => id_sets.get_or_insert_default().keep(ids),
         });
+        let (assigned, window) = (&mut self.assigned, &mut self.window);
         let pushed = self.queue.push(outbound, &self.limits, |mut victim| {
             forget_ids(id_sets, &mut victim);
+            if let Some(assigned) = assigned {
+                assigned.forget(&victim, window);
+            }
             shed(victim);
         });
         match pushed {
@@ -132,8 +136,12 @@ impl Session {
         mut sink: impl FnMut(Outbound),
     ) {
         let id_sets = &mut self.id_sets;
+        let (assigned, window) = (&mut self.assigned, &mut self.window);
         self.queue.take_if(take, |mut outbound| {
             forget_ids(id_sets, &mut outbound);
+            if let Some(assigned) = assigned {
+                assigned.forget(&outbound, window);
+            }
             sink(outbound);
         });
     }

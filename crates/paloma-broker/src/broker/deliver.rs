@@ -168,7 +168,7 @@ impl Broker {
         outcome: &mut Outcome,
     ) -> Copied {
         if !is_stored {
-            return self.push_unstored(key, outbound, ids);
+            return self.push_beside_spill(key, outbound, ids);
         }
         let message = outbound.message().clone();
         let group = Tag::unpack(outbound.share()).group;
@@ -183,7 +183,7 @@ impl Broker {
         let copied = if self.is_spilling(key, message.id()) {
             self.spill_copy(key, message.len() as u64, message.id())
         } else {
-            self.push_copy(key, outbound, ids)
+            self.push_beside_spill(key, outbound, ids)
         };
         if copied != Copied::Refused
             && let Some(session) = self.sessions.get(key)
@@ -195,8 +195,8 @@ impl Broker {
         copied
     }
 
-    /// A copy that is in memory only counts together with what the store holds.
-    fn push_unstored(
+    /// A copy that goes into memory counts together with what is in the store only.
+    fn push_beside_spill(
         &mut self,
         key: SessionKey,
         outbound: Outbound,

@@ -87,13 +87,18 @@ impl Broker {
             Event::SubAck(_) | Event::UnsubAck(_) => {}
         }
         // An acknowledgement may have opened the window.
-        if self
-            .sessions
-            .get(key)
-            .is_some_and(|session| !session.protocol.queue().is_empty())
-        {
+        if self.has_deliveries(id, key) {
             self.mark_transmit(id);
         }
+    }
+
+    /// Whether deliveries wait for the client's window: new ones, or those of an earlier connection.
+    fn has_deliveries(&self, id: ConnectionId, key: SessionKey) -> bool {
+        let session = self.sessions.get(key);
+        let has_replay = self.connections.get(id.key()).is_some_and(
+            |entry| matches!(&entry.phase, Phase::Open(open) if open.protocol.has_replay()),
+        );
+        has_replay || session.is_some_and(|session| !session.protocol.queue().is_empty())
     }
 
     fn handle_acknowledged(&mut self, key: SessionKey, outbound: &Outbound, reason: PubAckReason) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paloma_codec::Qos;
+use paloma_codec::{PacketId, Qos};
 use paloma_session::{Now, Outbound};
 use paloma_topic::TopicFilterRef;
 
@@ -10,6 +10,7 @@ use super::Broker;
 use super::publish::Outcome;
 use crate::accounting::DropCause;
 use crate::auth::Action;
+use crate::connection::Phase;
 use crate::principal::Principal;
 use crate::session::SessionKey;
 use crate::store::{MessageId, StoreOp};
@@ -106,6 +107,7 @@ impl Broker {
     fn purge(&mut self, key: SessionKey) {
         let Self {
             sessions,
+            connections,
             authorizer,
             ..
         } = self;
@@ -121,7 +123,20 @@ impl Broker {
         session
             .protocol
             .take_queued(is_forbidden, |outbound| forbidden.push(outbound));
+        let mut released = Vec::new();
+        if let Some(id) = session.connection
+            && let Some(entry) = connections.get_mut(id.key())
+            && let Phase::Open(open) = &mut entry.phase
+        {
+            open.protocol.withhold_replay(
+                &mut session.protocol,
+                is_forbidden,
+                |outbound| forbidden.push(outbound),
+                |id, outbound| released.push((id, outbound)),
+            );
+        }
         self.withhold(key, forbidden);
+        self.store_released(key, released);
     }
 
     /// A session is about to be resumed: what its client was sent and may not have is asked about again. A QoS 2
@@ -148,6 +163,11 @@ impl Broker {
             .protocol
             .release_flights(is_forbidden, |id, outbound| released.push((id, outbound)));
         self.withhold(key, forbidden);
+        self.store_released(key, released);
+    }
+
+    /// Deliveries of which only PUBREL is owed from here on.
+    fn store_released(&mut self, key: SessionKey, released: Vec<(PacketId, Outbound)>) {
         for (packet, outbound) in released {
             if Tag::unpack(outbound.share()).is_stored {
                 let message = MessageId(outbound.message().id());
