@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Command, bench_gate, examples,
     failure::{Failure, Outcome},
-    fuzz, licences, nostd, process, spec, tidy, workspace,
+    fuzz, licences, nostd, process, sim, spec, tidy, workspace,
 };
 
 pub(crate) const COMMAND: Command = Command {
@@ -14,7 +14,7 @@ pub(crate) const COMMAND: Command = Command {
     about: "everything that must pass before a change lands, or the named steps of it",
     details: "\
 Runs all steps even if one fails, prints each with its time, lists the failed ones at the end, and ends with
-`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test doctest doc fuzz-replay fuzz nostd package
+`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test doctest doc fuzz-replay fuzz sim nostd package
 examples bench-gate.",
     run: run_ci,
 };
@@ -78,6 +78,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "fuzz",
         run: fuzz::fuzz_briefly,
+    },
+    Step {
+        name: "sim",
+        run: sim::check,
     },
     Step {
         name: "nostd",

@@ -15,6 +15,7 @@ mod load;
 mod mutants;
 mod nostd;
 mod process;
+mod sim;
 mod spec;
 mod tidy;
 mod workspace;
@@ -49,6 +50,7 @@ const COMMANDS: &[Command] = &[
     load::COMMAND,
     load::IDLE_MEMORY,
     hostile::COMMAND,
+    sim::COMMAND,
     differential::COMMAND,
     mutants::COMMAND,
     crash::CRASH,

@@ -39,7 +39,7 @@ pub use auth::{
     Action, Admission, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Grant,
     Identity,
 };
-pub use broker::{Behaviour, Broker, BrokerConfig, Client, Recovery, Tables};
+pub use broker::{Behaviour, Broker, BrokerConfig, Client, Recovery, SessionView, Tables};
 pub use connection::{ConnectionId, ConnectionInfo, ListenerTerms, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use limits::{Limits, QueueWhenFull};

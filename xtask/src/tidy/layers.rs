@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-store-redb",
         ],
     ),
+    ("paloma-sim", SIM),
     // They meet a broker over the network only, as anybody's client would.
     ("paloma-interop", &["paloma-client"]),
     ("paloma-hostile", &["paloma-load", "paloma-interop"]),
@@ -90,6 +91,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("xtask", &[]),
+];
+
+/// The cores and no adapter: a simulated world drives them by itself.
+const SIM: &[&str] = &[
+    "paloma-topic",
+    "paloma-codec",
+    "paloma-session",
+    "paloma-broker",
 ];
 
 const CORES: &[&str] = &["paloma-topic", "paloma-codec", "paloma-session"];

@@ -7,6 +7,7 @@ mod deliver;
 mod end;
 mod estate;
 mod events;
+mod explain;
 mod fan_out;
 mod ids;
 mod operator;
@@ -52,6 +53,7 @@ use crate::subscriptions::Subscriptions;
 use crate::timers::{Timer, Timers};
 use crate::wall::WallClock;
 
+pub use explain::SessionView;
 pub use operator::Client;
 pub use recover::Recovery;
 pub use tables::Tables;

@@ -1,0 +1,53 @@
+//! `cargo xtask sim`: the broker in simulated worlds.
+
+use std::process::Command as Process;
+
+use crate::{Command, failure::Outcome, process, workspace};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "sim",
+    arguments: "[--seeds N [--from S] [--record] | --seed S [--steps LIST] | --shrink S]",
+    about: "run the broker in simulated worlds, each drawn from a seed and judged by an oracle",
+    details: "\
+--seeds N     N seeds (2000), and those that failed once; the last line says what they add up to
+--from S      the first of them (0)
+--record      add the run to docs/records/sim.tsv
+--seed S      one seed, with a line for everything that happens
+--steps LIST  only these steps of its plan
+--shrink S    leave out steps of a seed that fails for as long as it fails
+--threads N   all cores by default
+
+Fails on any violation. See docs/simulation.md.",
+    run: simulate,
+};
+
+/// Fast, and with the cores' own assertions on.
+const PROFILE: &str = "sim";
+
+/// Seeds that every change is run with.
+const SEEDS_IN_CI: &str = "2000";
+
+fn simulate(arguments: &[String]) -> Outcome {
+    process::run(&mut process::cargo(&[
+        "build",
+        "--profile",
+        PROFILE,
+        "--quiet",
+        "-p",
+        "paloma-sim",
+    ]))?;
+    let program = workspace::target().join(PROFILE).join("paloma-sim");
+    let mut command = Process::new(program);
+    command.current_dir(workspace::root());
+    for argument in arguments {
+        command.arg(argument);
+        if argument == "--record" {
+            command.arg("docs/records/sim.tsv");
+        }
+    }
+    process::run(&mut command)
+}
+
+pub(crate) fn check() -> Outcome {
+    simulate(&["--seeds".to_owned(), SEEDS_IN_CI.to_owned()])
+}
