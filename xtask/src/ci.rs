@@ -14,7 +14,7 @@ pub(crate) const COMMAND: Command = Command {
     about: "everything that must pass before a change lands, or the named steps of it",
     details: "\
 Runs all steps even if one fails, prints each with its time, lists the failed ones at the end, and ends with
-`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test doctest doc fuzz-replay fuzz sim nostd package
+`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test transports doctest doc fuzz-replay fuzz sim nostd package
 examples bench-gate.",
     run: run_ci,
 };
@@ -62,6 +62,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "test",
         run: || run_tests(&[]),
+    },
+    Step {
+        name: "transports",
+        run: run_over_transports,
     },
     Step {
         name: "doctest",
@@ -219,6 +223,29 @@ fn run_tests(arguments: &[&str]) -> Outcome {
         "--examples",
     ];
     process::run(process::cargo(&all).args(arguments))
+}
+
+/// Suites that run again over other transports than TCP: each library over those it speaks, and hand-made bytes over TLS.
+const OVER: &[(&str, &[&str])] = &[
+    (
+        "tls",
+        &["clients_own", "clients_paho", "exactly_once", "wills"],
+    ),
+    ("ws", &["clients_own", "clients_mqttjs"]),
+    ("wss", &["clients_own"]),
+    ("unix", &["clients_own", "clients_rumqttc"]),
+];
+
+fn run_over_transports() -> Outcome {
+    for (transport, suites) in OVER {
+        println!("over {transport}");
+        let mut command = process::cargo(&["test", "--locked", "-p", "paloma-interop"]);
+        for suite in *suites {
+            command.args(["--test", suite]);
+        }
+        process::run(command.env("PALOMA_TEST_TRANSPORT", transport))?;
+    }
+    Ok(())
 }
 
 fn run_doctests(arguments: &[&str]) -> Outcome {
