@@ -263,13 +263,6 @@ fn package() -> Outcome {
         "package",
         "--locked",
         "--workspace",
-        // Development crates over development crates: none of those is in a registry that they could name.
-        "--exclude",
-        "paloma-hostile",
-        "--exclude",
-        "paloma-conformance",
-        "--exclude",
-        "paloma-crash",
         "--no-verify",
         "--allow-dirty",
         "--quiet",

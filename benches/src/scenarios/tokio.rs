@@ -10,6 +10,7 @@ use paloma_codec::{
 };
 use paloma_tokio::{Broker, Config, Running};
 use paloma_topic::{Target, TopicName};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Scenario, Work};
 
@@ -30,13 +31,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::timed("tokio/loopback/1-to-1/batch-50", 50, || {
         publish(Link::Loopback, 1, 50)
     }),
-    // Not more subscribers: both ends of each need a file descriptor.
-    Scenario::timed("tokio/loopback/1-to-400", 400, || {
-        publish(Link::Loopback, 400, 1)
+    Scenario::timed("tokio/loopback/1-to-1000", 1_000, || {
+        raise_file_limit();
+        publish(Link::Loopback, 1_000, 1)
     }),
 ];
 
 const TOPIC: &str = "site/7/device/712/state";
+
+/// Files that a thousand connections need, both of whose ends are here, and room for the rest.
+const FILES: u64 = 2_500;
+
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < FILES) {
+        let raised = Rlimit {
+            current: Some(FILES),
+            ..limit
+        };
+        setrlimit(Resource::Nofile, raised).expect("the hard limit allows as many");
+    }
+}
 
 /// What carries the bytes.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 //! A test starts a [`broker::Broker`] of its own on a free port, drives clients of four families through one
 //! interface ([`peer::Peer`]) or sends bytes of its own ([`raw::RawClient`]), and may put a
 //! [`proxy::Proxy`] in between that breaks the network in a seeded way. Every wait has a deadline.
+#![doc = include_str!("../README.md")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
