@@ -11,7 +11,7 @@ use crate::target::Target;
 /// How long a broker may take for one answer to a link that waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection that may still have to introduce itself: see [`Link::is_ready`].
+/// A connection that may still have to introduce itself: see `is_ready`.
 #[derive(Debug)]
 pub struct Link(Carrier);
 

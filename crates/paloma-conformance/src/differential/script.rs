@@ -75,7 +75,7 @@ pub enum Op {
     Illegal {
         /// Which client.
         client: usize,
-        /// Which of [`illegal`].
+        /// Which of the illegal ones.
         number: usize,
     },
 }

@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Print what happens to one client, or on one topic, while it happens.
     ///
     /// One line each: what the client sends, what is published, for how many, what waits for whom, what does not reach
-    /// whom and why. The broker is asked through its control socket ([admin] control), which only its own user and root
+    /// whom and why. The broker is asked through its control socket (admin.control), which only its own user and root
     /// may use. What comes faster than it can be printed is counted. Ends with Ctrl-C, or after --count lines.
     ///
     /// Exit codes: 0 it has ended, 1 the broker cannot be asked, 2 the command line is wrong.
