@@ -285,17 +285,22 @@ impl Oracle {
         if let Some(previous) = &previous {
             self.state.retained_until.insert(previous.number, tick);
         }
+        // One that expires may be gone already.
+        let was_there_for_certain = previous.is_some_and(|previous| {
+            let message = self.messages.get(&previous.number);
+            message.is_some_and(|message| message.life.is_none())
+        });
         for session in self.state.sessions.values_mut() {
             for replay in &mut session.replays {
                 replay.owed.remove(topic);
+                // What is not there any more and then set anew may stand where the replay has yet to come.
+                if is_empty || !was_there_for_certain {
+                    replay.brought.remove(topic);
+                }
             }
         }
         if is_empty {
-            // One that expires may be gone already.
-            return previous.is_some_and(|previous| {
-                let message = self.messages.get(&previous.number);
-                message.is_some_and(|message| message.life.is_none())
-            });
+            return was_there_for_certain;
         }
         let retained = Retained {
             number,
