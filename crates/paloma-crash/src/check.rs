@@ -6,7 +6,8 @@
 //!   after it was acknowledged, and did not start anew since; a reader of retained messages finds none older than the last
 //!   acknowledged one, and none that was deleted; Session Present says that a session is there whenever its client knows it.
 //! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it.
-//! - **reordered**: first arrivals of a stream ascend.
+//! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
+//!   subscription.
 //! - **wrong**: nothing comes to who is not subscribed, from before a clean start, or with a broken payload; Session Present does not
 //!   invent sessions; the protocol is kept.
 
@@ -128,8 +129,8 @@ struct Judge<'a> {
     /// The time of the last arrival.
     received: BTreeMap<(u16, Label), usize>,
     retained_only: BTreeSet<(u16, Label)>,
-    /// By subscriber, stream and QoS: the highest number that came.
-    highest: BTreeMap<(u16, u16, u8), u32>,
+    /// By subscriber, stream and QoS: each number that was the highest when it came, with its time.
+    highest: BTreeMap<(u16, u16, u8), Vec<(u32, usize)>>,
     crashes: Vec<usize>,
     watches: BTreeMap<u32, Watch>,
 }
@@ -331,16 +332,29 @@ impl<'a> Judge<'a> {
             }
             return;
         }
-        // Repeated by its publisher, a message may reach somebody who was not subscribed when it came first.
-        let is_late_comer =
-            fate.sends > 1 && !self.must_have(who, label, fate.first_sent, fate.first_sent);
-        let highest = self.highest.entry((who, label.stream, qos)).or_default();
-        if label.number < *highest && stream.kind != Kind::Will && !is_late_comer {
+        self.take_first(time, who, label, qos);
+    }
+
+    /// First arrivals ascend, unless the publisher repeated one and the subscriber may have missed it the first time: it was not
+    /// subscribed all the time from its sending until a later one came.
+    fn take_first(&mut self, time: usize, who: u16, label: Label, qos: u8) {
+        let stream = &self.cast.streams[usize::from(label.stream)];
+        let key = (who, label.stream, qos);
+        let highest = self.highest.entry(key).or_default();
+        let at = highest.partition_point(|(number, _)| *number < label.number);
+        let Some(&(later, came)) = highest.get(at) else {
+            highest.push((label.number, time));
+            return;
+        };
+        let Some(fate) = self.fates.get(&label) else {
+            return;
+        };
+        let is_late_comer = fate.sends > 1 && !self.must_have(who, label, fate.first_sent, came);
+        if stream.kind != Kind::Will && !is_late_comer {
             self.verdict.reordered += 1;
             self.verdict
-                .say(format!("{time}: s{who} got {label} after number {highest}"));
+                .say(format!("{time}: s{who} got {label} after number {later}"));
         }
-        *highest = label.number.max(*highest);
     }
 
     /// Whether the subscriber had a subscription at some time between the two.
@@ -625,6 +639,38 @@ mod tests {
             check(&cast(), &history).reordered
         };
         assert_eq!((late(true), late(false)), (0, 1));
+    }
+
+    #[test]
+    fn a_repeated_message_may_come_late_to_who_was_not_subscribed_all_the_time() {
+        // Sent before the subscription ends, taken while there is none, and repeated after the next has brought a later one.
+        let late = |has_a_gap: bool, is_repeated: bool| {
+            let mut history = History::new();
+            history.add(Event::Subscribing(0, 0));
+            history.add(Event::Subscribed(0, 0));
+            history.add(Event::Sent(label(0, 0)));
+            history.add(Event::Sent(label(0, 1)));
+            if has_a_gap {
+                history.add(Event::Unsubscribing(0, 0));
+                history.add(Event::Unsubscribed(0, 0));
+                history.add(Event::Subscribing(0, 0));
+                history.add(Event::Subscribed(0, 0));
+            }
+            history.add(received(label(0, 1), 1));
+            history.add(Event::Crashed(1));
+            if is_repeated {
+                history.add(Event::Sent(label(0, 0)));
+            }
+            // A gap behind the later one explains nothing.
+            history.add(Event::Unsubscribing(0, 0));
+            history.add(Event::Unsubscribed(0, 0));
+            history.add(Event::Subscribing(0, 0));
+            history.add(Event::Subscribed(0, 0));
+            history.add(received(label(0, 0), 1));
+            check(&cast(), &history).reordered
+        };
+        assert_eq!((late(true, true), late(true, false)), (0, 1));
+        assert_eq!((late(false, true), late(false, false)), (1, 1));
     }
 
     #[test]
