@@ -98,6 +98,7 @@ fn paloma(scratch: &Scratch, size: u64) -> impl FnMut() + use<> {
             },
             expiry_seconds: u32::MAX,
             disconnected_at: None,
+            maybe_sent: MessageId(0),
         };
         StoreOp::PutSession(SessionId(id), record)
     });

@@ -83,6 +83,7 @@ fn session(id: u64) -> [StoreOp; 2] {
         },
         expiry_seconds: u32::MAX,
         disconnected_at: None,
+        maybe_sent: MessageId(0),
     };
     let subscription = SubscriptionRecord {
         filter: format!("sensors/{id}/#").into(),

@@ -164,6 +164,7 @@ fn session(id: u64) -> Vec<StoreOp> {
         },
         expiry_seconds: 60,
         disconnected_at: Some(Wall::from_millis(id)),
+        maybe_sent: MessageId(id),
     };
     let subscription = SubscriptionRecord {
         filter: format!("filter/{id}/#").into(),

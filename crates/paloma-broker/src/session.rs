@@ -86,6 +86,8 @@ pub(crate) struct SessionEntry {
     pub(crate) spill: Option<Box<Spill>>,
     /// The newest stored message that came into memory.
     pub(crate) newest: MessageId,
+    /// The newest message that a broker that was killed may have sent it; see [`SessionRecord::maybe_sent`].
+    pub(crate) maybe_sent: MessageId,
     /// The operator knows that its queue is full.
     pub(crate) is_told_full: bool,
     /// Retained messages still to be queued, a job for each subscription. Looked up by filter, since one packet may end
@@ -119,6 +121,7 @@ impl SessionEntry {
             expires_at: None,
             spill: None,
             newest: MessageId(0),
+            maybe_sent: MessageId(0),
             is_told_full: false,
             replays: BTreeMap::new(),
             replay_listed: false,
@@ -133,6 +136,7 @@ impl SessionEntry {
             owner: self.principal.owner(),
             expiry_seconds: self.expiry_seconds,
             disconnected_at,
+            maybe_sent: self.maybe_sent,
         }
     }
 

@@ -169,6 +169,50 @@ fn what_a_client_has_not_acknowledged_comes_again_under_its_id() {
 }
 
 #[test]
+fn what_may_have_been_sent_at_qos_1_before_a_kill_comes_again_with_dup() {
+    // [MQTT-3.3.1-1]
+    let (mut world, publisher) = absent(|config| config.limits.inflight_max = 2);
+    let client = resume(&mut world);
+    for text in ["sent", "sent too", "waiting"] {
+        world.publish_qos(publisher, "t", text, qos1(1));
+    }
+    assert_eq!(texts(&world.publishes(client)), ["sent", "sent too"]);
+    // Killed again before the client is back, and once more while it is.
+    world.crash();
+    world.crash();
+    for _ in 0..2 {
+        let client = resume(&mut world);
+        let again = world.publishes(client);
+        assert_eq!(texts(&again), ["sent", "sent too"]);
+        assert!(again.iter().all(|publish| publish.delivery.is_dup()));
+        world.crash();
+    }
+    let publisher = world.client("p");
+    world.publish_qos(publisher, "t", "new", qos1(1));
+    let client = resume(&mut world);
+    let got = world.take_all(client);
+    assert_eq!(texts(&got), ["sent", "sent too", "waiting", "new"]);
+    let dups: Vec<_> = got
+        .iter()
+        .map(|publish| publish.delivery.is_dup())
+        .collect();
+    assert_eq!(dups, [true, true, true, false]);
+}
+
+#[test]
+fn what_waits_for_an_absent_client_is_sent_for_the_first_time_after_a_restart() {
+    // [MQTT-3.3.1-1]
+    let (mut world, publisher) = absent(|_| {});
+    world.publish_qos(publisher, "t", "one", qos1(1));
+    world.publish_qos(publisher, "t", "two", qos2(2));
+    world.crash();
+    let client = resume(&mut world);
+    let got = world.take_all(client);
+    assert_eq!(texts(&got), ["one", "two"]);
+    assert!(got.iter().all(|publish| !publish.delivery.is_dup()));
+}
+
+#[test]
 fn an_owed_release_is_owed_after_a_restart_and_the_message_is_not_sent_again() {
     // [MQTT-4.3.3-4]
     let (mut world, publisher) = absent(|_| {});

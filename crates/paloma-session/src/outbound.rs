@@ -8,6 +8,8 @@ use paloma_codec::{Message, Qos, SubscriptionId};
 use crate::time::Wall;
 
 const QOS_BITS: u32 = 0b11;
+/// QoS 1, perhaps not for the first time.
+const QOS_1_REPEATED: u32 = 0b11;
 const RETAIN: u32 = 1 << 2;
 const SEVERAL_IDS: u32 = 1 << 3;
 const ID_SHIFT: u32 = 4;
@@ -55,6 +57,22 @@ impl Outbound {
         self
     }
 
+    /// Notes that its receiver may have been sent it before, under a packet id that nobody knows any more: it goes with DUP.
+    /// At QoS 1 only: the ids of QoS 2 are known. [MQTT-3.3.1-1]
+    #[must_use]
+    pub const fn as_repeated(mut self) -> Self {
+        if matches!(self.qos(), Qos::AtLeastOnce) {
+            self.packed |= QOS_1_REPEATED;
+        }
+        self
+    }
+
+    /// Whether its receiver may have been sent it before.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        self.packed & QOS_BITS == QOS_1_REPEATED
+    }
+
     /// The message that all its receivers share.
     #[must_use]
     pub const fn message(&self) -> &Message {
@@ -72,7 +90,7 @@ impl Outbound {
     pub const fn qos(&self) -> Qos {
         match self.packed & QOS_BITS {
             0 => Qos::AtMostOnce,
-            1 => Qos::AtLeastOnce,
+            1 | QOS_1_REPEATED => Qos::AtLeastOnce,
             _ => Qos::ExactlyOnce,
         }
     }

@@ -273,7 +273,7 @@ impl Connection {
         self.has_window_for(session, outbound.qos()) && (outbound.qos() == Qos::AtMostOnce || fits)
     }
 
-    /// [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-3]
+    /// [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-1] [MQTT-3.3.1-3]
     fn send_first(
         &mut self,
         session: &mut Session,
@@ -281,7 +281,7 @@ impl Connection {
         expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) {
-        let qos = outbound.qos();
+        let (qos, dup) = (outbound.qos(), outbound.is_repeated());
         let id = match session.take_id(&outbound) {
             Some(id) => {
                 session.window.begin_reserved(id, Flight::Publish(outbound));
@@ -295,7 +295,7 @@ impl Connection {
                 id
             }
         };
-        let delivery = delivery_of(qos, id, false);
+        let delivery = delivery_of(qos, id, dup);
         let result = match session.window.get(id) {
             Some(Flight::Publish(outbound)) => {
                 self.put_publish(session, outbound, delivery, expiry_seconds, out)

@@ -14,6 +14,7 @@ pub(crate) fn put_session(out: &mut Vec<u8>, record: &SessionRecord) {
     put_owner(out, &record.owner);
     put_number(out, u64::from(record.expiry_seconds));
     put_option(out, record.disconnected_at, put_wall);
+    put_number(out, record.maybe_sent.0);
 }
 
 pub(crate) fn session(body: &[u8]) -> Result<SessionRecord, Damaged> {
@@ -22,6 +23,7 @@ pub(crate) fn session(body: &[u8]) -> Result<SessionRecord, Damaged> {
         owner: owner(&mut reader)?,
         expiry_seconds: reader.small()?,
         disconnected_at: reader.option(wall)?,
+        maybe_sent: MessageId(reader.number()?),
     };
     reader.finish()?;
     Ok(record)

@@ -518,7 +518,10 @@ impl Broker {
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             spill.count = spill.count.saturating_sub(1);
             spill.bytes = spill.bytes.saturating_sub(message.len() as u64);
-            let outbound = outbound_of(&self.groups, &entry, message);
+            let mut outbound = outbound_of(&self.groups, &entry, message);
+            if entry.message <= session.maybe_sent {
+                outbound = outbound.as_repeated();
+            }
             let topic = outbound.message().topic();
             if !session
                 .principal

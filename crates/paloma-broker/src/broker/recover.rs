@@ -133,6 +133,10 @@ impl Rebuild {
         let mut session = SessionEntry::new(id, principal, protocol);
         session.is_stored = true;
         session.expiry_seconds = record.expiry_seconds;
+        session.maybe_sent = match record.disconnected_at {
+            Some(_) => record.maybe_sent,
+            None => MessageId(broker.last_message),
+        };
         let key = broker.sessions.insert(session);
         broker.last_session = broker.last_session.max(id.0);
         broker.by_session_id.insert(id, key);

@@ -101,6 +101,9 @@ pub struct SessionRecord {
     pub expiry_seconds: u32,
     /// When it lost its connection; `None` while it is connected.
     pub disconnected_at: Option<Wall>,
+    /// What waits for it up to this message may have been sent at QoS 1, under packet ids that went with a broker that was
+    /// killed. While it is connected, that holds for everything besides.
+    pub maybe_sent: MessageId,
 }
 
 /// What is stored of a subscription. Its session has at most one for each filter.

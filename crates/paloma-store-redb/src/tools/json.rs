@@ -29,6 +29,7 @@ pub(super) fn to_json(line: &Line) -> Value {
             "type": "session", "session": id.0, "owner": owner_to_json(&record.owner),
             "expiry_seconds": record.expiry_seconds,
             "disconnected_at": record.disconnected_at.map(Wall::as_millis),
+            "maybe_sent": record.maybe_sent.0,
         }),
         Line::Will(id, record) => json!({
             "type": "will", "session": id.0, "message": message_to_json(&record.message),
@@ -101,6 +102,7 @@ pub(super) fn from_json(value: &Value) -> Result<Line, Fault> {
                 owner: owner(&fields.object("owner")?)?,
                 expiry_seconds: fields.number("expiry_seconds")?,
                 disconnected_at: fields.optional("disconnected_at")?.map(Wall::from_millis),
+                maybe_sent: MessageId(fields.number("maybe_sent")?),
             },
         ),
         "will" => Line::Will(

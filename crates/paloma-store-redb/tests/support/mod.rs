@@ -81,6 +81,7 @@ pub(crate) fn session_record(client: &str) -> SessionRecord {
         },
         expiry_seconds: u32::MAX,
         disconnected_at: None,
+        maybe_sent: MessageId(0),
     }
 }
 
@@ -164,6 +165,7 @@ impl Workload {
             242..248 => {
                 let mut record = session_record(&format!("client-{}", self.sessions[at].id.0));
                 record.disconnected_at = Some(Wall::from_millis(u64::from(what)));
+                record.maybe_sent = MessageId(u64::from(what) * 77);
                 record.owner.user = (what & 1 == 1).then(|| ByteString::from("user"));
                 ops.push(StoreOp::PutSession(self.sessions[at].id, record));
             }
