@@ -443,6 +443,18 @@ impl Client {
         self.stream.cut();
     }
 
+    /// Leaves without a word, and waits until the broker has noticed, which it shows by closing too.
+    pub fn hang_up(mut self) {
+        self.stream.finish();
+        let until = Instant::now() + self.patience.answer;
+        while Instant::now() < until {
+            // What it says meanwhile is said to nobody.
+            if let Ok(Found::End) | Err(_) = self.read_within(self.patience.answer) {
+                return;
+            }
+        }
+    }
+
     /// Sends nothing for a while.
     pub fn wait(&self, time: Duration) {
         std::thread::sleep(time);

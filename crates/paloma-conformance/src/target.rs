@@ -28,6 +28,9 @@ pub trait Stream: Read + Write + Send {
 
     /// Cuts the connection without a word of MQTT.
     fn cut(&mut self);
+
+    /// Sends no more, without a word of MQTT, and still reads.
+    fn finish(&mut self);
 }
 
 /// A broker's address and transport.
@@ -181,6 +184,10 @@ impl Stream for TcpStream {
     fn cut(&mut self) {
         let _closed = self.shutdown(Shutdown::Both);
     }
+
+    fn finish(&mut self) {
+        let _closed = self.shutdown(Shutdown::Write);
+    }
 }
 
 impl Stream for UnixStream {
@@ -191,6 +198,10 @@ impl Stream for UnixStream {
     fn cut(&mut self) {
         let _closed = self.shutdown(Shutdown::Both);
     }
+
+    fn finish(&mut self) {
+        let _closed = self.shutdown(Shutdown::Write);
+    }
 }
 
 impl Stream for StreamOwned<ClientConnection, TcpStream> {
@@ -200,5 +211,9 @@ impl Stream for StreamOwned<ClientConnection, TcpStream> {
 
     fn cut(&mut self) {
         let _closed = self.sock.shutdown(Shutdown::Both);
+    }
+
+    fn finish(&mut self) {
+        let _closed = self.sock.shutdown(Shutdown::Write);
     }
 }

@@ -113,6 +113,10 @@ impl Stream for WebSocket {
     fn cut(&mut self) {
         let _closed = self.stream.shutdown(Shutdown::Both);
     }
+
+    fn finish(&mut self) {
+        let _closed = self.stream.shutdown(Shutdown::Write);
+    }
 }
 
 /// Asks for an upgrade and returns the head of the answer.

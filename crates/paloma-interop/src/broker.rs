@@ -211,6 +211,30 @@ impl Broker {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Waits until the broker has said that many times that it knows of no connection of this client any more.
+    ///
+    /// A client is done when it has closed its socket; until its broker has read that, deliveries to it go on. Each end
+    /// counts, so `count` is a connection's number among those of its client id.
+    ///
+    /// # Panics
+    /// If the broker does not say so.
+    pub fn await_departure(&self, client_id: &str, count: usize) {
+        let words = match Kind::under_test() {
+            Kind::Paloma => (
+                format!("client={client_id:?}"),
+                &["client disconnected"][..],
+            ),
+            Kind::Mosquitto => (
+                format!("Client {client_id} "),
+                &["disconnected", "closed its connection"][..],
+            ),
+        };
+        let what = format!("{client_id} is gone");
+        self.process.await_lines(count, &what, |line| {
+            line.contains(&words.0) && words.1.iter().any(|word| line.contains(word))
+        });
+    }
+
     /// Whether it still lives.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

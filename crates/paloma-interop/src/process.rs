@@ -113,6 +113,18 @@ impl Process {
         }
     }
 
+    /// Waits until that many of all lines so far are such as `is_counted` says; passes none over.
+    ///
+    /// # Panics
+    /// If there are fewer for [`PATIENCE`].
+    pub fn await_lines(&self, count: usize, what: &str, is_counted: impl Fn(&str) -> bool) {
+        eventually(&format!("{}: {count} × {what}", self.name), || {
+            let log = self.log.lock().unwrap();
+            let counted = log.iter().filter(|line| is_counted(line)).count();
+            (counted >= count).then_some(())
+        });
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -51,6 +51,13 @@ impl Stage {
         peer.subscribe(END, 2);
         peer
     }
+
+    /// A client leaves with DISCONNECT, and the broker has noticed; `count` says how many connections of that name have
+    /// ended then.
+    fn see_off(&self, mut peer: Peer, client_id: &str, count: usize) {
+        peer.disconnect();
+        self.broker.await_departure(client_id, count);
+    }
 }
 
 /// Plays one scenario with a broker of its own, which must survive it.
@@ -149,7 +156,7 @@ pub fn a_persistent_session_is_resumed_with_its_queue(stage: &Stage) {
     assert!(!sleeper.connect(&persistent), "no session yet");
     sleeper.subscribe("while/away", 2);
     sleeper.subscribe(END, 2);
-    sleeper.disconnect();
+    stage.see_off(sleeper, "sleeper", 1);
 
     for number in 0..20_u8 {
         let qos = 1 + number % 2;
@@ -164,7 +171,7 @@ pub fn a_persistent_session_is_resumed_with_its_queue(stage: &Stage) {
         let expected: Vec<String> = (qos - 1..20).step_by(2).map(|n| n.to_string()).collect();
         assert_eq!(payloads(&of_qos), expected, "QoS {qos}");
     }
-    sleeper.disconnect();
+    stage.see_off(sleeper, "sleeper", 2);
 
     let mut sleeper = stage.far();
     assert!(
@@ -174,7 +181,7 @@ pub fn a_persistent_session_is_resumed_with_its_queue(stage: &Stage) {
     sleeper.subscribe(END, 2);
     publisher.publish(&Outgoing::new("while/away", "for nobody", 2));
     assert_eq!(everything(&mut publisher, &mut sleeper), []);
-    sleeper.disconnect();
+    stage.see_off(sleeper, "sleeper", 3);
 
     let mut sleeper = stage.far();
     assert!(
@@ -262,7 +269,7 @@ pub fn a_will_is_published_when_the_connection_is_lost(stage: &Stage) {
 
     let mut polite = stage.near();
     polite.connect(&Connect::clean("mortal").with_will(will.clone()));
-    polite.disconnect();
+    stage.see_off(polite, "mortal", 1);
     assert_eq!(
         everything(&mut publisher, &mut witness),
         [],
@@ -445,7 +452,7 @@ pub fn expired_messages_are_not_delivered(stage: &Stage) {
     };
     publisher.publish(&Outgoing::new("perishable", "fresh", 1).with(lasting(600)));
     assert_eq!(sleeper.message().properties.expiry_seconds, Some(600));
-    sleeper.disconnect();
+    stage.see_off(sleeper, "sleeper", 1);
 
     publisher.publish(&Outgoing::new("perishable", "short", 1).with(lasting(1)));
     publisher.publish(&Outgoing::new("perishable", "long", 1).with(lasting(600)));

@@ -358,7 +358,7 @@ fn a_clean_start_never_gets_the_old_queue() {
         let mut publisher = RawClient::connect(broker.address(), version, "publisher");
         let mut sleeper = persistent(broker, version, "sleeper");
         sleeper.subscribe(&[("old", 1), ("end", 1)]);
-        drop(sleeper);
+        sleeper.leave();
         publisher.publish_fully(1, 1, "old", b"old");
         let mut connect = Connect::persistent(version, "sleeper");
         connect.flags |= 0x02;

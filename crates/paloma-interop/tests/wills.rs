@@ -49,7 +49,7 @@ fn a_delayed_will_is_never_early() {
     let mut witness = witness(&broker);
     let (client, _) = RawClient::connect_as(broker.address(), V5, &mortal(100, 2));
     let cut = Instant::now();
-    drop(client);
+    client.leave();
     assert_nothing(&broker, &mut witness);
     assert_will(&mut witness);
     assert!(
@@ -66,7 +66,7 @@ fn a_will_comes_with_the_end_of_the_session_if_that_is_before_its_delay() {
     let mut witness = witness(&broker);
     let (client, _) = RawClient::connect_as(broker.address(), V5, &mortal(1, 100));
     let cut = Instant::now();
-    drop(client);
+    client.leave();
     assert_will(&mut witness);
     assert!(
         cut.elapsed() >= Duration::from_secs(1),
@@ -81,7 +81,7 @@ fn a_client_that_comes_back_within_the_delay_keeps_its_will_to_itself() {
     let broker = Broker::start();
     let mut witness = witness(&broker);
     let (client, _) = RawClient::connect_as(broker.address(), V5, &mortal(100, 100));
-    drop(client);
+    client.leave();
     let (mut client, present) = RawClient::connect_as(broker.address(), V5, &mortal(100, 0));
     assert!(present);
     assert_nothing(&broker, &mut witness);
@@ -101,7 +101,7 @@ fn a_clean_start_ends_the_session_and_publishes_its_delayed_will() {
     let broker = Broker::start();
     let mut witness = witness(&broker);
     let (client, _) = RawClient::connect_as(broker.address(), V5, &mortal(100, 100));
-    drop(client);
+    client.leave();
     assert_nothing(&broker, &mut witness);
     let _client = RawClient::connect(broker.address(), V5, "mortal");
     assert_will(&mut witness);

@@ -157,6 +157,12 @@ async fn absent(disk: &Disk, version: ProtocolVersion) -> (Running, Peer<DuplexS
     let (mut subscriber, _) = durable(&running, "s").await;
     subscriber.subscribe("t", Qos::AtLeastOnce).await;
     drop(subscriber);
+    let gone = async {
+        while running.tables().connections != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("it is noticed");
     let publisher = Peer::join(duplex(&running), version, "p").await;
     (running, publisher)
 }

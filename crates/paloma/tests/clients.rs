@@ -321,7 +321,8 @@ fn subscribers_choose_what_they_print() {
             "y\n"
         );
 
-        broker.run(&["sub", "-t", "+", "--remove-retained", "-W", "1"]);
+        // Each of the three greetings, and what clears it: then all are gone.
+        broker.out(&["sub", "-t", "+", "--remove-retained", "-C", "6"]);
         let left = broker.run(&["sub", "-t", "+", "-W", "1"]);
         assert_eq!(
             (left.status.code(), left.stdout.as_slice()),

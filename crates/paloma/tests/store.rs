@@ -8,7 +8,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -77,7 +77,9 @@ fn leave_a_message(address: &str) {
         .write_all(b"\x82\x06\x00\x01\x00\x01t\x01")
         .unwrap();
     assert_eq!(take(&mut subscriber, 5), [0x90, 3, 0, 1, 1]);
-    drop(subscriber);
+    // Gone when the broker has closed too: until then the message would be on its way to it.
+    subscriber.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(subscriber.read(&mut [0]).unwrap(), 0);
     let (mut publisher, _) = connect(address, b'p');
     publisher
         .write_all(b"\x32\x0a\x00\x01t\x00\x07hello")

@@ -208,9 +208,7 @@ impl Play<'_> {
 
     fn cut(&mut self, client: usize) {
         if let Some(client) = self.take(client) {
-            client.cut();
-            // It is noticed when the broker reads next, which nobody can ask for.
-            std::thread::sleep(Duration::from_millis(60));
+            client.hang_up();
         }
     }
 
