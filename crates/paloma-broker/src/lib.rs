@@ -17,6 +17,7 @@ mod broker;
 mod client_id;
 mod connection;
 mod effect;
+mod explain;
 mod limits;
 mod memory;
 mod notice;
@@ -42,6 +43,7 @@ pub use auth::{
 pub use broker::{Behaviour, Broker, BrokerConfig, Client, Recovery, SessionView, Tables};
 pub use connection::{ConnectionId, ConnectionInfo, ListenerTerms, Transport};
 pub use effect::{CloseCause, Effect, Refusal, Reply};
+pub use explain::{Explanation, FilterMatch, Obstacle, OnTheWay, SessionState};
 pub use limits::{Limits, QueueWhenFull};
 pub use notice::Notice;
 pub use statistics::{Histogram, Statistics, StoreStatistics, Traffic};

@@ -8,6 +8,7 @@ use paloma_session::{Flight, Monotonic, Session, Wall};
 
 use paloma_topic::FilterId;
 
+use crate::accounting::{Accounting, DropCause};
 use crate::connection::ConnectionId;
 use crate::principal::Principal;
 use crate::retained::Replay;
@@ -99,6 +100,8 @@ pub(crate) struct SessionEntry {
     pub(crate) routed: (u64, u32),
     /// What the memory account has it down for.
     pub(crate) charged: u64,
+    /// What it was not given, by the place of the cause in [`DropCause::ALL`]; nothing for most.
+    drops: Option<Box<[u32; DropCause::ALL.len()]>>,
 }
 
 impl SessionEntry {
@@ -127,7 +130,31 @@ impl SessionEntry {
             replay_listed: false,
             routed: (0, 0),
             charged: 0,
+            drops: None,
         }
+    }
+
+    /// Takes note of a message that it is not given.
+    #[cold]
+    pub(crate) fn note_drop(&mut self, cause: DropCause) {
+        let drops = self.drops.get_or_insert_default();
+        let place = DropCause::ALL.iter().position(|other| *other == cause);
+        if let Some(count) = place.and_then(|place| drops.get_mut(place)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Counts a message that its full queue had no room for.
+    pub(crate) fn count_full(&mut self, accounting: &mut Accounting) {
+        accounting.count_drop(DropCause::QueueFull);
+        self.note_drop(DropCause::QueueFull);
+    }
+
+    /// How often it was not given a message, and why.
+    pub(crate) fn drops(&self) -> Vec<(DropCause, u32)> {
+        let counts = self.drops.iter().flat_map(|counts| counts.iter().copied());
+        let causes = DropCause::ALL.into_iter().zip(counts);
+        causes.filter(|(_, count)| *count > 0).collect()
     }
 
     /// What is stored of it.

@@ -103,6 +103,10 @@ impl Groups {
         ByteString::from(format!("$share/{}/{}", share.as_str(), filter.as_str()))
     }
 
+    pub(crate) fn get(&self, key: GroupKey) -> Option<&Group> {
+        self.slab.get(key)
+    }
+
     pub(crate) fn get_mut(&mut self, key: GroupKey) -> Option<&mut Group> {
         self.slab.get_mut(key)
     }

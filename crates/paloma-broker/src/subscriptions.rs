@@ -241,6 +241,11 @@ impl Subscriptions {
         self.filters.write_filter(id, out)
     }
 
+    pub(crate) fn get(&self, id: FilterId, session: SessionKey) -> Option<&Subscription> {
+        let subscribers = self.filters.get_by_id(id)?;
+        subscribers.plain.get(subscribers.position(session)?)
+    }
+
     pub(crate) fn get_mut(
         &mut self,
         id: FilterId,

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use paloma_broker::{Authorizer, Identity, Limits, TraceTarget};
+use paloma_broker::{Authorizer, Explanation, Identity, Limits, TraceTarget};
+use paloma_topic::TopicNameRef;
 
 use crate::shared::Shared;
 use crate::traces::Trace;
@@ -77,6 +78,17 @@ impl Control {
     pub fn filters(&self, client_id: &str, count_max: usize) -> Vec<String> {
         self.shared
             .look(|core, _| core.broker.filters(client_id, count_max))
+    }
+
+    /// Why a client would get a message that is published on `topic` now, or would not. Holds the broker up while it looks at
+    /// the client's filters and at what waits for it. `None` if it is no topic that can be published on.
+    #[must_use]
+    pub fn explain(&self, client_id: &str, topic: &str) -> Option<Explanation> {
+        let topic = TopicNameRef::new(topic).ok()?;
+        Some(
+            self.shared
+                .look(|core, now| core.broker.explain(now, client_id, topic)),
+        )
     }
 
     /// Tells what happens to one client or on one topic from here on, with the first 4 KiB of each payload if they are

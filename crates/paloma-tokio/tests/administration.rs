@@ -156,3 +156,18 @@ async fn wait_until<S: AsyncRead + AsyncWrite + Unpin>(
     }
     panic!("the account does not see it");
 }
+
+#[tokio::test]
+async fn the_broker_says_why_a_client_gets_a_message_or_not() {
+    let running = start(config()).await;
+    let mut reader = Peer::join(duplex(&running), ProtocolVersion::V5, "reader").await;
+    reader.subscribe("a/+", Qos::AtMostOnce).await;
+    let control = running.control();
+    let explain = |client: &str, topic: &str| control.explain(client, topic);
+    assert!(explain("reader", "a/b").is_some_and(|found| found.is_delivered()));
+    let found = explain("reader", "b").unwrap();
+    assert_eq!(found.obstacles, [paloma_broker::Obstacle::NoFilter]);
+    let found = explain("nobody", "a/b").unwrap();
+    assert_eq!(found.obstacles, [paloma_broker::Obstacle::NoSession]);
+    assert!(explain("reader", "a/+").is_none());
+}

@@ -506,9 +506,11 @@ impl Broker {
         spill.is_loading = false;
         let is_stale = std::mem::take(&mut spill.is_stale);
         let entries = if is_stale { Vec::new() } else { loaded.entries };
+        let mut lost = 0_u32;
         if entries.is_empty() && !is_stale {
             for _ in 0..std::mem::take(&mut spill.count) {
                 self.accounting.count_drop(DropCause::StoreLost);
+                lost += 1;
             }
         }
         let (mut refused, mut forbidden) = (Vec::new(), Vec::new());
@@ -542,6 +544,7 @@ impl Broker {
         if spill.count == 0 {
             session.spill = None;
         }
+        (0..lost).for_each(|_| session.note_drop(DropCause::StoreLost));
         let connection = session.connection;
         for outbound in refused {
             self.drop_copy(key, &outbound, DropCause::QueueFull);

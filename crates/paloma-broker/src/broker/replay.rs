@@ -140,7 +140,7 @@ impl Broker {
                         progress = Progress::NoRoom;
                         return ControlFlow::Break(());
                     }
-                    Offered::Full => accounting.count_drop(DropCause::QueueFull),
+                    Offered::Full => session.count_full(accounting),
                     Offered::Queued => *last_message = session.newest.0.max(*last_message),
                 }
                 room -= 1;

@@ -88,8 +88,12 @@ impl Broker {
         }
     }
 
+    /// The session takes note of it too, so that it can be asked why.
     #[inline]
     pub(super) fn trace_dropped(&mut self, key: SessionKey, message: &Message, cause: DropCause) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.note_drop(cause);
+        }
         if !self.notices.traces.is_off() {
             let topic = message.topic().as_str().into();
             self.tell_of(key, message, TraceEvent::Dropped { topic, cause });
