@@ -21,6 +21,7 @@ pub mod commands;
 pub mod home;
 pub mod malformed;
 pub mod own;
+pub mod pages;
 pub mod peer;
 pub mod process;
 pub mod proxy;

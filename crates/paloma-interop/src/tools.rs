@@ -15,6 +15,10 @@ pub enum Tool {
     MosquittoSub,
     /// The Python interpreter of the environment that `setup.sh` makes, paho-mqtt in it.
     Paho,
+    /// Chromium, which needs no display.
+    Chromium,
+    /// The scanner of TLS servers, as Debian names it.
+    Testssl,
     /// The directory of node modules that `setup.sh` makes, MQTT.js in it.
     MqttJs,
 }
@@ -29,6 +33,10 @@ impl Tool {
         let found = match self {
             Self::MosquittoPub => in_path("mosquitto_pub"),
             Self::MosquittoSub => in_path("mosquitto_sub"),
+            Self::Chromium => ["chromium", "chromium-browser", "google-chrome"]
+                .into_iter()
+                .find_map(in_path),
+            Self::Testssl => ["testssl", "testssl.sh"].into_iter().find_map(in_path),
             Self::Paho => existing(installed().join("python/bin/python3")),
             Self::MqttJs => {
                 in_path("node").and_then(|_| existing(installed().join("node/node_modules")))
