@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytestring::ByteString;
 
 use crate::decoder::Context;
-use crate::encode::{Body, Keep, PropertyBlock, explanation, property_block, property_block_len};
+use crate::encode::{Body, Keep, PropertyBlock, explanation, has_explanation, property_block};
 use crate::properties::{UserPropertyBudget, block, id, not_allowed, owned_text, set};
 use crate::read::{self, Parsed, broken};
 use crate::write::Sink;
@@ -191,7 +191,7 @@ impl<R: AckReason> Body for Ack<R> {
             return;
         }
         let (_, code) = self.reason.kind().first_byte_and_code();
-        if property_block_len(self, keep, sink) > 0 {
+        if has_explanation(self.reason_string.as_ref(), &self.user_properties, keep) {
             sink.byte(code);
             property_block(self, keep, sink);
         } else if code != 0 {

@@ -353,7 +353,7 @@ impl Body for Connect {
 
     /// Writes by [`Connect::version`], whatever the argument says: CONNECT is what announces the version.
     fn write(&self, _: ProtocolVersion, keep: Keep, sink: &mut impl Sink) {
-        sink.text(if self.version == ProtocolVersion::V3_1 {
+        sink.verified(if self.version == ProtocolVersion::V3_1 {
             "MQIsdp"
         } else {
             "MQTT"
@@ -371,7 +371,7 @@ impl Body for Connect {
             if self.version.is_v5() {
                 property_block(will, keep, sink);
             }
-            sink.text(will.topic.as_str());
+            sink.verified(will.topic.as_str());
             sink.binary(&will.payload);
         }
         if let Some(username) = &self.username {

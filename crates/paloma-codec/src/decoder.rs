@@ -269,8 +269,24 @@ fn decode_body<'a>(
     packet_len: usize,
     context: &Context<'_>,
 ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
-    let packet_type = packet_type(first, context)?;
-    let packet = match packet_type {
+    // Both sides send these four, in all versions, and more often than others.
+    let packet = match first {
+        0x40 => PacketRef::PubAck(whole(ack(body, context))?),
+        0x50 => PacketRef::PubRec(whole(ack(body, context))?),
+        0x62 => PacketRef::PubRel(whole(ack(body, context))?),
+        0x70 => PacketRef::PubComp(whole(ack(body, context))?),
+        _ => return decode_rare(first, body, packet_len, context),
+    };
+    Ok(Some((packet, packet_len)))
+}
+
+fn decode_rare<'a>(
+    first: u8,
+    body: &'a [u8],
+    packet_len: usize,
+    context: &Context<'_>,
+) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+    let packet = match packet_type(first, context)? {
         PacketType::Connect => return Err(DecodeError::ConnectRepeated),
         PacketType::ConnAck => PacketRef::ConnAck(Box::new(whole(conn_ack(body, context))?)),
         PacketType::Publish => return Err(DecodeError::PacketTypeReserved),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytestring::ByteString;
 
 use crate::properties::id;
-use crate::write::{Count, Sink, VARIABLE_INT_MAX, variable_int_len};
+use crate::write::{Count, Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{EncodeError, ProtocolVersion, UserProperties};
 
 /// Turns a packet into bytes, in the shortest form that the standard allows.
@@ -29,9 +29,7 @@ pub trait Encode: Body {
     /// # Errors
     /// The packet cannot be written in this version; `out` is as it was.
     fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let body_len = body_len(self, version, Keep::All)?;
-        append(self, version, Keep::All, body_len, out);
-        Ok(())
+        self.append(version, Keep::All, u32::MAX, out)
     }
 
     /// Appends the packet to `out` in at most `packet_bytes_max` bytes, the receiver's Maximum Packet Size.
@@ -51,10 +49,9 @@ pub trait Encode: Body {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         for keep in [Keep::All, Keep::ReasonString, Keep::Needed] {
-            let body_len = body_len(self, version, keep)?;
-            if 1 + variable_int_len(body_len) + body_len <= packet_bytes_max as usize {
-                append(self, version, keep, body_len, out);
-                return Ok(());
+            match self.append(version, keep, packet_bytes_max, out) {
+                Err(EncodeError::MaximumPacketSize) => {}
+                other => return other,
             }
         }
         Err(EncodeError::MaximumPacketSize)
@@ -76,8 +73,25 @@ pub(crate) trait Body {
     /// Packet type and flags.
     fn first_byte(&self) -> u8;
 
+    /// A number of bytes that what stands behind the fixed header has at the least. Cheap, and best if it is near.
+    fn len_min(&self) -> usize {
+        0
+    }
+
     /// Describes everything behind the fixed header. Must give the same bytes each time.
     fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink);
+
+    /// Writes the packet, or leaves `out` as it was.
+    #[inline]
+    fn append(
+        &self,
+        version: ProtocolVersion,
+        keep: Keep,
+        packet_bytes_max: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        append(self, version, keep, packet_bytes_max, out)
+    }
 }
 
 /// The properties of a packet, or of its will.
@@ -87,10 +101,9 @@ pub(crate) trait PropertyBlock {
 }
 
 /// Writes a property block behind its length; a single 0 if there are none. [MQTT-2.2.2-1]
+#[inline]
 pub(crate) fn property_block(block: &impl PropertyBlock, keep: Keep, sink: &mut impl Sink) {
-    let len = property_block_len(block, keep, sink);
-    sink.variable_int(len);
-    block.write_properties(keep, sink);
+    sink.block(|sink| block.write_properties(keep, sink));
 }
 
 /// Length of a property block without its own length.
@@ -108,6 +121,7 @@ pub(crate) fn property_block_len(
 }
 
 /// Writes a string property.
+#[inline]
 pub(crate) fn text_property(id: u8, text: &str, sink: &mut impl Sink) {
     sink.byte(id);
     sink.text(text);
@@ -158,6 +172,20 @@ pub(crate) fn explanation(
     }
 }
 
+/// Whether [`explanation`] writes anything.
+#[inline]
+pub(crate) const fn has_explanation(
+    reason_string: Option<&ByteString>,
+    user_properties: &UserProperties,
+    keep: Keep,
+) -> bool {
+    match keep {
+        Keep::All => reason_string.is_some() || !user_properties.is_empty(),
+        Keep::ReasonString => reason_string.is_some(),
+        Keep::Needed => false,
+    }
+}
+
 fn body_len<B: Body + ?Sized>(
     body: &B,
     version: ProtocolVersion,
@@ -173,21 +201,35 @@ fn body_len<B: Body + ?Sized>(
     }
 }
 
-fn append<B: Body + ?Sized>(
+/// [`Body::append`] of a packet whose length shows once it is written.
+#[inline]
+pub(crate) fn append<B: Body + ?Sized>(
     body: &B,
     version: ProtocolVersion,
     keep: Keep,
-    body_len: usize,
+    packet_bytes_max: u32,
     out: &mut Vec<u8>,
-) {
-    out.reserve(5 + body_len);
-    out.byte(body.first_byte());
-    out.variable_int(body_len);
-    let start = out.len();
-    body.write(version, keep, out);
-    debug_assert_eq!(
-        out.len() - start,
-        body_len,
-        "a body is as long as it was counted"
-    );
+) -> Result<(), EncodeError> {
+    let (before, len_min) = (out.len(), body.len_min());
+    if len_min > VARIABLE_INT_MAX {
+        return Err(EncodeError::PacketTooLarge);
+    }
+    if len_min >= packet_bytes_max as usize {
+        return Err(EncodeError::MaximumPacketSize);
+    }
+    // Room for what most packets have besides.
+    out.reserve(len_min + 32);
+    out.push(body.first_byte());
+    let mut writer = Writer::new(out);
+    let len_bytes = variable_int_len(len_min);
+    let start = writer.begin_length(len_bytes);
+    body.write(version, keep, &mut writer);
+    writer.end_length(start, len_bytes);
+    let refused = match writer.finish() {
+        Ok(()) if writer.position() - before <= packet_bytes_max as usize => return Ok(()),
+        Ok(()) => EncodeError::MaximumPacketSize,
+        Err(error) => error,
+    };
+    out.truncate(before);
+    Err(refused)
 }

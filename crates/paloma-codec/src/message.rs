@@ -12,7 +12,7 @@ use paloma_topic::TopicNameRef;
 use crate::properties::id;
 use crate::publish_properties::{check_forwarded, write_forwarded};
 use crate::secret::Hidden;
-use crate::write::{Count, Sink, VARIABLE_INT_MAX, variable_int_len};
+use crate::write::{Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{
     Delivery, EncodeError, PropertiesRef, ProtocolVersion, PublishProperties, PublishRef,
     SubscriptionId, TopicAlias, Will,
@@ -137,11 +137,10 @@ impl Message {
     /// # Errors
     /// A property cannot be written: too long, or U+0000 in a string.
     pub fn new(parts: &MessageParts<'_>, scratch: &mut Vec<u8>) -> Result<Self, EncodeError> {
-        let mut count = Count::default();
-        write_forwarded(parts.properties, &mut count);
-        count.finish()?;
         begin(parts.id, parts.stamp, parts.topic, scratch);
-        write_forwarded(parts.properties, scratch);
+        let mut writer = Writer::new(scratch);
+        write_forwarded(parts.properties, &mut writer);
+        writer.finish()?;
         let expiry = parts.properties.message_expiry_seconds;
         Ok(finish(parts.topic, expiry, parts.payload, scratch))
     }
@@ -282,6 +281,7 @@ impl Message {
         let names = !version.is_v5() || !matches!(head.topic, TopicForm::Alias(_));
         let topic = if names { parts.topic } else { &[] };
         out.reserve(24 + topic.len() + properties_len);
+        let mut out = Writer::new(out);
         out.byte(head.delivery.first_byte(head.retain));
         out.variable_int(body_len);
         out.binary(topic);
@@ -291,7 +291,7 @@ impl Message {
         if version.is_v5() {
             out.variable_int(properties_len);
             if properties_len > 0 {
-                write_properties(head, parts.tail, out);
+                write_properties(head, parts.tail, &mut out);
             }
         }
     }
@@ -351,7 +351,7 @@ impl Parts<'_> {
 }
 
 /// Writes the receiver's own properties, then those of the message.
-fn write_properties(head: &Head<'_>, tail: &[u8], out: &mut Vec<u8>) {
+fn write_properties(head: &Head<'_>, tail: &[u8], out: &mut Writer<'_>) {
     if let TopicForm::Define(alias) | TopicForm::Alias(alias) = head.topic {
         out.byte(id::TOPIC_ALIAS);
         out.u16(alias.get());

@@ -193,6 +193,34 @@ macro_rules! packets {
                     Self::Auth(packet) => packet.write(version, keep, sink),
                 }
             }
+
+            /// By the packet's own type, so that it is looked at once.
+            #[inline]
+            fn append(
+                &self,
+                version: ProtocolVersion,
+                keep: Keep,
+                packet_bytes_max: u32,
+                out: &mut Vec<u8>,
+            ) -> Result<(), EncodeError> {
+                let max = packet_bytes_max;
+                match self {
+                    Self::Connect(packet) => packet.append(version, keep, max, out),
+                    Self::ConnAck(packet) => packet.append(version, keep, max, out),
+                    Self::Publish(packet) => packet.append(version, keep, max, out),
+                    Self::PubAck(packet) => packet.append(version, keep, max, out),
+                    Self::PubRec(packet) => packet.append(version, keep, max, out),
+                    Self::PubRel(packet) => packet.append(version, keep, max, out),
+                    Self::PubComp(packet) => packet.append(version, keep, max, out),
+                    Self::Subscribe(packet) => packet.append(version, keep, max, out),
+                    Self::SubAck(packet) => packet.append(version, keep, max, out),
+                    Self::Unsubscribe(packet) => packet.append(version, keep, max, out),
+                    Self::UnsubAck(packet) => packet.append(version, keep, max, out),
+                    Self::PingReq | Self::PingResp => ping(self.first_byte(), max, out),
+                    Self::Disconnect(packet) => packet.append(version, keep, max, out),
+                    Self::Auth(packet) => packet.append(version, keep, max, out),
+                }
+            }
         }
     };
 }
@@ -208,6 +236,14 @@ packets! {
     ///
     /// Acknowledgements and pings without properties allocate nothing.
     PacketRef<'a>, PublishRef<'a>
+}
+
+fn ping(first: u8, packet_bytes_max: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    if packet_bytes_max < 2 {
+        return Err(EncodeError::MaximumPacketSize);
+    }
+    out.extend_from_slice(&[first, 0]);
+    Ok(())
 }
 
 impl PacketRef<'_> {

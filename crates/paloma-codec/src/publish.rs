@@ -6,13 +6,13 @@ use bytes::Bytes;
 use paloma_topic::{TopicError, TopicLimits, TopicName, TopicNameRef};
 
 use crate::decoder::{Context, Role};
-use crate::encode::{Body, Keep, PropertyBlock, property_block, u32_property};
+use crate::encode::{Body, Keep, PropertyBlock, append, property_block, u32_property};
 use crate::properties::{UserPropertyBudget, block, flag, id, not_allowed};
 use crate::publish_properties::write_forwarded;
 use crate::read::{self, Parsed, broken};
 use crate::secret::Hidden;
 use crate::subscribe::subscription_id;
-use crate::write::Sink;
+use crate::write::{Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{
     DecodeError, DecodeLimits, EncodeError, PacketId, PropertiesRef, ProtocolVersion,
     PublishProperties, Qos, TopicAlias,
@@ -349,6 +349,13 @@ impl Body for Publish {
         self.delivery.first_byte(self.retain)
     }
 
+    #[inline]
+    fn len_min(&self) -> usize {
+        let name = self.topic.name().map_or("", TopicName::as_str);
+        2 + name.len() + self.payload.len()
+    }
+
+    #[inline]
     fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink) {
         let name = self.topic.name().map(TopicName::borrowed);
         write_head(name, self.delivery, version, sink);
@@ -356,6 +363,30 @@ impl Body for Publish {
             property_block(self, keep, sink);
         }
         sink.raw(&self.payload);
+    }
+
+    #[inline]
+    fn append(
+        &self,
+        version: ProtocolVersion,
+        keep: Keep,
+        packet_bytes_max: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match &self.topic {
+            PublishTopic::Name(name) if !version.is_v5() || self.properties.is_default() => {
+                let plain = Plain {
+                    first_byte: self.first_byte(),
+                    name: name.borrowed(),
+                    id: self.delivery.id(),
+                    payload: &self.payload,
+                };
+                plain.append(version, packet_bytes_max, out)
+            }
+            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => {
+                append(self, version, keep, packet_bytes_max, out)
+            }
+        }
     }
 }
 
@@ -381,12 +412,95 @@ impl Body for PublishRef<'_> {
         self.delivery.first_byte(self.retain)
     }
 
+    #[inline]
+    fn len_min(&self) -> usize {
+        let name = self.topic.name().map_or("", |name| name.as_str());
+        2 + name.len() + self.payload.len()
+    }
+
+    #[inline]
     fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink) {
         write_head(self.topic.name().copied(), self.delivery, version, sink);
         if version.is_v5() {
             property_block(self, keep, sink);
         }
         sink.raw(self.payload);
+    }
+
+    #[inline]
+    fn append(
+        &self,
+        version: ProtocolVersion,
+        keep: Keep,
+        packet_bytes_max: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match self.topic {
+            PublishTopic::Name(name) if !version.is_v5() || self.properties.is_empty() => {
+                let plain = Plain {
+                    first_byte: self.first_byte(),
+                    name,
+                    id: self.delivery.id(),
+                    payload: self.payload,
+                };
+                plain.append(version, packet_bytes_max, out)
+            }
+            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => {
+                append(self, version, keep, packet_bytes_max, out)
+            }
+        }
+    }
+}
+
+/// A PUBLISH without properties, as most are: its length is known before it is written.
+struct Plain<'a> {
+    first_byte: u8,
+    name: TopicNameRef<'a>,
+    id: Option<PacketId>,
+    payload: &'a [u8],
+}
+
+impl Plain<'_> {
+    #[inline]
+    fn append(
+        &self,
+        version: ProtocolVersion,
+        packet_bytes_max: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let name = self.name.as_str();
+        let id_len = if self.id.is_some() { 2 } else { 0 };
+        let block_len = usize::from(version.is_v5());
+        let body_len = 2 + name.len() + id_len + block_len + self.payload.len();
+        if body_len > VARIABLE_INT_MAX {
+            return Err(EncodeError::PacketTooLarge);
+        }
+        if 1 + variable_int_len(body_len) + body_len > packet_bytes_max as usize {
+            return Err(EncodeError::MaximumPacketSize);
+        }
+        let Ok(name_len) = u16::try_from(name.len()) else {
+            return Err(EncodeError::FieldTooLong);
+        };
+        out.reserve(5 + body_len);
+        let mut writer = Writer::new(out);
+        let [high, low] = name_len.to_be_bytes();
+        match u8::try_from(body_len) {
+            Ok(len @ 0..=0x7F) => writer.raw(&[self.first_byte, len, high, low]),
+            Ok(_) | Err(_) => {
+                writer.byte(self.first_byte);
+                writer.variable_int(body_len);
+                writer.raw(&[high, low]);
+            }
+        }
+        writer.raw(name.as_bytes());
+        if let Some(id) = self.id {
+            writer.u16(id.get());
+        }
+        if version.is_v5() {
+            writer.byte(0);
+        }
+        writer.raw(self.payload);
+        Ok(())
     }
 }
 
@@ -403,6 +517,7 @@ impl PropertyBlock for PublishRef<'_> {
 }
 
 /// Writes topic and identifier. An alias alone says nothing before 5.0.
+#[inline]
 fn write_head(
     name: Option<TopicNameRef<'_>>,
     delivery: Delivery,
@@ -412,7 +527,7 @@ fn write_head(
     if name.is_none() && !version.is_v5() {
         sink.refuse(EncodeError::NotInVersion);
     }
-    sink.text(name.map_or("", TopicNameRef::as_str));
+    sink.verified(name.map_or("", TopicNameRef::as_str));
     if let Some(id) = delivery.id() {
         sink.u16(id.get());
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use paloma_topic::{TopicLimits, TopicName, TopicNameRef};
 
-use crate::encode::{flag_property, optional_text, text_property};
+use crate::encode::{flag_property, optional_text};
 use crate::properties::{
     RawProperties, RawProperty, UserPropertyBudget, flag, id, not_allowed, properties_of,
 };
@@ -175,6 +175,20 @@ pub struct PublishProperties {
     pub user_properties: UserProperties,
 }
 
+impl PublishProperties {
+    /// Whether nothing of it stands on the wire.
+    #[inline]
+    pub(crate) fn is_default(&self) -> bool {
+        self.payload_format == PayloadFormat::Bytes
+            && self.message_expiry_seconds.is_none()
+            && self.content_type.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.subscription_ids.is_empty()
+            && self.user_properties.is_empty()
+    }
+}
+
 /// A Payload Format Indicator.
 pub(crate) fn payload_format(input: &[u8]) -> Parsed<'_, PayloadFormat> {
     let (rest, is_text) = flag(input)?;
@@ -195,7 +209,8 @@ pub(crate) fn write_forwarded(properties: &PublishProperties, sink: &mut impl Si
     flag_property(id::PAYLOAD_FORMAT_INDICATOR, is_text, false, sink);
     optional_text(id::CONTENT_TYPE, properties.content_type.as_ref(), sink);
     if let Some(topic) = &properties.response_topic {
-        text_property(id::RESPONSE_TOPIC, topic.as_str(), sink);
+        sink.byte(id::RESPONSE_TOPIC);
+        sink.verified(topic.as_str());
     }
     if let Some(data) = &properties.correlation_data {
         sink.byte(id::CORRELATION_DATA);

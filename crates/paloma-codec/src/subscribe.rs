@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use bytestring::ByteString;
-use paloma_topic::{Target, TopicError};
+use paloma_topic::{Target, TargetRef, TopicError};
 
 use crate::ack::explanations;
 use crate::decoder::Context;
@@ -20,6 +20,9 @@ const NO_LOCAL: u8 = 0x04;
 const RETAIN_AS_PUBLISHED: u8 = 0x08;
 const RESERVED: u8 = 0xC0;
 const RESERVED_V3: u8 = 0xFC;
+
+/// What a filter takes on the wire, more or less; room is made for so many at once.
+const FILTER_BYTES_USUAL: usize = 24;
 
 /// A client asks for messages. [MQTT-3.8.4-1]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,8 +175,12 @@ pub(crate) fn subscribe<'a>(input: &'a [u8], context: &Context<'_>) -> Parsed<'a
     if rest.is_empty() {
         return Err(broken(DecodeError::FiltersEmpty));
     }
+    let filters_max = context.limits.filters_per_subscribe_max as usize;
+    subscribe
+        .filters
+        .reserve((1 + rest.len() / FILTER_BYTES_USUAL).min(filters_max));
     while !rest.is_empty() {
-        let stored = subscribe.filters.len() < context.limits.filters_per_subscribe_max as usize;
+        let stored = subscribe.filters.len() < filters_max;
         let (after, target) = target(rest, context.limits)?;
         let (after, bits) = read::byte(after)?;
         let options = SubscribeOptions::from_bits(bits, context.version).map_err(broken)?;
@@ -215,13 +222,16 @@ pub(crate) fn subscription_id(input: &[u8]) -> Parsed<'_, SubscriptionId> {
 
 /// A filter of SUBSCRIBE or UNSUBSCRIBE. [MQTT-3.8.3-1] [MQTT-3.10.3-1]
 pub(crate) fn target<'a>(input: &'a [u8], limits: &DecodeLimits) -> Parsed<'a, Target> {
-    let (rest, text) = read::text(input)?;
-    match Target::parse_with_limits(text, &limits.topic) {
-        Ok(target) => Ok((rest, target)),
+    let (rest, bytes) = read::binary(input)?;
+    // U+0000 is among what filters may not hold.
+    let text = read::utf8(bytes).map_err(broken)?;
+    match TargetRef::parse_with_limits(text, &limits.topic) {
+        Ok(target) => Ok((rest, target.to_owned())),
         Err(error) => Err(broken(filter_rule(error))),
     }
 }
 
+#[cold]
 fn filter_rule(error: TopicError) -> DecodeError {
     match error {
         TopicError::BytesMax | TopicError::LevelsMax => DecodeError::FilterTooLarge,
@@ -242,7 +252,7 @@ fn filter_rule(error: TopicError) -> DecodeError {
 /// Writes a filter; a shared one is not 3.1.1's, but text like any other there.
 pub(crate) fn write_target(target: &Target, sink: &mut impl Sink) {
     match target {
-        Target::Plain(filter) => sink.text(filter.as_str()),
+        Target::Plain(filter) => sink.verified(filter.as_str()),
         Target::Shared { share, filter } => {
             let parts = ["$share/", share.as_str(), "/", filter.as_str()];
             let len: usize = parts.iter().map(|part| part.len()).sum();

@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::EncodeError;
 use crate::properties::{RawProperties, id};
-use crate::write::{Sink, check_text};
+use crate::write::{Sink, Writer, check_text};
 
 /// Name and value pairs, in the order they were added. [MQTT-3.3.2-18]
 ///
@@ -31,9 +31,10 @@ impl UserProperties {
     pub fn push(&mut self, name: &str, value: &str) -> Result<(), EncodeError> {
         check_text(name)?;
         check_text(value)?;
-        self.encoded.push(id::USER_PROPERTY);
-        self.encoded.text(name);
-        self.encoded.text(value);
+        let mut writer = Writer::new(&mut self.encoded);
+        writer.byte(id::USER_PROPERTY);
+        writer.verified(name);
+        writer.verified(value);
         Ok(())
     }
 

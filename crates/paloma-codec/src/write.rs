@@ -1,4 +1,4 @@
-//! Writing fields: one description of a packet serves both for its length and for its bytes.
+//! Writing fields: one description of a packet serves for its bytes, and for its length alone.
 
 use alloc::vec::Vec;
 
@@ -20,6 +20,17 @@ pub(crate) trait Sink {
 
     /// Remembers that the packet cannot be written.
     fn refuse(&mut self, error: EncodeError);
+
+    /// Appends what is described behind its length, a variable byte integer.
+    fn block(&mut self, describe: impl FnOnce(&mut Self))
+    where
+        Self: Sized;
+
+    /// Appends text that is known to be short enough and without U+0000 behind its 16-bit length.
+    #[inline]
+    fn verified(&mut self, text: &str) {
+        self.binary(text.as_bytes());
+    }
 
     fn byte(&mut self, value: u8) {
         self.raw(&[value]);
@@ -47,34 +58,112 @@ pub(crate) trait Sink {
     }
 }
 
-impl Sink for Vec<u8> {
+/// Writes and checks fields. Lengths that stand before what they measure are filled in behind it, so that a packet is
+/// described once.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    refused: Option<EncodeError>,
+}
+
+impl<'a> Writer<'a> {
+    /// Appends to `out`.
+    #[inline]
+    pub(crate) const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, refused: None }
+    }
+
+    /// Bytes in the buffer.
+    pub(crate) const fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The first thing that forbids what was written.
+    pub(crate) const fn finish(&self) -> Result<(), EncodeError> {
+        match self.refused {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Leaves room for the length of what follows, which takes `len_bytes` if the guess holds. Returns where.
+    #[inline]
+    pub(crate) fn begin_length(&mut self, len_bytes: usize) -> usize {
+        for _ in 0..len_bytes {
+            self.out.push(0);
+        }
+        self.out.len()
+    }
+
+    /// Fills in the length of everything behind `start`, which [`begin_length`](Self::begin_length) with `len_bytes` returned.
+    #[inline]
+    pub(crate) fn end_length(&mut self, start: usize, len_bytes: usize) {
+        let len = self.out.len() - start;
+        match self.out.get_mut(start - len_bytes) {
+            Some(field) if len <= 0x7F && len_bytes == 1 => *field = low_byte(len),
+            Some(_) | None => self.end_long_length(start, len_bytes),
+        }
+    }
+
+    fn end_long_length(&mut self, start: usize, len_bytes: usize) {
+        let (mut field, mut used) = ([0; 4], 0);
+        let len = self.out.len() - start;
+        if len > VARIABLE_INT_MAX {
+            self.refuse(EncodeError::PacketTooLarge);
+        }
+        let mut rest = len & VARIABLE_INT_MAX;
+        for byte in &mut field {
+            used += 1;
+            *byte = low_byte(rest) & 0x7F;
+            rest >>= 7;
+            if rest == 0 {
+                break;
+            }
+            *byte |= 0x80;
+        }
+        let field = field.into_iter().take(used);
+        self.out.splice(start - len_bytes..start, field);
+    }
+}
+
+impl Sink for Writer<'_> {
     #[inline]
     fn raw(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
+        self.out.extend_from_slice(bytes);
     }
 
     #[inline]
     fn binary(&mut self, bytes: &[u8]) {
-        debug_assert!(
-            bytes.len() <= 0xFFFF,
-            "fields are counted before they are written"
-        );
-        self.u16(u16::try_from(bytes.len()).unwrap_or(u16::MAX));
-        self.extend_from_slice(bytes);
+        match u16::try_from(bytes.len()) {
+            Ok(len) => self.u16(len),
+            Err(_) => self.refuse(EncodeError::FieldTooLong),
+        }
+        self.out.extend_from_slice(bytes);
     }
 
     #[inline]
     fn text(&mut self, text: &str) {
+        if text.as_bytes().contains(&0) {
+            self.refuse(EncodeError::StringNull);
+        }
         self.binary(text.as_bytes());
     }
 
+    #[cold]
     fn refuse(&mut self, error: EncodeError) {
-        debug_assert!(false, "{error}: a packet is counted before it is written");
+        self.refused.get_or_insert(error);
+    }
+
+    #[inline]
+    fn block(&mut self, describe: impl FnOnce(&mut Self)) {
+        let start = self.begin_length(1);
+        describe(self);
+        self.end_length(start, 1);
     }
 
     #[inline]
     fn byte(&mut self, value: u8) {
-        self.push(value);
+        self.out.push(value);
     }
 }
 
@@ -116,6 +205,16 @@ impl Sink for Count {
 
     fn refuse(&mut self, error: EncodeError) {
         self.refused.get_or_insert(error);
+    }
+
+    fn block(&mut self, describe: impl FnOnce(&mut Self)) {
+        let before = self.len;
+        describe(self);
+        let len = self.len.saturating_sub(before);
+        if len > VARIABLE_INT_MAX {
+            self.refuse(EncodeError::PacketTooLarge);
+        }
+        self.len = self.len.saturating_add(variable_int_len(len));
     }
 }
 
@@ -171,27 +270,69 @@ mod tests {
         ] {
             let (mut count, mut out) = (Count::default(), Vec::new());
             count.variable_int(value);
-            out.variable_int(value);
+            Writer::new(&mut out).variable_int(value);
             assert_eq!(count.finish(), Ok(out.len()));
             assert_eq!(variable_int_len(value), out.len());
         }
     }
 
     #[test]
-    fn counting_finds_what_may_not_be_written() {
-        let check = |fill: &dyn Fn(&mut Count), expected| {
-            let mut count = Count::default();
-            fill(&mut count);
-            assert_eq!(count.finish(), Err(expected));
-        };
-        check(&|count| count.text("a\0"), EncodeError::StringNull);
-        check(
-            &|count| count.binary(&[0; 65_536]),
-            EncodeError::FieldTooLong,
-        );
-        check(
-            &|count| count.variable_int(VARIABLE_INT_MAX + 1),
-            EncodeError::PacketTooLarge,
-        );
+    fn a_length_is_filled_in_behind_what_it_measures() {
+        for (len, guess) in [
+            (0, 1),
+            (127, 1),
+            (128, 1),
+            (128, 2),
+            (16_383, 1),
+            (16_384, 2),
+        ] {
+            let mut expected = alloc::vec![7];
+            Writer::new(&mut expected).variable_int(len);
+            expected.resize(expected.len() + len, 9);
+            let mut out = alloc::vec![7];
+            let mut writer = Writer::new(&mut out);
+            let start = writer.begin_length(guess);
+            writer.raw(&alloc::vec![9; len]);
+            writer.end_length(start, guess);
+            assert_eq!(writer.finish(), Ok(()));
+            assert!(out == expected, "{len} bytes, {guess} for their length");
+        }
+    }
+
+    #[test]
+    fn counting_and_writing_agree_on_blocks() {
+        for len in [0, 1, 127, 128, 20_000] {
+            let bytes = alloc::vec![1; len];
+            let (mut count, mut out) = (Count::default(), Vec::new());
+            count.block(|sink| sink.raw(&bytes));
+            Writer::new(&mut out).block(|sink| sink.raw(&bytes));
+            assert_eq!(count.finish(), Ok(out.len()));
+        }
+    }
+
+    #[test]
+    fn counting_and_writing_find_what_may_not_be_written() {
+        macro_rules! check {
+            ($fill:expr, $expected:expr) => {
+                let (mut count, mut out) = (Count::default(), Vec::new());
+                $fill(&mut count);
+                assert_eq!(count.finish(), Err($expected));
+                let mut writer = Writer::new(&mut out);
+                $fill(&mut writer);
+                assert_eq!(writer.finish(), Err($expected));
+            };
+        }
+        fn null(sink: &mut impl Sink) {
+            sink.text("a\0");
+        }
+        fn long(sink: &mut impl Sink) {
+            sink.binary(&[0; 65_536]);
+        }
+        fn large(sink: &mut impl Sink) {
+            sink.variable_int(VARIABLE_INT_MAX + 1);
+        }
+        check!(null, EncodeError::StringNull);
+        check!(long, EncodeError::FieldTooLong);
+        check!(large, EncodeError::PacketTooLarge);
     }
 }

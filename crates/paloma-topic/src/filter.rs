@@ -161,23 +161,27 @@ pub(crate) fn levels_match(filter: Option<&str>, topic: Option<&str>) -> bool {
 
 /// Looks for U+0000, and at what stands beside each wildcard.
 fn check_suspects(text: &str) -> Result<(), TopicError> {
-    if text.contains('\0') {
-        return Err(TopicError::Null);
-    }
     let mut before = b'/';
     let mut bytes = text.as_bytes().iter();
     while let Some(&byte) = bytes.next() {
-        let after = bytes.as_slice().first();
-        match (byte, before, after) {
-            (b'#', b'/', None) | (b'+', b'/', None | Some(b'/')) => {}
-            (b'#', b'/', Some(b'/')) => return Err(TopicError::MultiLevelNotLast),
-            (b'#', _, _) => return Err(TopicError::MultiLevelNotAlone),
-            (b'+', _, _) => return Err(TopicError::SingleLevelNotAlone),
-            (_, _, _) => {}
+        // All three are at most `+`, and little else in a filter is.
+        if byte <= b'+' {
+            check_suspect(byte, before, bytes.as_slice().first().copied())?;
         }
         before = byte;
     }
     Ok(())
+}
+
+fn check_suspect(byte: u8, before: u8, after: Option<u8>) -> Result<(), TopicError> {
+    match (byte, before, after) {
+        (0, _, _) => Err(TopicError::Null),
+        (b'#', b'/', None) | (b'+', b'/', None | Some(b'/')) => Ok(()),
+        (b'#', b'/', Some(b'/')) => Err(TopicError::MultiLevelNotLast),
+        (b'#', _, _) => Err(TopicError::MultiLevelNotAlone),
+        (b'+', _, _) => Err(TopicError::SingleLevelNotAlone),
+        (_, _, _) => Ok(()),
+    }
 }
 
 crate::text::text_impls!(TopicFilter, TopicFilterRef);
