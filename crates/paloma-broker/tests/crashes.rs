@@ -323,6 +323,32 @@ fn a_message_whose_release_was_sent_is_not_sent_again() {
 }
 
 #[test]
+fn an_id_that_was_refused_takes_the_next_message() {
+    // [MQTT-4.3.3-9]
+    let mut world = World::with(|config| config.limits.queue_messages_max = 1);
+    let (receiver, _) = world.durable("r");
+    world.subscribe(receiver, "t", Qos::ExactlyOnce);
+    world.cut(receiver);
+    let (publisher, _) = world.durable("p");
+    world.publish_qos(publisher, "t", "one", qos2(5));
+    world.publish_qos(publisher, "t", "two", qos2(6));
+    let refused = world
+        .drain(publisher)
+        .into_iter()
+        .find_map(|packet| match packet {
+            Packet::PubRec(ack) if ack.reason.is_error() => Some(ack.id),
+            _ => None,
+        });
+    assert_eq!(refused, Some(id(6)));
+    world.crash();
+    let (receiver, _) = world.durable("r");
+    assert_eq!(texts(&world.take_all(receiver)), ["one"]);
+    let (publisher, _) = world.durable("p");
+    world.publish_qos(publisher, "t", "three", qos2(6));
+    assert_eq!(texts(&world.take_all(receiver)), ["three"]);
+}
+
+#[test]
 fn an_id_that_was_completed_takes_the_next_message() {
     let mut world = World::new();
     let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);

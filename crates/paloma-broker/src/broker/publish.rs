@@ -441,6 +441,7 @@ impl Broker {
             return;
         };
         let reason = if outcome.is_refused {
+            self.forget_refused(&answer);
             PubAckReason::QuotaExceeded
         } else if outcome.recipients == 0 {
             PubAckReason::NoMatchingSubscribers
@@ -448,6 +449,21 @@ impl Broker {
             PubAckReason::Success
         };
         self.answer(answer, reason, outcome.is_stored);
+    }
+
+    /// A 5.0 client whose QoS 2 message is refused is free to use its packet id for another one, also after a restart.
+    /// [MQTT-4.3.3-9]
+    fn forget_refused(&mut self, answer: &Answer) {
+        let entry = self.connections.get(answer.connection.key());
+        if let Some(Phase::Open(open)) = entry.map(|entry| &entry.phase)
+            && open.protocol.version().is_v5()
+            && answer.receipt.qos() == Qos::ExactlyOnce
+        {
+            let packet = answer.receipt.id();
+            self.push_for(open.session, |session| {
+                StoreOp::DeleteReceived(session, packet)
+            });
+        }
     }
 
     pub(super) fn answer(&mut self, answer: Answer, reason: PubAckReason, is_stored: bool) {
