@@ -107,7 +107,8 @@ impl Accounting {
     }
 
     pub(crate) fn count_drop(&mut self, cause: DropCause) {
-        if let Some(counter) = self.dropped.get_mut(cause as usize) {
+        let is_counted = cause != DropCause::Expired || !paloma_topic::Fault::DropUncounted.is_on();
+        if let Some(counter) = self.dropped.get_mut(cause as usize).filter(|_| is_counted) {
             *counter += 1;
         }
     }

@@ -1,5 +1,6 @@
 //! Retained messages, and the paced jobs that send them to new subscriptions.
 
+use paloma_topic::Fault;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -113,6 +114,9 @@ impl RetainedMessages {
         let is_over = previous.is_none() && self.len() >= limits.retained_messages_max as usize;
         if is_over || bytes > limits.retained_bytes_max {
             return Err(RetainedFull);
+        }
+        if Fault::RetainedNotReplaced.is_on() && previous.is_some() {
+            return Ok(None);
         }
         self.bytes = bytes;
         Ok(self.topics.insert(message.topic(), retained))

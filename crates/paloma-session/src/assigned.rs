@@ -1,6 +1,7 @@
 //! Packet ids that deliveries of QoS 2 have before they are sent.
 
 use alloc::collections::VecDeque;
+use paloma_topic::Fault;
 
 use paloma_codec::{PacketId, Qos};
 
@@ -141,7 +142,7 @@ impl Session {
         let message = outbound.message().id();
         let mut ids = assigned.ids.iter();
         ids.find(|id| id.message == message)
-            .is_none_or(|id| id.gate > committed)
+            .is_none_or(|id| id.gate > committed && !Fault::QosTwoDoesNotWait.is_on())
     }
 
     /// The id of a delivery that was the first of the queue; it is reserved in the window.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use paloma_topic::Fault;
 
 use bytestring::ByteString;
 use paloma_codec::{ConnAck, DisconnectReason, PacketId, PacketRef, ProtocolVersion, Qos};
@@ -117,6 +118,9 @@ pub(crate) struct Agreed {
 impl Connection {
     pub(crate) fn new(agreed: Agreed, session: &mut Session) -> Self {
         let number = session.begin_connection();
+        if Fault::DedupLostOnResume.is_on() && agreed.role == Role::Server {
+            session.received.clear();
+        }
         let mut connection = Self {
             role: agreed.role,
             version: agreed.version,
@@ -132,7 +136,10 @@ impl Connection {
             answers: Answers::default(),
             open_inbound: 0,
             unacknowledged: 0,
-            replay: session.window.first(),
+            replay: session
+                .window
+                .first()
+                .filter(|_| !Fault::ReplayForgotten.is_on()),
             pings: 0,
             number,
             receipts_qos1: Receipts::default(),
@@ -274,7 +281,9 @@ impl Connection {
     /// Whether a queued delivery of `qos` could be sent at once, as far as the peer's window goes.
     #[must_use]
     pub fn has_window_for(&self, session: &Session, qos: Qos) -> bool {
-        let open = self.replay.is_none() && self.unacknowledged < self.send_quota();
+        let extra = u16::from(Fault::WindowOffByOne.is_on());
+        let quota = self.send_quota().saturating_add(extra);
+        let open = self.replay.is_none() && self.unacknowledged < quota;
         qos == Qos::AtMostOnce || (open && !session.window.is_exhausted())
     }
 

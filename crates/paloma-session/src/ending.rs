@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use paloma_topic::Fault;
 
 use paloma_codec::{DecodeError, Disconnect, DisconnectReason};
 
@@ -46,7 +47,11 @@ impl Connection {
         session.compact();
         let will = match (self.will_delay_seconds, self.left) {
             (None, _) => WillFate::None,
-            (Some(_), Some(DisconnectReason::NormalDisconnection)) => WillFate::Discard,
+            (Some(_), Some(DisconnectReason::NormalDisconnection))
+                if !Fault::WillAfterGoodbye.is_on() =>
+            {
+                WillFate::Discard
+            }
             (Some(delay), _) => WillFate::Publish {
                 after_seconds: delay.min(self.session_expiry_seconds),
             },

@@ -1,6 +1,7 @@
 //! What a connection does with PUBLISHes and acknowledgements that come in. QoS 2 release is here.
 
 use alloc::boxed::Box;
+use paloma_topic::Fault;
 
 use paloma_codec::{
     AckKind, Delivery, PacketId, PubAck, PubAckReason, PubComp, PubCompReason, PubRec,
@@ -76,7 +77,7 @@ impl Connection {
             Delivery::AtMostOnce => None,
             Delivery::AtLeastOnce { id, .. } => Some(self.open_exchange(id, qos)),
             Delivery::ExactlyOnce { id, .. } => {
-                if !session.received.insert(id) {
+                if !session.received.insert(id) && !Fault::DedupSkipped.is_on() {
                     self.repeat_pub_rec(id, gate);
                     return Ok(Event::None);
                 }
@@ -385,7 +386,9 @@ impl Connection {
             session.window.mark_on_this_connection(id);
             self.unacknowledged = self.unacknowledged.saturating_add(1);
         }
-        self.queue_pub_rel(id, PubRelReason::Success, gate);
+        if !Fault::PubRelForgotten.is_on() {
+            self.queue_pub_rel(id, PubRelReason::Success, gate);
+        }
         Event::Received {
             id,
             outbound: session.finish(outbound),

@@ -1,6 +1,7 @@
 //! Keep alive for both roles, lazily: traffic only stores a time, which is looked at when the timer fires.
 
 use core::time::Duration;
+use paloma_topic::Fault;
 
 use crate::time::Monotonic;
 
@@ -123,6 +124,7 @@ impl KeepAlive {
         let interval = Duration::from_secs(u64::from(self.interval_seconds));
         match self.watch {
             Watch::Off => None,
+            Watch::Silence { .. } if Fault::KeepAliveForgotten.is_on() => None,
             Watch::Silence { heard } => {
                 let grace = interval.saturating_add(interval / 2);
                 Some((heard.saturating_add(grace), TimeoutReason::KeepAlive))

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::num::NonZeroU32;
+use paloma_topic::Fault;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
 
@@ -117,6 +118,9 @@ impl Outbound {
     /// The lifetime that is left to the receiver, in seconds, rounded up; 0 once it is over. [MQTT-3.3.2-6]
     pub(crate) fn remaining_seconds(&self, now: Wall) -> Option<u32> {
         let seconds = self.message.expiry_seconds()?;
+        if Fault::AgeForgotten.is_on() {
+            return Some(seconds);
+        }
         let waited = u32::try_from(self.waited_millis(now) / 1_000).unwrap_or(u32::MAX);
         Some(seconds.saturating_sub(waited))
     }

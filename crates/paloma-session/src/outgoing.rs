@@ -4,6 +4,7 @@ use paloma_codec::{
     AckKind, Delivery, Head, Message, PacketId, ProtocolVersion, PubRelReason, Qos, SubscriptionId,
     TopicForm, encode_ack,
 };
+use paloma_topic::Fault;
 
 use crate::alias::Choice;
 use crate::answers::{Ack, Body};
@@ -188,7 +189,7 @@ impl Connection {
                 if self.unacknowledged >= self.send_quota() {
                     return false;
                 }
-                let delivery = delivery_of(outbound.qos(), id, true);
+                let delivery = delivery_of(outbound.qos(), id, !Fault::DupForgotten.is_on());
                 let expiry = outbound.remaining_seconds(now.wall);
                 if let Err(cause) = self.put_publish(session, outbound, delivery, expiry, out) {
                     if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {

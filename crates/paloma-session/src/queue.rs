@@ -1,6 +1,7 @@
 //! Deliveries that wait for their receiver, bounded by count and bytes.
 
 use alloc::collections::VecDeque;
+use paloma_topic::Fault;
 
 use paloma_codec::Qos;
 
@@ -115,7 +116,8 @@ impl Queue {
     /// Whether `outbound` fits without anything giving way.
     #[must_use]
     pub fn has_room_for(&self, outbound: &Outbound, limits: &QueueLimits) -> bool {
-        self.count < limits.count_max
+        let extra = u32::from(Fault::QueueOffByOne.is_on());
+        self.count < limits.count_max.saturating_add(extra)
             && self.bytes.saturating_add(charge(outbound)) <= limits.bytes_max
     }
 
@@ -223,6 +225,9 @@ impl Queue {
     }
 
     fn store(&mut self, outbound: Outbound) {
+        if Fault::QueueReversed.is_on() {
+            return self.push_front(outbound);
+        }
         self.remember(&outbound);
         self.places.push_back(Some(outbound));
     }

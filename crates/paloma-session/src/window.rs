@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
 use core::num::NonZeroU32;
+use paloma_topic::Fault;
 
 use paloma_codec::PacketId;
 
@@ -282,6 +283,9 @@ impl SendWindow {
     fn next_free(&mut self) -> Option<PacketId> {
         if self.is_exhausted() {
             return None;
+        }
+        if Fault::IdReused.is_on() && self.oldest.is_some() {
+            return self.oldest;
         }
         if self.count as usize + self.reserved as usize >= self.slots.len() {
             self.grow();

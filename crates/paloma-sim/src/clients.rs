@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use paloma_broker::ConnectionId;
 use paloma_codec::{
-    Connect, DecodeLimits, Decoder, Disconnect, DisconnectReason, Message, MessageParts, PacketId,
-    PacketRef, ProtocolVersion, PubAckReason, PublishProperties, Qos, ReceiveMaximum, Secret,
-    Subscribe, SubscribeFilter, SubscriptionId, Unsubscribe, Will,
+    Auth, AuthReason, Connect, DecodeLimits, Decoder, Disconnect, DisconnectReason, Message,
+    MessageParts, PacketId, PacketRef, ProtocolVersion, PubAckReason, PublishProperties, Qos,
+    ReceiveMaximum, Secret, Subscribe, SubscribeFilter, SubscriptionId, Unsubscribe,
 };
 use paloma_session::{
     Connection, Event, Gate, LogSeq, Now, Options as SessionOptions, Outbound, QueueLimits,
     Receipt, Session, Timeout, Transmit, TransmitStatus, client,
 };
-use paloma_topic::{Target, TopicName, TopicNameRef};
+use paloma_topic::{Target, TopicNameRef};
 
-use crate::oracle::{LARGE_BYTES, Oracle, SMALL_PACKET_BYTES};
+use crate::oracle::{Oracle, SMALL_PACKET_BYTES};
 use crate::plan::{Action, PlannedWill};
+use crate::sayings::{ANSWER, PASSWORD, payload_of, riddle, will_of};
 use crate::violation::Invariant;
-
-/// Everybody's password.
-pub(crate) const PASSWORD: &[u8] = b"secret";
 
 /// Messages that a client keeps while it is away.
 const OFFLINE_MESSAGES_MAX: usize = 40;
@@ -44,6 +41,8 @@ pub(crate) struct SimClient {
     version: ProtocolVersion,
     has_small_packets: bool,
     has_aliases: bool,
+    /// It logs in by an exchange of AUTH packets.
+    pub(crate) answers_riddles: bool,
     keep_alive_seconds: u16,
     phase: Phase,
     session: Session,
@@ -92,6 +91,7 @@ impl SimClient {
             version,
             has_small_packets: has_small_packets && version.is_v5(),
             has_aliases,
+            answers_riddles: false,
             keep_alive_seconds,
             phase: Phase::Away,
             session: Session::new(limits),
@@ -132,6 +132,11 @@ impl SimClient {
         self.expiry_seconds = expiry;
         self.receive_maximum = receive_maximum;
         self.will = will;
+    }
+
+    /// Changes how many messages the next connections take at once.
+    pub(crate) fn set_receive_maximum(&mut self, receive_maximum: u16) {
+        self.receive_maximum = receive_maximum;
     }
 
     pub(crate) fn without_will(&mut self) {
@@ -184,6 +189,7 @@ impl SimClient {
                 .then(|| NonZeroU32::new(SMALL_PACKET_BYTES))
                 .flatten(),
             topic_alias_maximum: if self.has_aliases && is_v5 { 2 } else { 0 },
+            authentication: (self.answers_riddles && is_v5).then(|| riddle(b"")),
             ..Connect::default()
         };
         if is_clean && !is_password_wrong {
@@ -259,6 +265,9 @@ impl SimClient {
             | Action::Hostile
             | Action::WallJump { .. }
             | Action::Rule { .. }
+            | Action::Crash { .. }
+            | Action::FailStore
+            | Action::FillStore { .. }
             | Action::Wait { .. } => Outcome::Nothing,
         }
     }
@@ -348,7 +357,7 @@ impl SimClient {
         &mut self,
         now: Now,
         oracle: &mut Oracle,
-        host_id: Option<ConnectionId>,
+        let_into: Option<u64>,
         bytes: &[u8],
     ) -> Outcome {
         let mut input = std::mem::take(&mut self.input);
@@ -360,7 +369,7 @@ impl SimClient {
             match decoder.decode(rest) {
                 Ok(Some((packet, used))) => {
                     rest = rest.get(used..).unwrap_or_default();
-                    outcome = self.handle_packet(now, oracle, host_id, packet);
+                    outcome = self.handle_packet(now, oracle, let_into, packet);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -378,13 +387,13 @@ impl SimClient {
         &mut self,
         now: Now,
         oracle: &mut Oracle,
-        host_id: Option<ConnectionId>,
+        let_into: Option<u64>,
         packet: PacketRef<'_>,
     ) -> Outcome {
         match std::mem::replace(&mut self.phase, Phase::Away) {
             Phase::Away => Outcome::Nothing,
             Phase::Connecting { handshake, .. } => {
-                self.handle_answer(now, oracle, host_id, handshake, packet)
+                self.handle_answer(now, oracle, let_into, handshake, packet)
             }
             Phase::Open(connection) => {
                 self.phase = Phase::Open(connection);
@@ -397,17 +406,28 @@ impl SimClient {
         &mut self,
         now: Now,
         oracle: &mut Oracle,
-        host_id: Option<ConnectionId>,
+        let_into: Option<u64>,
         mut handshake: client::Handshake,
         packet: PacketRef<'_>,
     ) -> Outcome {
         let ack = match handshake.handle_packet(packet) {
             Ok(client::HandshakeEvent::Accepted(ack)) => ack,
-            Ok(
-                client::HandshakeEvent::Refused(_)
-                | client::HandshakeEvent::Auth(_)
-                | client::HandshakeEvent::Disconnect(_),
-            ) => return Outcome::Close,
+            Ok(client::HandshakeEvent::Auth(_)) => {
+                let answer = Auth {
+                    reason: AuthReason::ContinueAuthentication,
+                    authentication: Some(riddle(ANSWER)),
+                    ..Auth::default()
+                };
+                if handshake.answer(&answer).is_err() {
+                    return Outcome::Close;
+                }
+                let since = now.monotonic.as_nanos();
+                self.phase = Phase::Connecting { handshake, since };
+                return Outcome::Nothing;
+            }
+            Ok(client::HandshakeEvent::Refused(_) | client::HandshakeEvent::Disconnect(_)) => {
+                return Outcome::Close;
+            }
             Err(violation) => {
                 oracle.violated(
                     now,
@@ -418,13 +438,12 @@ impl SimClient {
             }
         };
         self.wants_clean = false;
-        let instance = host_id.and_then(|id| oracle.let_into(id));
-        if self.instance != instance {
+        if self.instance != let_into {
             // An attempt that the client never heard of has made another session; nothing of the old one is left.
             self.session.restart(|_| {});
             self.session.set_established();
         }
-        self.instance = instance;
+        self.instance = let_into;
         let options = SessionOptions {
             aliases_max: if self.has_aliases { 8 } else { 0 },
             ..SessionOptions::default()
@@ -566,27 +585,4 @@ impl SimClient {
             }
         }
     }
-}
-
-fn will_of(will: &PlannedWill, number: u64, is_v5: bool) -> Option<Will> {
-    let topic = TopicName::new(will.topic.to_owned()).ok()?;
-    let payload = Bytes::from(payload_of(number, false, false));
-    Some(Will {
-        qos: will.qos,
-        retain: will.retain,
-        delay_seconds: if is_v5 { will.delay_seconds } else { 0 },
-        ..Will::new(topic, payload)
-    })
-}
-
-fn payload_of(number: u64, is_empty: bool, is_large: bool) -> Vec<u8> {
-    if is_empty {
-        return Vec::new();
-    }
-    let mut payload = number.to_string().into_bytes();
-    payload.push(b' ');
-    if is_large {
-        payload.resize(LARGE_BYTES + 100, b'x');
-    }
-    payload
 }

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::BytesMut;
-use paloma_broker::store::LoadRequest;
+use bytes::{Bytes, BytesMut};
+use paloma_broker::store::{LoadRequest, Mark, Space};
 use paloma_broker::{
-    AuthOutcome, AuthRequest, Broker, CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect,
-    Identity, MemoryStore, Reply, Store, StoreBatch,
+    AuthOutcome, AuthRequest, Broker, BrokerConfig, CloseCause, ConnectionId, ConnectionInfo,
+    DropCause, Effect, Identity, Reply, StoreBatch, StoreError,
 };
-use paloma_codec::{ConnAckReason, DecodeLimits, Decoder, Packet};
+use paloma_codec::{ConnAckReason, DecodeLimits, Decoder, Packet, Secret};
 use paloma_session::{Now, Transmit, TransmitStatus};
 
-use crate::clients::PASSWORD;
+use crate::keeper::Keeper;
 use crate::oracle::{Oracle, Seen};
 use crate::rules::HOSTILE_USER;
+use crate::sayings::{ANSWER, CHALLENGE, PASSWORD};
 use crate::trace::{Trace, describe};
 use crate::violation::Invariant;
 
@@ -62,12 +63,14 @@ pub(crate) enum Wish {
     Authenticate(ConnectionId),
     /// The store has something to commit.
     Commit,
+    /// The store has failed, and the process ends with it.
+    Crash,
 }
 
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) broker: Broker,
-    store: MemoryStore,
+    pub(crate) keeper: Keeper,
     sockets: BTreeMap<ConnectionId, Socket>,
     batches: VecDeque<StoreBatch>,
     /// What the store is committing.
@@ -78,15 +81,22 @@ pub(crate) struct Host {
     pub(crate) commits_at_once: bool,
     out_bytes_max: usize,
     transmit: Transmit,
+    /// The store has failed: nothing more is committed before the process ends.
+    has_failed: bool,
     pub(crate) wishes: VecDeque<Wish>,
 }
 
 impl Host {
-    pub(crate) fn new(broker: Broker, commits_at_once: bool, transmit_bytes: usize) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        keeper: Keeper,
+        commits_at_once: bool,
+        transmit_bytes: usize,
+    ) -> Self {
         let out_bytes_max = broker.limits().outbound_buffer_bytes_max as usize;
         Self {
             broker,
-            store: MemoryStore::new(),
+            keeper,
             sockets: BTreeMap::new(),
             batches: VecDeque::new(),
             committing: Vec::new(),
@@ -95,6 +105,7 @@ impl Host {
             commits_at_once,
             out_bytes_max,
             transmit: Transmit::new(transmit_bytes, 64),
+            has_failed: false,
             wishes: VecDeque::new(),
         }
     }
@@ -172,6 +183,7 @@ impl Host {
                     let seen = Seen {
                         is_published: after.0 > before.0,
                         full_drops: after.1 - before.1,
+                        lacks_room: after.2 > before.2,
                     };
                     around.oracle.packet_in(around.believed, id, &owned, seen);
                 }
@@ -218,7 +230,15 @@ impl Host {
             && around.oracle.instance(&request.client_id).is_none();
         let is_known = user == HOSTILE_USER || user.starts_with('u');
         let is_allowed = password == Some(PASSWORD) && is_known && !is_stranger;
-        let outcome = if is_allowed {
+        let is_first = request
+            .method
+            .as_ref()
+            .is_some_and(|(_, data)| &**data.as_bytes() != ANSWER);
+        let outcome = if is_first {
+            let challenge = Secret::new(Bytes::from_static(CHALLENGE));
+            let reply = Reply::Authenticated(id, AuthOutcome::Continue(challenge));
+            return self.broker.handle_reply(around.now, reply);
+        } else if is_allowed {
             AuthOutcome::allow(Identity { user: Some(user) })
         } else {
             AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword)
@@ -261,11 +281,20 @@ impl Host {
             }
             self.broker.finish_turn(around.now);
             let mut is_busy = false;
-            while let Some(effect) = self.broker.poll_effect() {
+            let mut effects: VecDeque<Effect> = self.effects().collect();
+            around.oracle.note_drops(&self.broker);
+            // First of all: what follows belongs to the next batch.
+            for effect in &effects {
+                if let Effect::Persist(batch) = effect {
+                    around.oracle.batch(batch.seq.0);
+                }
+            }
+            while let Some(effect) = effects.pop_front() {
                 is_busy = true;
                 self.carry_out(around, effect);
+                effects.extend(self.effects());
             }
-            if self.commits_at_once && !self.batches.is_empty() {
+            if self.commits_at_once && !self.batches.is_empty() && !self.has_failed {
                 is_busy = true;
                 self.begin_commit();
                 self.commit(around);
@@ -277,6 +306,10 @@ impl Host {
             }
         }
         around.oracle.turn_ended(around.believed, &self.broker);
+    }
+
+    fn effects(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        std::iter::from_fn(|| self.broker.poll_effect())
     }
 
     fn carry_out(&mut self, around: &mut Surroundings<'_>, effect: Effect) {
@@ -307,7 +340,6 @@ impl Host {
                 self.wishes.push_back(Wish::Authenticate(id));
             }
             Effect::Persist(batch) => {
-                around.oracle.batch(batch.seq.0);
                 self.batches.push_back(batch);
                 if !self.commits_at_once && self.committing.is_empty() {
                     self.begin_commit();
@@ -327,25 +359,29 @@ impl Host {
 
     /// The store has committed what waited; if more has come meanwhile, says so.
     pub(crate) fn commit(&mut self, around: &mut Surroundings<'_>) {
-        let mut batches = std::mem::take(&mut self.committing);
-        if batches.is_empty() {
+        if self.committing.is_empty() {
             return;
         }
-        match self.store.commit(&mut batches) {
-            Ok(committed) => {
-                let seq = committed.seq;
+        let mut batches = self.committing.clone();
+        match self.keeper.commit(&mut batches) {
+            Ok(seq) => {
+                self.committing.clear();
                 around.oracle.committed(seq.0);
                 around.trace.mix(around.at(), 3, 0, &seq.0.to_le_bytes());
                 self.broker.handle_reply(around.now, Reply::Committed(seq));
             }
-            Err(error) => {
-                let what = format!("the store failed: {error}");
-                around
-                    .oracle
-                    .violated(around.believed, Invariant::I11, what);
-            }
+            Err(error) => return self.fail(around, &error),
         }
         self.load(around);
+    }
+
+    /// The store is lost to this process.
+    fn fail(&mut self, around: &mut Surroundings<'_>, error: &StoreError) {
+        around
+            .trace
+            .line(around.at(), || format!("the store: {error}"));
+        self.has_failed = true;
+        self.wishes.push_back(Wish::Crash);
     }
 
     fn load(&mut self, around: &mut Surroundings<'_>) {
@@ -353,16 +389,35 @@ impl Host {
             && self.committing.is_empty()
             && let Some(request) = self.loads.pop_front()
         {
-            match self.store.read_queue(&request) {
+            match self.keeper.read_queue(&request) {
                 Ok(loaded) => self.broker.handle_reply(around.now, Reply::Loaded(loaded)),
-                Err(error) => {
-                    let what = format!("the store failed: {error}");
-                    around
-                        .oracle
-                        .violated(around.believed, Invariant::I11, what);
-                }
+                Err(error) => return self.fail(around, &error),
             }
         }
+    }
+
+    /// The store has room or has not.
+    pub(crate) fn set_space(&mut self, around: &mut Surroundings<'_>, space: Space) {
+        self.broker.handle_reply(around.now, Reply::Space(space));
+    }
+
+    /// The process is gone, and with it every socket; another one starts from what the store has. Says which batch of those
+    /// that were under way survived, if any did, and what the store's mark is.
+    pub(crate) fn restart(
+        &mut self,
+        config: &BrokerConfig,
+        now: Now,
+    ) -> Result<(Option<u64>, Mark), String> {
+        self.sockets.clear();
+        self.asked.clear();
+        self.loads.clear();
+        self.batches.clear();
+        self.wishes.clear();
+        self.has_failed = false;
+        let group = std::mem::take(&mut self.committing);
+        let restarted = self.keeper.restart(config, now, group)?;
+        self.broker = restarted.broker;
+        Ok((restarted.survived.map(|seq| seq.0), restarted.mark))
     }
 
     fn pull(&mut self, around: &mut Surroundings<'_>, id: ConnectionId) {
@@ -447,14 +502,15 @@ impl Host {
     }
 
     pub(crate) fn stored_messages(&self) -> usize {
-        self.store.message_count()
+        self.keeper.message_count()
     }
 }
 
-fn counts(broker: &Broker) -> (u64, u64) {
+fn counts(broker: &Broker) -> (u64, u64, u64) {
     let accounting = broker.accounting();
     (
         accounting.published,
         accounting.dropped(DropCause::QueueFull),
+        accounting.store_refused,
     )
 }

@@ -8,10 +8,10 @@ use paloma_codec::{
 };
 use paloma_topic::{Target, TopicName};
 
-use crate::clients::PASSWORD;
 use crate::plan::{FILTERS, SHARED, TOPICS};
 use crate::random::Random;
 use crate::rules::{HOSTILE_TOPIC, HOSTILE_USER};
+use crate::sayings::PASSWORD;
 
 /// Everything that one hostile client sends: a login that may succeed or not, packets that may or may not be allowed in
 /// any order, and at times a byte that is not what it was.

@@ -1,15 +1,15 @@
 //! Seeds that failed once. They are run again for ever.
 
-/// One of them, with the steps that were left of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// The seed.
     pub seed: u64,
-    /// The steps that are taken; all of them if there is no list.
-    pub steps: Option<Vec<usize>>,
+    /// The era in which it failed.
+    pub era: u32,
 }
 
-/// A line each: the seed, and what was wrong behind a `#`.
+/// A line each: the era, the seed, and what was wrong behind a `#`.
 const SEEDS: &str = include_str!("../seeds.txt");
 
 /// All of them, in the order in which they were found.
@@ -19,8 +19,11 @@ pub fn kept_seeds() -> Vec<Kept> {
         .lines()
         .map(|line| line.split('#').next().unwrap_or(""));
     let kept = lines.filter_map(|line| {
-        let seed = line.trim().parse().ok()?;
-        Some(Kept { seed, steps: None })
+        let (era, seed) = line.trim().split_once(' ')?;
+        Some(Kept {
+            seed: seed.parse().ok()?,
+            era: era.parse().ok()?,
+        })
     });
     kept.collect()
 }

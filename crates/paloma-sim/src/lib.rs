@@ -8,6 +8,7 @@
 mod clients;
 mod host;
 mod hostile;
+mod keeper;
 mod kept;
 mod options;
 mod oracle;
@@ -16,11 +17,12 @@ mod plan;
 mod random;
 mod rules;
 mod run;
+mod sayings;
 mod trace;
 mod violation;
 mod world;
 
 pub use kept::{Kept, kept_seeds};
-pub use options::Options;
+pub use options::{ERA, Options};
 pub use run::{Report, Run, run, shrink};
 pub use violation::{Invariant, Violation};

@@ -1,6 +1,7 @@
 //! `paloma-sim`: runs seeds and says what it found. `cargo xtask sim` builds and calls it.
 #![expect(clippy::print_stdout, reason = "what a run finds is its output")]
 
+mod bites;
 mod ledger;
 
 use std::num::NonZeroUsize;
@@ -13,7 +14,7 @@ use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
-use paloma_sim::{Report, Run, kept_seeds, run, shrink};
+use paloma_sim::{ERA, Report, Run, kept_seeds, run, shrink};
 
 /// Runs Paloma's broker in simulated worlds.
 #[derive(Debug, Parser)]
@@ -28,12 +29,22 @@ struct Arguments {
     /// Run one seed and print what happens in it.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Live in the worlds that seeds made in an earlier era, as seeds.txt says it of those that failed once.
+    #[arg(long, value_name = "N", default_value_t = ERA)]
+    era: u32,
     /// With `--seed`: take only these steps of its plan, as `--shrink` prints them.
     #[arg(long, value_name = "STEPS", value_delimiter = ',', requires = "seed")]
     steps: Vec<String>,
     /// Leave out steps of a seed that fails as long as it fails the same way, and print what is left.
     #[arg(long, value_name = "S")]
     shrink: Option<u64>,
+    /// Run each fault that is seeded in the code until a seed shows it; only those with TEXT in their name, if it is given.
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["seeds", "seed", "shrink"])]
+    bites: Option<String>,
+    /// Have this fault in the code: for `--seed` and `--shrink`, in a build with faults.
+    #[cfg(paloma_bites)]
+    #[arg(long, value_name = "FAULT")]
+    fault: Option<String>,
     /// Use so many threads.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -46,20 +57,28 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A panic in the code under test is reported as a violation, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(only) = &arguments.bites {
+        return bites::run_all(only, threads_of(&arguments));
+    }
+    #[cfg(paloma_bites)]
+    if let Some(name) = &arguments.fault {
+        bites::choose(name);
+    }
     match (arguments.seed, arguments.shrink) {
-        (Some(seed), _) => run_one(seed, &arguments.steps),
-        (None, Some(seed)) => shrink_one(seed),
+        (Some(seed), _) => run_one(seed, arguments.era, &arguments.steps),
+        (None, Some(seed)) => shrink_one(seed, arguments.era),
         (None, None) => run_many(&arguments),
     }
 }
 
-fn run_one(seed: u64, steps: &[String]) -> ExitCode {
+fn run_one(seed: u64, era: u32, steps: &[String]) -> ExitCode {
     let Some(steps) = parse_steps(steps) else {
         eprintln!("steps are numbers and ranges, such as 3,7-12");
         return ExitCode::FAILURE;
     };
     let report = run(&Run {
         seed,
+        era,
         steps: (!steps.is_empty()).then_some(steps),
         wants_lines: true,
     });
@@ -67,19 +86,25 @@ fn run_one(seed: u64, steps: &[String]) -> ExitCode {
     exit_code(report.violation.is_none())
 }
 
-fn shrink_one(seed: u64) -> ExitCode {
-    let Some((steps, _)) = shrink(seed) else {
+fn shrink_one(seed: u64, era: u32) -> ExitCode {
+    let Some((steps, _)) = shrink(seed, era) else {
         println!("seed {seed} holds");
         return ExitCode::SUCCESS;
     };
     let numbers = format_steps(&steps);
     let report = run(&Run {
         seed,
+        era,
         steps: Some(steps),
         wants_lines: true,
     });
     print_trace(&report);
-    println!("again: cargo xtask sim --seed {seed} --steps {numbers}");
+    let era = if era == ERA {
+        String::new()
+    } else {
+        format!(" --era {era}")
+    };
+    println!("again: cargo xtask sim --seed {seed}{era} --steps {numbers}");
     ExitCode::FAILURE
 }
 
@@ -119,12 +144,16 @@ impl Sum {
     }
 }
 
+fn threads_of(arguments: &Arguments) -> usize {
+    let threads = arguments.threads;
+    threads
+        .or_else(|| thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get)
+}
+
 fn run_many(arguments: &Arguments) -> ExitCode {
     let count = arguments.seeds.unwrap_or(2_000);
-    let threads = arguments
-        .threads
-        .or_else(|| thread::available_parallelism().ok())
-        .map_or(1, NonZeroUsize::get);
+    let threads = threads_of(arguments);
     let kept = kept_seeds();
     let start = Instant::now();
     let next = AtomicU64::new(0);
@@ -134,16 +163,16 @@ fn run_many(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
-                    let run_of = |seed, steps| Run {
+                    let run_of = |seed, era| Run {
                         seed,
-                        steps,
-                        wants_lines: false,
+                        era,
+                        ..Run::default()
                     };
                     let wanted = match place.checked_sub(kept.len() as u64) {
                         Some(number) if number >= count => return,
-                        Some(number) => run_of(arguments.from + number, None),
+                        Some(number) => run_of(arguments.from + number, arguments.era),
                         None => match usize::try_from(place).ok().and_then(|at| kept.get(at)) {
-                            Some(kept) => run_of(kept.seed, kept.steps.clone()),
+                            Some(kept) => run_of(kept.seed, kept.era),
                             None => return,
                         },
                     };

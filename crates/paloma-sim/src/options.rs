@@ -51,10 +51,59 @@ pub struct Options {
     pub(crate) outbound_buffer_bytes_max: u32,
     pub(crate) keep_alive_seconds: u16,
     pub(crate) stall_timeout_ms: u32,
+    // ---- what came later: all off in worlds of the first era
+    /// The broker's process ends at any time and starts again from its store.
+    pub(crate) crashes: bool,
+    /// The store is the real one, on a simulated disk.
+    pub(crate) real_store: bool,
+    pub(crate) full_stores: bool,
+    /// Clients log in by an exchange of AUTH packets.
+    pub(crate) riddles: bool,
+    /// Clients come back with a smaller Receive Maximum than they had.
+    pub(crate) narrows: bool,
+    /// The broker is told of changed rules a while after they have changed.
+    pub(crate) late_rules: bool,
 }
 
+/// Which worlds seeds make. Each change of what is drawn begins an era, so that a seed of an earlier one still makes the same
+/// world.
+pub const ERA: u32 = 2;
+
 impl Options {
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    /// The options of a seed's world, as it is or was made in an era.
+    pub(crate) fn of_seed(seed: u64, era: u32) -> Self {
+        let mut options = Self::draw(&mut Random::stream(seed, 1));
+        if era >= 2 {
+            options.add_second_era(&mut Random::stream(seed, 3));
+        }
+        options
+    }
+
+    fn add_second_era(&mut self, random: &mut Random) {
+        self.crashes = random.chance(35);
+        self.real_store = self.crashes && random.chance(12);
+        self.full_stores = random.chance(12);
+        self.riddles = random.chance(20);
+        self.narrows = random.chance(25);
+        self.late_rules = random.chance(50);
+        if self.crashes {
+            // Which member of a group had what is more than the oracle can tell after a crash.
+            self.shared = false;
+        }
+        if self.narrows {
+            // Much in flight, and no pings that would wake what is forgotten.
+            self.held_acks = true;
+            if random.chance(60) {
+                self.keep_alive_seconds = 0;
+            }
+        }
+        if self.full_stores {
+            // A message of a 3.1.1 client is held back, which the oracle does not follow.
+            self.v3_percent = 0;
+        }
+    }
+
+    fn draw(random: &mut Random) -> Self {
         let mut half = |percent| random.chance(percent);
         let (retained, wills, shared, aliases) = (half(50), half(50), half(35), half(40));
         let (message_expiry, subscription_ids, small_packets) = (half(35), half(50), half(20));
@@ -103,10 +152,16 @@ impl Options {
             outbound_buffer_bytes_max: random.one_of([64, 4_096, 262_144]),
             keep_alive_seconds: random.one_of([0, 3, 10, 60]),
             stall_timeout_ms: 30_000,
+            crashes: false,
+            real_store: false,
+            full_stores: false,
+            riddles: false,
+            narrows: false,
+            late_rules: false,
         }
     }
 
-    fn switches(&self) -> [(&'static str, bool); 20] {
+    fn switches(&self) -> [(&'static str, bool); 26] {
         [
             ("retained", self.retained),
             ("wills", self.wills),
@@ -128,6 +183,12 @@ impl Options {
             ("partial-reads", self.partial_reads),
             ("queue-qos0", self.queue_qos0),
             ("drop-oldest", self.drop_oldest),
+            ("crashes", self.crashes),
+            ("real-store", self.real_store),
+            ("full-stores", self.full_stores),
+            ("riddles", self.riddles),
+            ("narrows", self.narrows),
+            ("late-rules", self.late_rules),
         ]
     }
 }

@@ -66,6 +66,16 @@ pub(crate) enum Action {
     },
     /// Whether the client keeps its acknowledgements to itself.
     HoldAcks(bool),
+    /// The broker's process ends, and another one starts after a while.
+    Crash {
+        millis: u64,
+    },
+    /// The store's next commit fails, and the process ends with it.
+    FailStore,
+    /// The store has no room for a while.
+    FillStore {
+        millis: u64,
+    },
     /// Somebody who keeps to no rule connects and sends something.
     Hostile,
     /// The wall clock jumps.
@@ -134,6 +144,20 @@ pub(crate) fn draw(seed: u64, options: &Options) -> Vec<Step> {
 }
 
 fn draw_action(random: &mut Random, options: &Options) -> Action {
+    if options.crashes && random.chance(4) {
+        return if random.chance(25) {
+            Action::FailStore
+        } else {
+            Action::Crash {
+                millis: random.one_of([0, 10, 3_000, 70_000]),
+            }
+        };
+    }
+    if options.full_stores && random.chance(4) {
+        return Action::FillStore {
+            millis: random.one_of([5, 300, 20_000]),
+        };
+    }
     match random.below(100) {
         0..=8 => connect(random, options),
         9..=11 => Action::Leave {
@@ -186,7 +210,11 @@ fn connect(random: &mut Random, options: &Options) -> Action {
             retain: options.retained && random.chance(30),
             delay_seconds: random.one_of([0, 0, 3, 20]),
         }),
-        receive_maximum: random.one_of([1, 2, 7, 65_535]),
+        receive_maximum: if options.narrows {
+            random.one_of([1, 1, 2, 65_535])
+        } else {
+            random.one_of([1, 2, 7, 65_535])
+        },
         wrong_password: options.wrong_passwords && random.chance(25),
     }
 }

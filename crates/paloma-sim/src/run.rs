@@ -2,21 +2,33 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::options::Options;
+use crate::options::{ERA, Options};
 use crate::plan;
-use crate::random::Random;
 use crate::violation::{Invariant, Violation};
 use crate::world::World;
 
 /// Which part of a seed's world is lived.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Run {
     /// The seed.
     pub seed: u64,
+    /// The era whose worlds are lived in: a seed keeps its world in the era that it was found in.
+    pub era: u32,
     /// The steps that are taken; all of them if there is no list.
     pub steps: Option<Vec<usize>>,
     /// Whether a line is written for everything that happens.
     pub wants_lines: bool,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            era: ERA,
+            steps: None,
+            wants_lines: false,
+        }
+    }
 }
 
 /// What a seed came to.
@@ -45,7 +57,7 @@ pub struct Report {
 /// Lives through a seed's world. A panic in the code under test is a violation as well.
 #[must_use]
 pub fn run(run: &Run) -> Report {
-    let options = Options::draw(&mut Random::stream(run.seed, 1));
+    let options = Options::of_seed(run.seed, run.era);
     let mut plan = plan::draw(run.seed, &options);
     let steps = plan.len();
     if let Some(kept) = &run.steps {
@@ -82,9 +94,10 @@ fn text_of(cause: &(dyn std::any::Any + Send)) -> &str {
 
 /// Leaves out steps as long as the same invariant still fails, and gives the numbers of those that have to stay.
 #[must_use]
-pub fn shrink(seed: u64) -> Option<(Vec<usize>, Report)> {
+pub fn shrink(seed: u64, era: u32) -> Option<(Vec<usize>, Report)> {
     let whole = run(&Run {
         seed,
+        era,
         ..Run::default()
     });
     let invariant = whole.violation.as_ref()?.invariant;
@@ -103,6 +116,7 @@ pub fn shrink(seed: u64) -> Option<(Vec<usize>, Report)> {
                 .collect();
             let report = run(&Run {
                 seed,
+                era,
                 steps: Some(without.clone()),
                 wants_lines: false,
             });

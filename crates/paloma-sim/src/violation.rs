@@ -35,6 +35,12 @@ pub enum Invariant {
     Protocol,
 }
 
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
 /// One of them did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

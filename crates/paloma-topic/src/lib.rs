@@ -8,6 +8,7 @@ extern crate alloc;
 extern crate std;
 
 mod error;
+mod fault;
 mod filter;
 mod hash;
 mod level;
@@ -23,6 +24,8 @@ mod trie;
 mod wild;
 
 pub use error::TopicError;
+#[doc(hidden)]
+pub use fault::Fault;
 pub use filter::{TopicFilter, TopicFilterRef};
 pub use hash::HashSeed;
 pub use limits::TopicLimits;

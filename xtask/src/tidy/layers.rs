@@ -93,12 +93,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// The cores and no adapter: a simulated world drives them by itself.
+/// The cores, and the store on a disk of its own: a simulated world drives them by itself.
 const SIM: &[&str] = &[
     "paloma-topic",
     "paloma-codec",
     "paloma-session",
     "paloma-broker",
+    "paloma-store-redb",
 ];
 
 const CORES: &[&str] = &["paloma-topic", "paloma-codec", "paloma-session"];

@@ -1,5 +1,6 @@
 //! From a new socket to a session: CONNECT, authentication, takeover, resume.
 
+use paloma_topic::Fault;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -390,11 +391,11 @@ impl Broker {
             .sessions
             .get(key)
             .and_then(|session| session.connection);
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.filter(|_| !Fault::TakeoverForgotten.is_on()) {
             let reason = Some(DisconnectReason::SessionTakenOver);
             self.end_open(now, earlier, CloseCause::TakenOver, reason);
         }
-        if clean_start {
+        if clean_start && !Fault::CleanStartIgnored.is_on() {
             self.end_session(now, key); // [MQTT-3.1.2-4]
         }
     }
@@ -456,12 +457,12 @@ impl Broker {
         session.will = will;
         // A CONNACK that says that there is no session waits until the store has forgotten it.
         let is_stored = session.is_durable() || earlier.was_stored;
-        let gate = if is_stored {
+        let gate = if is_stored && !Fault::ConnAckTooSoon.is_on() {
             self.commits.gate()
         } else {
             Gate::Open
         };
-        if session.is_durable() {
+        if session.is_durable() && !Fault::SessionNotStored.is_on() {
             self.commits
                 .push(StoreOp::PutSession(session.id, session.record(None)));
         }
@@ -533,7 +534,7 @@ impl Broker {
         let is_enforced = connect.version.is_v5() || limits.keep_alive_enforce_v3;
         let expiry = connect.session_expiry_seconds;
         ConnAck {
-            session_present: is_present,
+            session_present: is_present || Fault::SessionAlwaysPresent.is_on(),
             session_expiry_seconds: (expiry > limits.session_expiry_seconds_max)
                 .then_some(limits.session_expiry_seconds_max),
             receive_maximum: ReceiveMaximum::new(limits.receive_maximum).unwrap_or_default(),

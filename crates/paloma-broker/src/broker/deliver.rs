@@ -5,6 +5,7 @@ use paloma_session::{
     DropCause as UnsentCause, Now, Outbound, Pushed, QueueLimits, Transmit, TransmitStatus,
     WhenFull,
 };
+use paloma_topic::Fault;
 
 use super::Broker;
 use super::publish::{Outcome, Recipient, Routed};
@@ -58,13 +59,14 @@ impl Broker {
             self.accounting.count_drop(DropCause::SessionEnded);
             return true;
         };
-        let qos = if self.behaviour.upgrade_outgoing_qos {
+        let qos = if self.behaviour.upgrade_outgoing_qos || Fault::QosRaised.is_on() {
             recipient.qos
         } else {
             routed.qos.min(recipient.qos) // [MQTT-3.8.4-8]
         };
         let connection = session.connection;
-        if qos == Qos::AtMostOnce && connection.is_none() && !self.limits.queue_qos0 {
+        let is_once = qos == Qos::AtMostOnce && !self.limits.queue_qos0;
+        if connection.is_none() && (is_once || Fault::OfflineLost.is_on()) {
             self.accounting.count_drop(DropCause::Offline);
             self.trace_dropped(recipient.session, &routed.message, DropCause::Offline);
             return true;
@@ -78,7 +80,9 @@ impl Broker {
             is_stored,
         };
         let outbound = Outbound::new(routed.message.clone(), qos)
-            .with_retain(routed.retain && recipient.retain_as_published)
+            .with_retain(
+                routed.retain && (recipient.retain_as_published || Fault::RetainKept.is_on()),
+            )
             .with_share(tag.pack());
         let copied = if recipient.has_more_ids {
             let more = routed
@@ -304,7 +308,8 @@ impl Broker {
 
     /// A delivery is over: its entry leaves the store.
     pub(super) fn forget_copy(&mut self, key: SessionKey, outbound: &Outbound) {
-        if outbound.qos() == Qos::AtMostOnce || !Tag::unpack(outbound.share()).is_stored {
+        let is_kept = Tag::unpack(outbound.share()).is_stored;
+        if outbound.qos() == Qos::AtMostOnce || !is_kept || Fault::DequeueForgotten.is_on() {
             return;
         }
         if let Some(session) = self
@@ -483,7 +488,7 @@ impl Broker {
         spill.is_loading = true;
         self.effects.push_back(Effect::Load(LoadRequest {
             session: session.id,
-            after: spill.after,
+            after: MessageId(spill.after.0 + u64::from(Fault::SpillSkipsOne.is_on())),
             count: u32::try_from(memory_max(&self.limits).saturating_sub(held))
                 .unwrap_or(u32::MAX)
                 .max(1),

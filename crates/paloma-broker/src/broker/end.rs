@@ -1,5 +1,6 @@
 //! Connections end, wills are sent, sessions expire.
 
+use paloma_topic::Fault;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -260,7 +261,7 @@ impl Broker {
                 let delay = after_seconds
                     .min(self.limits.will_delay_seconds_max)
                     .min(expiry_seconds);
-                if delay == 0 {
+                if delay == 0 || Fault::WillDelayIgnored.is_on() {
                     self.send_will(now, key);
                 } else {
                     let at = now
@@ -353,6 +354,7 @@ impl Broker {
         let had_one = std::mem::replace(&mut session.has_stored_will, record.is_some());
         let id = session.id;
         match record {
+            Some(_) if Fault::WillNotStored.is_on() => {}
             Some(record) => self.commits.push(StoreOp::PutWill(id, record)),
             None if had_one => self.commits.push(StoreOp::DeleteWill(id)),
             None => {}
@@ -377,6 +379,7 @@ impl Broker {
             return;
         };
         match session.expires_at {
+            Some(_) if Fault::ExpiryForgotten.is_on() => {}
             Some(at) if at <= now.monotonic && session.connection.is_none() => {
                 self.traffic.sessions_expired += 1;
                 self.end_session(now, key);
@@ -461,6 +464,7 @@ impl Broker {
         cause: DropCause,
         outcome: &mut Outcome,
     ) {
+        let may_go_on = may_go_on && !Fault::SharedNotHandedOn.is_on();
         let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
         let topic = outbound.message().topic();
         match group.and_then(|number| self.groups.find_by_number(number, topic)) {

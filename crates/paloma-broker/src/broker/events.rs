@@ -2,6 +2,7 @@
 
 use paloma_codec::{DecodeError, PacketRef, ProtocolVersion, PubAckReason};
 use paloma_session::{Event, Gate, Now, Outbound};
+use paloma_topic::Fault;
 
 use super::Broker;
 use crate::accounting::DropCause;
@@ -63,7 +64,7 @@ impl Broker {
                 id: packet,
                 outbound,
             } => {
-                if Tag::unpack(outbound.share()).is_stored {
+                if Tag::unpack(outbound.share()).is_stored && !Fault::ReleaseNotStored.is_on() {
                     let message = MessageId(outbound.message().id());
                     self.push_for(key, |session| {
                         StoreOp::MarkReceived(session, message, packet)
@@ -98,7 +99,8 @@ impl Broker {
         let has_replay = self.connections.get(id.key()).is_some_and(
             |entry| matches!(&entry.phase, Phase::Open(open) if open.protocol.has_replay()),
         );
-        has_replay || session.is_some_and(|session| !session.protocol.queue().is_empty())
+        (has_replay && !Fault::ReplayNotWoken.is_on())
+            || session.is_some_and(|session| !session.protocol.queue().is_empty())
     }
 
     fn handle_acknowledged(&mut self, key: SessionKey, outbound: &Outbound, reason: PubAckReason) {

@@ -2,6 +2,7 @@
 
 use paloma_codec::Qos;
 use paloma_session::Flight;
+use paloma_topic::Fault;
 
 use super::Broker;
 use crate::session::{SessionEntry, SessionKey};
@@ -32,7 +33,9 @@ impl Broker {
         session
             .protocol
             .assign_ids(ahead_max, gate, |message, packet| {
-                commits.push(StoreOp::Assign(id, MessageId(message), packet));
+                if !Fault::IdsNotStored.is_on() {
+                    commits.push(StoreOp::Assign(id, MessageId(message), packet));
+                }
                 is_waiting = true;
             });
         if is_waiting {

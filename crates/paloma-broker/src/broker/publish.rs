@@ -1,5 +1,6 @@
 //! A message comes in: may it, who gets it, and what its publisher is told.
 
+use paloma_topic::Fault;
 use std::num::NonZeroU32;
 
 use paloma_codec::{Message, PubAckReason, Qos, SubscriptionId};
@@ -169,7 +170,8 @@ impl Broker {
         answer: Option<Answer>,
     ) {
         let mut outcome = Outcome::default();
-        if retain
+        let is_mistaken = Fault::EmptyDeletesRetained.is_on() && message.payload().is_empty();
+        if (retain || is_mistaken)
             && self
                 .retain(now, &message, qos, Some(origin), &mut outcome)
                 .is_err()
@@ -247,7 +249,9 @@ impl Broker {
         if let Some(receipt) = receipt.filter(|receipt| receipt.qos() == Qos::ExactlyOnce)
             && let Some(id) = self.stored_id(origin)
         {
-            self.commits.push(StoreOp::PutReceived(id, receipt.id()));
+            if !Fault::ReceivedNotStored.is_on() {
+                self.commits.push(StoreOp::PutReceived(id, receipt.id()));
+            }
             outcome.is_stored = true;
         }
     }
@@ -314,7 +318,8 @@ impl Broker {
         subscriptions.for_each_match(topic, |subscribers| {
             recipients.groups.extend_from_slice(&subscribers.groups);
             for subscription in subscribers.plain() {
-                if subscription.no_local() && origin == Some(subscription.session) {
+                let is_own = origin == Some(subscription.session);
+                if subscription.no_local() && is_own && !Fault::NoLocalIgnored.is_on() {
                     continue; // [MQTT-3.8.3-3]
                 }
                 let Some(session) = sessions.get_mut(subscription.session) else {
@@ -336,6 +341,9 @@ impl Broker {
         let mut groups = std::mem::take(&mut self.recipients.groups);
         for key in groups.drain(..) {
             self.choose_group_member(key, topic);
+            if Fault::GroupGetsTwo.is_on() {
+                self.choose_group_member(key, topic);
+            }
         }
         self.recipients.groups = groups;
     }
@@ -480,7 +488,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(open.session) else {
             return;
         };
-        let gate = if is_stored {
+        let gate = if is_stored && !Fault::PublisherToldTooSoon.is_on() {
             self.commits.gate()
         } else {
             Gate::Open
@@ -518,6 +526,7 @@ impl Recipients {
     /// all identifiers. [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
     fn add(&mut self, routed: &mut (u64, u32), subscription: &crate::subscriptions::Subscription) {
         if routed.0 == self.routing
+            && !Fault::OverlapTwice.is_on()
             && let Some(recipient) = self.list.get_mut(routed.1 as usize)
         {
             recipient.qos = recipient.qos.max(subscription.qos());
@@ -525,6 +534,7 @@ impl Recipients {
             match (recipient.id, subscription.id) {
                 (_, None) => {}
                 (None, Some(id)) => recipient.id = Some(id),
+                (Some(_), Some(_)) if Fault::FirstIdOnly.is_on() => {}
                 (Some(_), Some(id)) => {
                     recipient.has_more_ids = true;
                     self.more_ids.push((subscription.session, id));

@@ -1,5 +1,6 @@
 //! A broker from what a store has kept.
 
+use paloma_topic::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +175,9 @@ impl Rebuild {
     }
 
     fn take_will(&mut self, id: SessionId, record: WillRecord) {
+        if Fault::WillNotRecovered.is_on() {
+            return;
+        }
         let now = self.now;
         let delay_max = self.broker.limits.will_delay_seconds_max;
         let Some((key, session)) = self.session(id) else {
@@ -283,6 +287,9 @@ impl Rebuild {
         let Some((_, session)) = self.session(id) else {
             return self.lose("queues");
         };
+        if Fault::QueueNotRecovered.is_on() {
+            return;
+        }
         let after = MessageId(summary.first.0.saturating_sub(1));
         session.newest = after;
         session.spill = Some(Box::new(Spill {

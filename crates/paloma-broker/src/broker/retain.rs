@@ -1,5 +1,6 @@
 //! Messages that are kept for later subscribers, for as long as they live.
 
+use paloma_topic::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ impl Broker {
         if let Some(previous) = previous {
             self.disarm_retained(topic, &previous);
         }
-        self.commits.push(StoreOp::PutRetained(record));
+        if !Fault::RetainedNotStored.is_on() {
+            self.commits.push(StoreOp::PutRetained(record));
+        }
         outcome.is_stored = true;
         if let Some(seconds) = message.expiry_seconds() {
             let at = now

@@ -6,6 +6,7 @@ use paloma_codec::{
     UnsubAck, UnsubAckReason, Unsubscribe,
 };
 use paloma_session::Gate;
+use paloma_topic::Fault;
 use paloma_topic::{Cursor, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
@@ -168,8 +169,10 @@ impl Broker {
             options: options.bits(),
             id,
         };
-        self.commits
-            .push(StoreOp::PutSubscription(session.id, record));
+        if !Fault::SubscriptionNotStored.is_on() {
+            self.commits
+                .push(StoreOp::PutSubscription(session.id, record));
+        }
         true
     }
 
@@ -238,6 +241,9 @@ impl Broker {
                 let Some(id) = self.subscriptions.id(filter.borrowed()) else {
                     return false;
                 };
+                if Fault::UnsubscribeForgotten.is_on() {
+                    return session.filters.contains(&id);
+                }
                 if !self.subscriptions.remove(id, key) {
                     return false;
                 }

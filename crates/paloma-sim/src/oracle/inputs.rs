@@ -5,7 +5,9 @@ use paloma_codec::{Connect, Disconnect, Packet, Publish, PublishTopic, Qos};
 use paloma_session::Now;
 use paloma_topic::TopicName;
 
-use super::model::{Answer, AnswerKind, Expected, Gate, Life, Link, Message, Retained, Will};
+use super::model::{
+    Answer, AnswerKind, Expected, Gate, Life, Link, Message, Retained, Verdict, Will,
+};
 use super::routing::Routed;
 use super::{LARGE_BYTES, Oracle};
 use crate::violation::Invariant;
@@ -17,6 +19,8 @@ pub(crate) struct Seen {
     pub(crate) is_published: bool,
     /// Messages dropped for want of room because of it.
     pub(crate) full_drops: u64,
+    /// The store had no room for it.
+    pub(crate) lacks_room: bool,
 }
 
 impl Oracle {
@@ -191,6 +195,7 @@ impl Oracle {
         );
         Will {
             number,
+            delay_seconds: will.delay_seconds,
             topic,
             retain: will.retain,
         }
@@ -228,7 +233,7 @@ impl Oracle {
         }
         if is_repeat {
             let gate = gate_of(is_durable);
-            return self.owe(id, AnswerKind::PubRec, packet, gate, vec![false]);
+            return self.owe(id, AnswerKind::PubRec, packet, gate, vec![Verdict::Fine]);
         }
         if qos == Qos::ExactlyOnce {
             session.received.insert(packet);
@@ -237,32 +242,55 @@ impl Oracle {
         let is_allowed = self.rules.may(&client_id, true, &topic);
         let mut routed = Routed::default();
         let mut is_stored = qos == Qos::ExactlyOnce && is_durable;
-        if is_allowed {
+        let verdict = match (is_allowed, seen.lacks_room) {
+            (false, _) => Verdict::Denied,
+            (true, true) => Verdict::NoRoom,
+            (true, false) => Verdict::Fine,
+        };
+        if verdict == Verdict::Fine {
             if publish.retain {
                 is_stored |= self.retain(number, &topic, &client_id, publish.payload.is_empty());
             }
             routed = self.route(now, &client_id, number, publish.retain);
             is_stored |= routed.is_stored;
         }
-        if let Some(session) = self.state.sessions.get_mut(&client_id)
-            && qos == Qos::ExactlyOnce
-            && is_v5
-        {
-            // An error in PUBREC ends the exchange, so that its id is free at once.
-            if !is_allowed {
-                session.received.remove(&packet);
-            } else if routed.recipients == 1 && seen.full_drops > 0 {
-                session.perhaps_received.insert(packet);
-            }
+        if qos == Qos::ExactlyOnce {
+            let may_be_full = routed.recipients == 1 && seen.full_drops > 0;
+            self.note_exchange(&client_id, packet, (is_v5, verdict, may_be_full));
         }
         // What was refused, or found no room, need not be in the commit.
-        let gate = gate_of(is_stored && is_allowed && seen.full_drops == 0);
+        let gate = gate_of(is_stored && verdict == Verdict::Fine && seen.full_drops == 0);
         let kind = match qos {
             Qos::AtMostOnce => return,
             Qos::AtLeastOnce => AnswerKind::PubAck,
             Qos::ExactlyOnce => AnswerKind::PubRec,
         };
-        self.owe(id, kind, packet, gate, vec![!is_allowed]);
+        self.owe(id, kind, packet, gate, vec![verdict]);
+    }
+
+    /// What the answer means for the packet id of a QoS 2 PUBLISH.
+    fn note_exchange(
+        &mut self,
+        client_id: &str,
+        packet: u16,
+        (is_v5, verdict, may_be_full): (bool, Verdict, bool),
+    ) {
+        let Some(session) = self.state.sessions.get_mut(client_id) else {
+            return;
+        };
+        match (verdict == Verdict::Fine, is_v5) {
+            (false, false) => {
+                session.refused.insert(packet);
+            }
+            // An error in PUBREC ends the exchange, so that its id is free at once.
+            (false, true) => {
+                session.received.remove(&packet);
+            }
+            (true, true) if may_be_full => {
+                session.perhaps_received.insert(packet);
+            }
+            (true, _) => {}
+        }
     }
 
     /// Takes note of a message that has arrived, perhaps not for the first time, and gives its number.
@@ -322,14 +350,14 @@ impl Oracle {
         kind: AnswerKind,
         packet: u16,
         gate: Gate,
-        is_denied: Vec<bool>,
+        verdicts: Vec<Verdict>,
     ) {
         if let Some(link) = self.links.get_mut(&id) {
             link.answers.push_back(Answer {
                 kind,
                 id: packet,
                 gate,
-                is_denied,
+                verdicts,
             });
         }
     }
@@ -367,8 +395,9 @@ impl Oracle {
         };
         session.received.remove(&packet);
         session.perhaps_received.remove(&packet);
+        session.refused.remove(&packet);
         let gate = gate_of(session.is_durable);
-        self.owe(id, AnswerKind::PubComp, packet, gate, vec![false]);
+        self.owe(id, AnswerKind::PubComp, packet, gate, vec![Verdict::Fine]);
     }
 
     /// PUBACK or PUBCOMP: the exchange is over.

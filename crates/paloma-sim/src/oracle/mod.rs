@@ -4,6 +4,7 @@
 //! It knows nothing of tries, windows, spilled queues or paced jobs. Where the standard leaves the broker a choice (which
 //! member of a group, which message gives way in a full queue) it accepts any choice that is counted.
 
+mod crash;
 mod ends;
 mod inputs;
 mod matching;
@@ -12,7 +13,7 @@ mod outputs;
 mod routing;
 mod subscriptions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use paloma_broker::{Broker, CloseCause, ConnectionId, DropCause, Limits};
@@ -22,6 +23,7 @@ use paloma_session::Now;
 use crate::rules::Rules;
 use crate::violation::{Invariant, Violation};
 
+use crash::Snapshot;
 pub(crate) use inputs::Seen;
 use model::{Expected, Gate, Link, Message, State};
 
@@ -51,6 +53,12 @@ pub(crate) struct Oracle {
     /// Messages that the broker has dropped for want of room, and how many of them were found missing.
     full_drops: u64,
     full_drops_found: u64,
+    /// What was dropped by the brokers before this one.
+    full_drops_before: u64,
+    /// The broker may be started again from its store.
+    pub(crate) expects_crashes: bool,
+    /// What the broker was to hold at each of its batches from the last committed one on.
+    snapshots: VecDeque<Snapshot>,
     violation: Option<Violation>,
 }
 
@@ -70,6 +78,9 @@ impl Oracle {
             committed: 0,
             full_drops: 0,
             full_drops_found: 0,
+            full_drops_before: 0,
+            expects_crashes: false,
+            snapshots: VecDeque::new(),
             violation: None,
         }
     }
@@ -193,10 +204,12 @@ impl Oracle {
                 number(gate);
             }
         }
+        self.take_snapshot(seq);
     }
 
     pub(crate) fn committed(&mut self, seq: u64) {
         self.committed = self.committed.max(seq);
+        self.forget_snapshots();
     }
 
     // ---- after each turn -------------------------------------------------------------------------------------------
@@ -218,7 +231,7 @@ impl Oracle {
                 ),
             );
         }
-        self.full_drops = accounting.dropped(DropCause::QueueFull);
+        self.note_drops(broker);
         let unclosed = self
             .links
             .values()
@@ -231,6 +244,12 @@ impl Oracle {
             self.violated(now, Invariant::I6, what);
         }
         self.check_limits(now, broker);
+    }
+
+    /// Takes note of how many messages were dropped for want of room by now.
+    pub(crate) fn note_drops(&mut self, broker: &Broker) {
+        let dropped = broker.accounting().dropped(DropCause::QueueFull);
+        self.full_drops = self.full_drops_before + dropped;
     }
 
     fn check_limits(&mut self, now: Now, broker: &Broker) {
@@ -251,15 +270,28 @@ impl Oracle {
                 );
                 continue;
             };
-            if view.waiting > u64::from(limits.queue_messages_max) {
+            if view.waiting > u64::from(limits.queue_messages_max) + self.excess_of(&client_id) {
                 let what = format!("{} messages wait for {client_id}", view.waiting);
                 self.violated(now, Invariant::I7, what);
             }
-            if view.in_flight > u64::from(limits.inflight_max).max(self.flights_of(&client_id)) {
+            if !self.is_recovered(&client_id)
+                && view.in_flight > u64::from(limits.inflight_max).max(self.flights_of(&client_id))
+            {
                 let what = format!("{} exchanges with {client_id} are open", view.in_flight);
                 self.violated(now, Invariant::I7, what);
             }
         }
+    }
+
+    /// What may wait beyond the limit of a queue since the broker has started again.
+    fn excess_of(&self, client_id: &str) -> u64 {
+        let session = self.state.sessions.get(client_id);
+        let was_recovered = session.is_some_and(|session| session.was_recovered);
+        u64::from(if was_recovered {
+            self.limits.inflight_max
+        } else {
+            0
+        })
     }
 
     fn flights_of(&self, client_id: &str) -> u64 {
@@ -271,7 +303,7 @@ impl Oracle {
 
     fn is_past(&self, gate: Gate) -> bool {
         match gate {
-            Gate::Open => true,
+            Gate::Open | Gate::Stored => true,
             Gate::NextBatch => false,
             Gate::Batch(seq) => seq <= self.committed,
         }

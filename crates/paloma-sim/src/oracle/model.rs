@@ -114,6 +114,7 @@ pub(crate) struct Replay {
 #[derive(Clone, Debug)]
 pub(crate) struct Will {
     pub(crate) number: u64,
+    pub(crate) delay_seconds: u32,
     pub(crate) topic: String,
     pub(crate) retain: bool,
 }
@@ -138,8 +139,17 @@ pub(crate) struct Session {
     pub(crate) received: BTreeSet<u16>,
     /// Those of them whose exchange may have ended because the one receiver's queue was full.
     pub(crate) perhaps_received: BTreeSet<u16>,
+    /// Those of them that were refused without a word, as 3.1.1 has it: the store knows nothing of them.
+    pub(crate) refused: BTreeSet<u16>,
     /// Flights that are to be sent again before anything new is.
     pub(crate) to_repeat: VecDeque<u16>,
+    /// When its client left, and when its will is due, by the wall clock as far as that is believed.
+    pub(crate) left_wall: u64,
+    pub(crate) will_due_wall: u64,
+    /// The broker has started again from its store, and what it had sent or was about to send comes first.
+    pub(crate) is_recovered: bool,
+    /// That has happened once: what was in flight may wait again, beyond the limit of the queue.
+    pub(crate) was_recovered: bool,
 }
 
 impl Session {
@@ -182,6 +192,8 @@ pub(crate) enum Gate {
     /// The batch of this turn, which has no number yet.
     NextBatch,
     Batch(u64),
+    /// In the store since before the broker was started.
+    Stored,
 }
 
 #[derive(Clone, Debug)]
@@ -189,8 +201,18 @@ pub(crate) struct Answer {
     pub(crate) kind: AnswerKind,
     pub(crate) id: u16,
     pub(crate) gate: Gate,
-    /// The rules forbade what it answers.
-    pub(crate) is_denied: Vec<bool>,
+    /// What it has to say of each thing that it answers.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+/// What becomes of something that a client asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fine,
+    /// The rules forbid it.
+    Denied,
+    /// The store has no room for it.
+    NoRoom,
 }
 
 /// What CONNACK has to say.

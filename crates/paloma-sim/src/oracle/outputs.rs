@@ -5,7 +5,7 @@ use paloma_codec::{ConnAck, Packet, PubRelReason, Publish, PublishTopic, Qos};
 use paloma_session::Now;
 
 use super::inputs::number_of;
-use super::model::{AnswerKind, Copy, Expected, Flight, Life};
+use super::model::{AnswerKind, Copy, Expected, Flight, Life, Verdict};
 use super::{Oracle, SMALL_PACKET_BYTES};
 use crate::violation::Invariant;
 
@@ -52,6 +52,7 @@ impl Oracle {
                 None => self.violated(now, Invariant::Protocol, "PINGRESP without PINGREQ"),
             },
             Packet::Disconnect(_) if link.version.is_v5() => {}
+            Packet::Auth(_) if link.is_answering() => {}
             Packet::Disconnect(_)
             | Packet::Connect(_)
             | Packet::Subscribe(_)
@@ -121,10 +122,16 @@ impl Oracle {
             return self.violated(now, Invariant::I11, what);
         }
         let says_code = is_v5 || kind == AnswerKind::SubAck;
-        for (is_denied, code) in answer.is_denied.iter().zip(codes) {
-            // 3.1.1 has one code for all failures.
-            let says_denied = if is_v5 { *code == 0x87 } else { *code >= 0x80 };
-            if says_code && *is_denied != says_denied {
+        for (verdict, code) in answer.verdicts.iter().zip(codes) {
+            let says = match *code {
+                0x87 => Verdict::Denied,
+                // 3.1.1 has one code for all failures.
+                0x80.. if !is_v5 => Verdict::Denied,
+                // So is that of a queue without room, which is no fault of the store.
+                0x97 if *verdict == Verdict::NoRoom => Verdict::NoRoom,
+                _ => Verdict::Fine,
+            };
+            if says_code && *verdict != says {
                 let what = format!("{kind:?} {packet} told {client_id} {code:#04x}");
                 return self.violated(now, Invariant::I4, what);
             }
@@ -158,6 +165,13 @@ impl Oracle {
             return;
         }
         if reason == PubRelReason::PacketIdentifierNotFound {
+            return;
+        }
+        let session = self.state.sessions.get(&client_id);
+        if self.is_recovered(&client_id)
+            && session.is_some_and(|session| session.flight(packet).is_none())
+        {
+            // It had an id and was never sent, and may not be any more.
             return;
         }
         self.repeated(now, &client_id, packet);
@@ -202,18 +216,12 @@ impl Oracle {
         let number = number_of(&publish.payload);
         if let Some(packet) = publish.delivery.id() {
             let packet = packet.get();
-            if publish.delivery.is_dup() {
+            let is_again = publish.delivery.is_dup();
+            if is_again && !self.is_unknown_repeat(&client_id, packet, publish.delivery.qos()) {
                 return self.repeat_out(now, id, &client_id, packet, number);
             }
-            self.give_up_unsure(&client_id);
-            let session = self.state.sessions.get(&client_id);
-            if session.is_some_and(|session| session.flight(packet).is_some()) {
-                let what = format!("packet id {packet} to {client_id} is in use already");
-                return self.violated(now, Invariant::I5, what);
-            }
-            if let Some(waiting) = session.and_then(|session| session.to_repeat.front()) {
-                let what = format!("{client_id} got {packet} before {waiting} was sent again");
-                return self.violated(now, Invariant::I3, what);
+            if !is_again && !self.may_begin(now, &client_id, packet) {
+                return;
             }
         }
         let sight = self.sight(id, &client_id, &topic, publish);
@@ -233,8 +241,31 @@ impl Oracle {
         let Some(copy) = self.take_owed(now, &sight, owed) else {
             return;
         };
-        self.check_expiry(now, id, &copy, publish);
+        // What was begun in time may be ended later.
+        if !publish.delivery.is_dup() {
+            self.check_expiry(now, id, &copy, publish);
+        }
         self.send(now, id, &client_id, copy, publish);
+    }
+
+    /// Whether something new may be sent under this packet id.
+    fn may_begin(&mut self, now: Now, client_id: &str, packet: u16) -> bool {
+        self.give_up_unsure(client_id);
+        if let Some(session) = self.state.sessions.get_mut(client_id) {
+            session.is_recovered = false;
+        }
+        let session = self.state.sessions.get(client_id);
+        if session.is_some_and(|session| session.flight(packet).is_some()) {
+            let what = format!("packet id {packet} to {client_id} is in use already");
+            self.violated(now, Invariant::I5, what);
+            return false;
+        }
+        if let Some(waiting) = session.and_then(|session| session.to_repeat.front()) {
+            let what = format!("{client_id} got {packet} before {waiting} was sent again");
+            self.violated(now, Invariant::I3, what);
+            return false;
+        }
+        true
     }
 
     /// Something new is sent: what might have been given up has been.
@@ -398,12 +429,18 @@ impl Oracle {
             counts.0 += 1;
         }
         if let Some(session) = self.state.sessions.get_mut(client_id) {
-            session.flights.push(Flight {
+            let flight = Flight {
                 id: packet,
                 copy,
                 is_received: false,
                 is_unsure: false,
-            });
+            };
+            // One that only the broker before this one knew of stands before those that are still to be sent again.
+            let to_repeat = &session.to_repeat;
+            let mut flights = session.flights.iter();
+            let place = flights.position(|other| to_repeat.contains(&other.id));
+            let place = place.unwrap_or(session.flights.len());
+            session.flights.insert(place, flight);
         }
         self.count_in_flight(now, id, packet);
     }

@@ -8,7 +8,7 @@ use paloma_broker::{CloseCause, ConnectionId};
 
 use super::Oracle;
 use super::inputs::gate_of;
-use super::model::{Copy, Form, Life, Message, SharedCopy, Subscription, Will};
+use super::model::{Copy, Form, Life, Message, SharedCopy, State, Subscription, Will};
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +142,8 @@ impl Oracle {
             return;
         }
         session.connection = None;
+        session.left_wall = now.wall.as_millis();
+        session.will_due_wall = session.left_wall + u64::from(delay) * 1_000;
         for replay in &mut session.replays {
             replay.owed.clear();
         }
@@ -201,32 +203,47 @@ impl Oracle {
     }
 
     pub(super) fn leave_group(&mut self, client_id: &str, name: &str) {
-        for copy in self
-            .state
-            .shared
-            .iter_mut()
-            .filter(|copy| copy.target == name)
-        {
-            copy.is_excused = true;
+        let Some(members) = self.state.groups.get_mut(name) else {
+            return;
+        };
+        members.remove(client_id);
+        if !members.is_empty() {
+            return;
         }
-        if let Some(members) = self.state.groups.get_mut(name) {
-            members.remove(client_id);
-            if members.is_empty() {
-                self.state.groups.remove(name);
-            }
+        self.state.groups.remove(name);
+        let copies = self.state.shared.iter_mut();
+        for copy in copies.filter(|copy| copy.target == name) {
+            copy.is_excused = true;
         }
     }
 
-    /// Copies of the groups that this client was ever a member of may be with another one from here on.
-    fn hand_on_all(&mut self, client_id: &str, is_excused: bool) {
-        let Some(session) = self.state.sessions.get(client_id) else {
+    /// Copies of the groups that this client was ever a member of may be with another one from here on. If its session ends they
+    /// have to be, unless there is nobody who takes them for certain.
+    fn hand_on_all(&mut self, client_id: &str, is_over: bool) {
+        let State {
+            sessions,
+            groups,
+            shared,
+            ..
+        } = &mut self.state;
+        let Some(session) = sessions.get(client_id) else {
             return;
         };
-        for copy in &mut self.state.shared {
-            if session.group_forms.contains_key(&copy.target) {
-                copy.is_handed_on = true;
-                copy.is_excused |= is_excused;
+        let is_certain = |member: &String, target: &str| {
+            let session = sessions.get(member);
+            let subscription = session.and_then(|session| session.subscriptions.get(target));
+            subscription.is_some_and(|subscription| subscription.options.qos != Qos::AtMostOnce)
+        };
+        for copy in shared {
+            if !session.group_forms.contains_key(&copy.target) {
+                continue;
             }
+            copy.is_handed_on = true;
+            let members = groups.get(&copy.target).into_iter().flatten();
+            let mut others = members.filter(|member| *member != client_id).peekable();
+            let has_heirs =
+                others.peek().is_some() && others.all(|member| is_certain(member, &copy.target));
+            copy.is_excused |= is_over && !has_heirs;
         }
     }
 
@@ -282,18 +299,21 @@ impl Oracle {
         let silent = self.links.iter().filter_map(|(id, link)| {
             let seconds = link.connect.as_ref()?.keep_alive_seconds;
             let at = link.heard_at + u64::from(seconds) * 1_500_000_000;
-            (link.is_open && seconds > 0).then_some((at, 1, Due::KeepAlive(*id)))
+            (link.is_open && seconds > 0).then_some((at, (1, 0), Due::KeepAlive(*id)))
         });
         let away = self
             .state
             .sessions
             .iter()
             .filter(|(_, session)| session.connection.is_none());
+        // Of wills that are due at once, that of the older session comes first.
         let wills = away.clone().filter_map(|(client_id, session)| {
-            Some((session.will_at?, 2, Due::Will(client_id.clone())))
+            let order = (2, session.instance);
+            Some((session.will_at?, order, Due::Will(client_id.clone())))
         });
         let expiries = away.filter_map(|(client_id, session)| {
-            Some((session.expires_at?, 3, Due::Expiry(client_id.clone())))
+            let order = (3, session.instance);
+            Some((session.expires_at?, order, Due::Expiry(client_id.clone())))
         });
         let due = silent.chain(wills).chain(expiries);
         let (at, _, due) = due

@@ -8,18 +8,22 @@ use paloma_topic::{Target, TopicName};
 
 use super::Oracle;
 use super::inputs::gate_of;
-use super::model::{AnswerKind, Replay, Subscription};
+use super::model::{AnswerKind, Replay, Subscription, Verdict};
 
 impl Oracle {
     pub(super) fn subscribe_in(&mut self, id: ConnectionId, subscribe: &Subscribe) {
         let Some(client_id) = self.client_of(id) else {
             return;
         };
-        let mut denied = Vec::new();
+        let mut verdicts = Vec::new();
         for wanted in &subscribe.filters {
             let filter = wanted.target.filter().borrowed();
             let grant = self.rules.grant(&Identity::ANONYMOUS, &client_id, filter);
-            denied.push(grant == Grant::Denied);
+            verdicts.push(if grant == Grant::Denied {
+                Verdict::Denied
+            } else {
+                Verdict::Fine
+            });
             if grant != Grant::Denied {
                 let subscription = Subscription {
                     target: wanted.target.clone(),
@@ -30,10 +34,10 @@ impl Oracle {
             }
         }
         let session = self.state.sessions.get(&client_id);
-        let is_stored = session.is_some_and(|session| session.is_durable)
-            && denied.iter().any(|is_denied| !is_denied);
+        let is_stored =
+            session.is_some_and(|session| session.is_durable) && verdicts.contains(&Verdict::Fine);
         let packet = subscribe.id.get();
-        self.owe(id, AnswerKind::SubAck, packet, gate_of(is_stored), denied);
+        self.owe(id, AnswerKind::SubAck, packet, gate_of(is_stored), verdicts);
     }
 
     fn add_subscription(&mut self, client_id: &str, id: ConnectionId, subscription: Subscription) {

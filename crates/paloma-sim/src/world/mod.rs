@@ -1,5 +1,6 @@
 //! The world: one queue of events on one virtual clock, and everything that is random drawn from one seed.
 
+mod crash;
 mod steps;
 mod wires;
 
@@ -7,12 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use paloma_broker::store::Space;
 use paloma_broker::{Broker, BrokerConfig, ConnectionId, QueueWhenFull};
 use paloma_codec::ProtocolVersion;
 use paloma_session::{Monotonic, Now, Wall};
 
 use crate::clients::{Outcome, SimClient};
 use crate::host::{Host, Surroundings, Wish};
+use crate::keeper::{Keeper, Medium};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::pipe::Pipe;
@@ -57,6 +60,10 @@ enum Happening {
     /// Has the socket been blocked for too long?
     StallCheck(ConnectionId),
     Reconnect(usize),
+    /// The store has room again.
+    Room,
+    /// The broker hears of rules that have changed.
+    RulesTold,
 }
 
 /// A connection between two ends.
@@ -68,6 +75,8 @@ struct Wire {
     host: Option<ConnectionId>,
     /// The same, for as long as anybody asks.
     name: Option<ConnectionId>,
+    /// The session that it was let into by a broker that is gone.
+    let_into: Option<u64>,
     /// The client at the other end, unless that is somebody hostile.
     client: Option<usize>,
     random: Random,
@@ -84,6 +93,8 @@ pub(crate) struct Counts {
 
 pub(crate) struct World {
     options: Options,
+    /// What every broker of this world is made with.
+    config: BrokerConfig,
     now: Now,
     host: Host,
     pub(crate) oracle: Oracle,
@@ -109,23 +120,8 @@ impl World {
     pub(crate) fn new(seed: u64, options: Options, wants_lines: bool) -> Self {
         let mut random = Random::stream(seed, 2);
         let rules = Arc::new(Rules::default());
-        let mut config = BrokerConfig::new(random.seed());
-        let limits = &mut config.limits;
-        limits.queue_messages_max = options.queue_messages_max;
-        limits.queue_memory_messages_max = options.queue_memory_messages_max;
-        limits.queue_qos0 = options.queue_qos0;
-        if options.drop_oldest {
-            limits.queue_when_full = QueueWhenFull::DropOldest;
-        }
-        limits.inflight_max = options.inflight_max;
-        limits.receive_maximum = options.receive_maximum;
-        limits.outbound_buffer_bytes_max = options.outbound_buffer_bytes_max;
-        limits.stall_timeout_ms = options.stall_timeout_ms;
-        limits.connections_per_second_max = u32::MAX;
-        limits.connections_per_second_per_address_max = u32::MAX;
-        // None is imposed, so that the oracle knows what was agreed.
-        limits.keep_alive_seconds_max = u16::MAX;
-        let oracle_limits = limits.clone();
+        let mut config = config_of(&options, random.seed());
+        let oracle_limits = config.limits.clone();
         config.authorizer = Arc::clone(&rules) as Arc<dyn paloma_broker::Authorizer>;
         let clients = (0..options.clients).map(|index| {
             let version = if random.chance(options.v3_percent) {
@@ -143,12 +139,29 @@ impl World {
                 keep_alive,
             )
         });
-        let clients = clients.collect();
+        let mut clients: Vec<SimClient> = clients.collect();
+        for client in &mut clients {
+            client.answers_riddles = options.riddles;
+        }
+        let medium = match (options.crashes, options.real_store) {
+            (false, _) => Medium::Memory,
+            (true, false) => Medium::Simulated,
+            (true, true) => Medium::Disk,
+        };
+        let keeper = Keeper::new(medium, Random::stream(seed, 4)).expect("an empty disk opens");
+        let mut oracle = Oracle::new(oracle_limits, Arc::clone(&rules));
+        oracle.expects_crashes = options.crashes;
         let transmit_bytes = random.one_of([64, 1_024, 65_536]);
         let commits_at_once = options.commit_us == (0, 0);
         Self {
-            host: Host::new(Broker::new(config), commits_at_once, transmit_bytes),
-            oracle: Oracle::new(oracle_limits, Arc::clone(&rules)),
+            host: Host::new(
+                Broker::new(config.clone()),
+                keeper,
+                commits_at_once,
+                transmit_bytes,
+            ),
+            oracle,
+            config,
             trace: Trace::new(wants_lines),
             now: Now::new(
                 Monotonic::from_millis(1_000),
@@ -206,14 +219,17 @@ impl World {
             self.counts.nanos = self.at();
             self.leave();
         }
-        self.counts.messages = self.host.broker.accounting().published;
+        self.counts.messages += self.host.broker.accounting().published;
     }
 
     fn calm_down(&mut self) {
         self.trace.line(self.now.monotonic.as_nanos(), || {
             "---- faults stop".to_owned()
         });
+        self.cut_those_who_hold();
         self.is_calm = true;
+        self.host.keeper.fails_next = false;
+        self.set_space(Space::Free);
         for wire in self.wires.keys().copied().collect::<Vec<_>>() {
             self.heal(wire);
         }
@@ -359,6 +375,8 @@ impl World {
                 host.authenticate(around, id);
             }),
             Happening::StallCheck(id) => self.check_stall(id),
+            Happening::Room => self.set_space(Space::Free),
+            Happening::RulesTold => self.host.broker.handle_rules_changed(self.now),
             Happening::Reconnect(who) => {
                 if self.clients.get(who).is_some_and(SimClient::is_away) {
                     self.reconnect(who);
@@ -377,6 +395,10 @@ impl World {
         act(&mut self.host, &mut around)
     }
 
+    fn set_space(&mut self, space: Space) {
+        self.with_host(|host, around| host.set_space(around, space));
+    }
+
     /// Ends the broker's turn, and has everybody write what there is to write.
     fn settle(&mut self) {
         self.with_host(|host, around| host.turn(around));
@@ -390,6 +412,10 @@ impl World {
                     self.happen_at(self.at() + wait, Happening::Authenticated(id));
                 }
                 Wish::Commit => self.begin_commit(),
+                Wish::Crash => {
+                    self.crash(0);
+                    break;
+                }
             }
         }
         for who in 0..self.clients.len() {
@@ -410,4 +436,25 @@ impl World {
         let range = if self.is_calm { (1, 200) } else { range_us };
         self.random.within(range) * MICROSECOND
     }
+}
+
+/// What the brokers of a world are made with.
+fn config_of(options: &Options, seed: [u8; 32]) -> BrokerConfig {
+    let mut config = BrokerConfig::new(seed);
+    let limits = &mut config.limits;
+    limits.queue_messages_max = options.queue_messages_max;
+    limits.queue_memory_messages_max = options.queue_memory_messages_max;
+    limits.queue_qos0 = options.queue_qos0;
+    if options.drop_oldest {
+        limits.queue_when_full = QueueWhenFull::DropOldest;
+    }
+    limits.inflight_max = options.inflight_max;
+    limits.receive_maximum = options.receive_maximum;
+    limits.outbound_buffer_bytes_max = options.outbound_buffer_bytes_max;
+    limits.stall_timeout_ms = options.stall_timeout_ms;
+    limits.connections_per_second_max = u32::MAX;
+    limits.connections_per_second_per_address_max = u32::MAX;
+    // None is imposed, so that the oracle knows what was agreed.
+    limits.keep_alive_seconds_max = u16::MAX;
+    config
 }

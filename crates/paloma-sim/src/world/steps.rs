@@ -1,5 +1,7 @@
 //! The steps of the plan.
 
+use paloma_broker::store::Space;
+
 use super::{BELIEVED_BACK, BELIEVED_FORWARD, Happening, MICROSECOND, Wire, World};
 use crate::clients::Outcome;
 use crate::hostile;
@@ -38,9 +40,24 @@ impl World {
             } => {
                 let client_id = format!("c{who}");
                 self.rules.set(&client_id, *is_write, topic, *is_denied);
-                self.host.broker.handle_rules_changed(self.now);
+                if self.options.late_rules {
+                    let wait = self.random.below(3_000_000) * MICROSECOND;
+                    self.happen_at(self.at() + wait, Happening::RulesTold);
+                } else {
+                    self.host.broker.handle_rules_changed(self.now);
+                }
                 self.oracle.rules_changed();
                 self.counts.faults += 1;
+            }
+            Action::Crash { millis } => self.crash(*millis),
+            Action::FailStore => {
+                self.host.keeper.fails_next = true;
+                self.counts.faults += 1;
+            }
+            Action::FillStore { millis } => {
+                self.set_space(Space::Full);
+                self.counts.faults += 1;
+                self.happen_at(self.at() + millis * 1_000_000, Happening::Room);
             }
             Action::Wait { millis } => {
                 let until = self.at() + millis * 1_000_000;
@@ -86,9 +103,14 @@ impl World {
     }
 
     fn set_wall(&mut self, millis: i64) {
+        let is_believed = (-BELIEVED_BACK..=BELIEVED_FORWARD).contains(&millis);
+        if self.options.crashes && !is_believed {
+            // The broker's own time then goes on with an error of a millisecond, by which sessions would expire too early here.
+            return;
+        }
         self.oracle.note_expired(self.believed());
         self.wall_offset_millis = self.wall_offset_millis.saturating_add_signed(millis);
-        if !(-BELIEVED_BACK..=BELIEVED_FORWARD).contains(&millis) {
+        if !is_believed {
             self.disbelieved_millis += millis;
         }
         self.move_to(self.at());
@@ -113,6 +135,12 @@ impl World {
             // A will may be forbidden by now.
             client.without_will();
         }
+        if self.options.narrows {
+            let receive_maximum = self.random.one_of([1, 2, 65_535]);
+            if let Some(client) = self.clients.get_mut(who) {
+                client.set_receive_maximum(receive_maximum);
+            }
+        }
         self.connect(who, false, false);
     }
 
@@ -126,6 +154,7 @@ impl World {
             down: Pipe::default(),
             host: Some(host),
             name: Some(host),
+            let_into: None,
             client,
             random: Random::stream(self.seed, 1_000_000 + number as u64),
         };
@@ -178,6 +207,19 @@ impl World {
         }
         if client_notices {
             self.notice(number, false);
+        }
+    }
+
+    /// In worlds where windows shrink, everybody who keeps acknowledgements comes back once more.
+    pub(super) fn cut_those_who_hold(&mut self) {
+        for who in 0..self.clients.len() {
+            let holds = self
+                .clients
+                .get(who)
+                .is_some_and(|client| client.holds_acks);
+            if self.options.narrows && holds {
+                self.cut(who, true, true);
+            }
         }
     }
 

@@ -125,6 +125,7 @@ impl World {
             return;
         };
         let (host, name, client) = (wire.host, wire.name, wire.client);
+        let known = wire.let_into;
         let bytes_max = if partial && wire.random.chance(50) {
             1 + wire.random.index(24)
         } else {
@@ -155,10 +156,11 @@ impl World {
             }
             return;
         }
+        let let_into = known.or_else(|| name.and_then(|id| self.oracle.let_into(id)));
         if let Some(who) = client
             && let Some(client) = self.clients.get_mut(who)
             && client.wire == Some(number)
-            && client.read(self.now, &mut self.oracle, name, &bytes) == Outcome::Close
+            && client.read(self.now, &mut self.oracle, let_into, &bytes) == Outcome::Close
         {
             self.client_closes(who);
         }
