@@ -1,5 +1,6 @@
 //! PUBLISH: the packet that everything else is for.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
