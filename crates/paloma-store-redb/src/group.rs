@@ -22,9 +22,9 @@ type Changed<K> = BTreeMap<K, Option<Vec<u8>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     /// Put, and perhaps needed by somebody.
-    arriving: BTreeMap<MessageId, Message>,
+    arriving: Messages,
     /// Needed, and not in the file.
-    fresh: BTreeMap<MessageId, Message>,
+    fresh: Messages,
     /// In the file, and needed by nobody.
     freed: Vec<MessageId>,
     sessions: Changed<u64>,
@@ -61,8 +61,7 @@ impl Group {
     fn apply(&mut self, op: &StoreOp, index: &mut Index) {
         match op {
             StoreOp::PutMessage(message) => {
-                self.arriving
-                    .insert(MessageId(message.id()), message.clone());
+                self.arriving.put(message);
             }
             StoreOp::Enqueue(session, entry) => {
                 if index.has_session(*session) && self.arrives(entry.message, index) {
@@ -139,10 +138,10 @@ impl Group {
         if index.has_message(id) {
             return true;
         }
-        let Some(message) = self.arriving.get(&id) else {
+        let Some(message) = self.arriving.get(id) else {
             return false;
         };
-        self.fresh.insert(id, message.clone());
+        self.fresh.put(message);
         true
     }
 
@@ -154,7 +153,7 @@ impl Group {
 
     fn free(&mut self, freed: Vec<MessageId>) {
         for id in freed {
-            if self.fresh.remove(&id).is_none() {
+            if !self.fresh.remove(id) {
                 self.freed.push(id);
             }
         }
@@ -189,9 +188,9 @@ impl Group {
         let id = MessageId(record.message.id());
         let topic = ByteString::from(record.message.topic().as_str());
         if index.retained.get(&topic) != Some(&id) {
-            self.arriving
-                .entry(id)
-                .or_insert_with(|| record.message.clone());
+            if self.arriving.get(id).is_none() {
+                self.arriving.put(&record.message);
+            }
             self.arrives(id, index);
             index.refer(id, length(&record.message));
         }
@@ -211,7 +210,7 @@ impl Group {
         let row = FanOutRow {
             record: record.clone(),
             after: None,
-            bytes: self.arriving.get(&id).map_or(0, length),
+            bytes: self.arriving.get(id).map_or(0, length),
         };
         index.refer(id, row.bytes);
         let record = sealed(Kind::FanOut, id.0, |out| rows::put_fan_out(out, &row));
@@ -252,13 +251,79 @@ impl Group {
             table.remove(id.0)?;
         }
         let mut record = Vec::new();
-        for (id, message) in &self.fresh {
+        for (id, message) in self.fresh.iter() {
             seal(Kind::Message, &id.0.to_be_bytes(), &mut record, |out| {
                 out.extend_from_slice(message.as_bytes());
             });
             table.insert(id.0, record.as_slice())?;
         }
         Ok(())
+    }
+}
+
+/// Messages in ascending order of their numbers, which is nearly always the order in which they come.
+#[derive(Debug, Default)]
+struct Messages {
+    /// None where one has gone.
+    places: Vec<(MessageId, Option<Message>)>,
+    count: usize,
+}
+
+impl Messages {
+    /// Keeps a message, or has it again.
+    fn put(&mut self, message: &Message) {
+        let id = MessageId(message.id());
+        let place = (id, Some(message.clone()));
+        if self.places.last().is_none_or(|(last, _)| *last < id) {
+            self.places.push(place);
+            self.count += 1;
+            return;
+        }
+        match self.find(id) {
+            Ok(at) => {
+                let old = self
+                    .places
+                    .get_mut(at)
+                    .map(|old| std::mem::replace(old, place));
+                self.count += usize::from(old.is_some_and(|(_, old)| old.is_none()));
+            }
+            Err(at) => {
+                self.places.insert(at, place);
+                self.count += 1;
+            }
+        }
+    }
+
+    fn get(&self, id: MessageId) -> Option<&Message> {
+        let last = self.places.last().filter(|(last, _)| *last == id);
+        let place = last.or_else(|| self.places.get(self.find(id).ok()?))?;
+        place.1.as_ref()
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, id: MessageId) -> bool {
+        let place = self.find(id).ok().and_then(|at| self.places.get_mut(at));
+        let is_removed = place.is_some_and(|(_, message)| message.take().is_some());
+        self.count -= usize::from(is_removed);
+        is_removed
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        self.count = 0;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (MessageId, &Message)> {
+        let places = self.places.iter();
+        places.filter_map(|(id, message)| Some((*id, message.as_ref()?)))
+    }
+
+    fn find(&self, id: MessageId) -> Result<usize, usize> {
+        self.places.binary_search_by_key(&id, |(id, _)| *id)
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Index {
     messages: Map<References>,
     pub(crate) retained: BTreeMap<ByteString, MessageId>,
     pub(crate) fan_outs: BTreeMap<MessageId, FanOutRow>,
+    /// No message that was ever there has a higher number.
+    newest: MessageId,
     totals: Totals,
 }
 
@@ -109,11 +111,12 @@ impl Index {
     }
 
     pub(crate) fn has_message(&self, id: MessageId) -> bool {
-        self.messages.contains_key(&id.0)
+        id <= self.newest && self.messages.contains_key(&id.0)
     }
 
     /// Counts one more who needs a message.
     pub(crate) fn refer(&mut self, id: MessageId, bytes: u32) {
+        self.newest = self.newest.max(id);
         let references = self.messages.entry(id.0).or_insert_with(|| {
             self.totals.page_bytes += page_bytes(bytes);
             References { count: 0, bytes }

@@ -11,6 +11,7 @@ mod index;
 mod journal;
 mod load;
 mod log;
+mod messages;
 mod options;
 mod record;
 mod rows;

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// The journal stays below this whatever it says.
 const FREE_BYTES: u64 = 1 << 20;
 
+/// So much is cleaned at once: cleaning in every commit would write the pages at the journal's beginning each time.
+const CLEANED_BYTES: u64 = 8 << 10;
+
 /// Keys and lengths of the journal's records, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -38,11 +41,14 @@ impl Log {
     }
 
     /// How many of the oldest records a commit of `new_bytes` is to clean, when `live_bytes` of all are worth keeping.
-    /// Twice what comes goes, so that the journal shrinks until half of it is worth keeping.
+    /// Twice what comes goes, so that the journal shrinks until half of it is worth keeping; small commits take turns.
     pub(crate) fn to_clean(&self, new_bytes: u64, live_bytes: u64) -> usize {
         let mut rest = self.bytes.saturating_add(new_bytes);
         let bound = live_bytes.saturating_mul(2).saturating_add(FREE_BYTES);
-        let mut budget = new_bytes.saturating_mul(2).max(256);
+        let mut budget = new_bytes.saturating_mul(2).max(CLEANED_BYTES);
+        if rest <= bound.saturating_add(CLEANED_BYTES) {
+            return 0;
+        }
         let mut count = 0;
         for (_, len) in &self.records {
             if rest <= bound || budget == 0 {
@@ -84,7 +90,7 @@ mod tests {
             log.push(log.next(), 1_000 + usize::try_from(again).unwrap());
         }
         assert!(
-            log.bytes() <= 2 * live + FREE_BYTES + 10_000,
+            log.bytes() <= 2 * live + FREE_BYTES + CLEANED_BYTES + 10_000,
             "{}",
             log.bytes()
         );

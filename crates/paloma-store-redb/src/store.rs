@@ -10,8 +10,7 @@ use paloma_broker::store::{
     MessageId, Recovered, Rested, RetainedRecord, SessionId, Space, Store, StoreBatch, StoreError,
     StoreUsage,
 };
-use paloma_codec::Message;
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadTransaction, ReadableTableMetadata, Table};
 
 use crate::backend::Bounds;
 use crate::directory::Directory;
@@ -25,6 +24,7 @@ use crate::load::{
     FAN_OUTS_LOST, Loaded, Losses, MESSAGES_LOST, RETAINED_LOST, SUBSCRIPTIONS_LOST, WILLS_LOST,
     load, prepare,
 };
+use crate::messages::{MessageReader, MessageTable, read_message};
 use crate::options::{Durability, Options};
 use crate::record::{Damaged, Kind, open, seal};
 use crate::rows;
@@ -141,16 +141,15 @@ impl RedbStore {
         let wait = self.wait();
         let record = &mut self.record;
         self.engine.write(wait, |transaction| {
+            group.write(transaction)?;
             let mut ops = mem::take(&mut group.journal);
-            clean(transaction, log.oldest(cleaned), index, &mut ops)?;
+            let mut journal = transaction.open_table(JOURNAL)?;
+            clean(&mut journal, log.oldest(cleaned), index, &mut ops)?;
             seal(Kind::Journal, &key.to_be_bytes(), record, |out| {
                 put_mark(out, &mark);
                 out.extend_from_slice(&ops);
             });
-            group.write(transaction)?;
-            transaction
-                .open_table(JOURNAL)?
-                .insert(key, record.as_slice())?;
+            journal.insert(key, record.as_slice())?;
             Ok(())
         })?;
         self.loaded.log.drop_oldest(cleaned);
@@ -317,7 +316,8 @@ impl Store for RedbStore {
         let mut entries = Vec::new();
         let mut bytes = 0_u64;
         engine.read(|transaction| {
-            let messages = transaction.open_table(MESSAGES)?;
+            let table = transaction.open_table(MESSAGES)?;
+            let mut messages = MessageReader::new(&table);
             let session = loaded.index.session(request.session);
             let waiting = session
                 .into_iter()
@@ -328,7 +328,7 @@ impl Store for RedbStore {
                 if is_more || entries.len() >= request.count as usize {
                     break;
                 }
-                match read_message(&messages, entry.message)? {
+                match messages.read(entry.message)? {
                     Ok(message) => entries.push((entry, message)),
                     Err(Damaged) => {
                         bytes -= u64::from(entry.bytes);
@@ -411,14 +411,13 @@ fn broken(why: &'static str) -> std::io::Error {
 
 /// Deletes old journal records, and appends what of them still counts.
 fn clean(
-    transaction: &WriteTransaction,
+    journal: &mut Table<'_, u64, &'static [u8]>,
     oldest: impl Iterator<Item = u64>,
     index: &Index,
     ops: &mut Vec<u8>,
 ) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(JOURNAL)?;
     for key in oldest {
-        let Some(record) = table.remove(key)? else {
+        let Some(record) = journal.remove(key)? else {
             continue;
         };
         let body = open(Kind::Journal, &key.to_be_bytes(), record.value());
@@ -432,27 +431,6 @@ fn clean(
         }
     }
     Ok(())
-}
-
-type MessageTable = ReadOnlyTable<u64, &'static [u8]>;
-
-/// A message, or that it is not what was written.
-pub(crate) fn read_message(
-    table: &MessageTable,
-    id: MessageId,
-) -> Result<Result<Message, Damaged>, redb::Error> {
-    let Some(record) = table.get(id.0)? else {
-        return Ok(Err(Damaged));
-    };
-    let body = open(Kind::Message, &id.0.to_be_bytes(), record.value());
-    let message = body.and_then(rows::message);
-    Ok(message.and_then(|message| {
-        if message.id() == id.0 {
-            Ok(message)
-        } else {
-            Err(Damaged)
-        }
-    }))
 }
 
 /// Gives back what a store holds.

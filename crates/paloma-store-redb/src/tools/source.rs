@@ -13,8 +13,8 @@ use crate::error::OpenError;
 use crate::load::{
     FAN_OUTS_LOST, JOURNAL_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, prepare,
 };
+use crate::messages::read_message;
 use crate::options::Options;
-use crate::store::read_message;
 
 /// What to do about pages that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
