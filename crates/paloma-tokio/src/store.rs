@@ -7,7 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
-use paloma_broker::store::{LoadRequest, Rested, Space, Store, StoreBatch, StoreError};
+use paloma_broker::store::{
+    LoadRequest, Loaded, MessageId, Rested, SessionId, Space, Store, StoreBatch, StoreError,
+    StoreOp,
+};
 use paloma_broker::{Reply, StoreStatistics};
 
 use crate::failure::Failure;
@@ -20,6 +23,12 @@ const GROUP_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
 /// How long what nobody waits for waits for company: acknowledgements from subscribers above all, which ride along with the
 /// next message's commit.
 const RIDE_ALONG: Duration = Duration::from_millis(20);
+
+/// Who was answered by one commit is likely to send again at once. The next commit waits for as many as had waited for the last
+/// one, but only for a fraction of what a commit takes, and not at all where that is too short to be slept.
+const GATHER_FRACTION: u32 = 8;
+const GATHER_MIN: Duration = Duration::from_micros(50);
+const GATHER_MAX: Duration = Duration::from_millis(1);
 
 /// How often a store that is full is looked after, unless it says otherwise.
 const FULL_REST: Duration = Duration::from_secs(1);
@@ -47,6 +56,8 @@ struct Inner {
 struct State {
     jobs: Vec<Job>,
     is_closed: bool,
+    /// While the thread waits: with so many jobs it is woken. 0 while it has something to do.
+    wakes_at: usize,
 }
 
 /// Why the thread stopped waiting.
@@ -66,8 +77,14 @@ impl StoreQueue {
     }
 
     fn push(&self, job: Job) {
-        self.state().jobs.push(job);
-        self.0.changed.notify_one();
+        let is_urgent = matches!(job, Job::Load(_));
+        let mut state = self.state();
+        state.jobs.push(job);
+        if state.wakes_at > 0 && (is_urgent || state.jobs.len() >= state.wakes_at) {
+            state.wakes_at = 0;
+            drop(state);
+            self.0.changed.notify_one();
+        }
     }
 
     /// Lets the thread end once it has done what it was given.
@@ -91,23 +108,43 @@ impl StoreQueue {
         let rest_at = rest_after.map(|after| Instant::now() + after);
         let mut state = self.state();
         loop {
+            state.wakes_at = 0;
             if !state.jobs.is_empty() {
                 return Woken::Jobs(mem::take(&mut state.jobs));
             }
             if state.is_closed {
                 return Woken::Closed;
             }
+            state.wakes_at = 1;
             let Some(rest_at) = rest_at else {
                 state = (self.0.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = rest_at.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                state.wakes_at = 0;
                 return Woken::TimeToRest;
             }
             let waited = self.0.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// What comes until there are so many, or one that is urgent, or the time is over.
+    fn gather(&self, wanted: usize, until: Instant) -> Vec<Job> {
+        let mut state = self.state();
+        let is_urgent = |job: &Job| matches!(job, Job::Load(_));
+        while state.jobs.len() < wanted && !state.jobs.iter().any(is_urgent) && !state.is_closed {
+            state.wakes_at = wanted;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.0.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wakes_at = 0;
+        mem::take(&mut state.jobs)
     }
 
     /// Waits for a while; true if the queue was closed meanwhile.
@@ -142,6 +179,9 @@ pub(crate) fn spawn(
                 shared,
                 group: Vec::new(),
                 group_bytes: 0,
+                awaited: 0,
+                company: 0,
+                commit_time: Duration::ZERO,
                 commit_by: None,
                 space: Space::Free,
             };
@@ -163,6 +203,12 @@ struct Worker {
     shared: Weak<Shared>,
     group: Vec<StoreBatch>,
     group_bytes: u64,
+    /// Batches of the group that somebody waits for.
+    awaited: usize,
+    /// The same of the last group that had any.
+    company: usize,
+    /// What a commit takes, on a moving average.
+    commit_time: Duration,
     /// When a group that nobody waits for is committed at the latest.
     commit_by: Option<Instant>,
     /// What the core was told last.
@@ -194,26 +240,9 @@ impl Worker {
     }
 
     fn work(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
-        let mut is_awaited = false;
-        for job in jobs {
-            match job {
-                Job::Commit(batch) => {
-                    is_awaited |= batch.is_awaited;
-                    let bytes = self.group_bytes.saturating_add(batch.bytes);
-                    if self.group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
-                        self.commit()?;
-                    }
-                    self.group_bytes = self.group_bytes.saturating_add(batch.bytes);
-                    self.group.push(batch);
-                }
-                Job::Load(request) => {
-                    self.commit()?;
-                    let loaded = self.store.read_queue(&request)?;
-                    self.reply(Reply::Loaded(loaded));
-                }
-            }
-        }
-        if is_awaited {
+        self.take_in(jobs)?;
+        if self.awaited > 0 {
+            self.gather()?;
             return self.commit();
         }
         if !self.group.is_empty() {
@@ -223,8 +252,67 @@ impl Worker {
         Ok(())
     }
 
+    /// Waits a little for those who are about to wait for the same commit.
+    fn gather(&mut self) -> Result<(), StoreError> {
+        let patience = self.commit_time / GATHER_FRACTION;
+        if patience < GATHER_MIN {
+            return Ok(());
+        }
+        let until = Instant::now() + patience.min(GATHER_MAX);
+        while self.awaited > 0 && self.awaited < self.company {
+            let jobs = self.queue.gather(self.company - self.awaited, until);
+            if jobs.is_empty() {
+                break;
+            }
+            self.take_in(jobs)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the group, and reads.
+    fn take_in(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        for job in jobs {
+            match job {
+                Job::Commit(batch) => {
+                    let bytes = self.group_bytes.saturating_add(batch.bytes);
+                    if self.group.len() >= GROUP_MAX || bytes > GROUP_BYTES_MAX {
+                        self.commit()?;
+                    }
+                    self.group_bytes = self.group_bytes.saturating_add(batch.bytes);
+                    self.awaited += usize::from(batch.is_awaited);
+                    self.group.push(batch);
+                }
+                Job::Load(request) => {
+                    let loaded = self.read(&request)?;
+                    self.reply(Reply::Loaded(loaded));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the next part of a queue as it is with everything that was queued before. What is committed is often enough, so
+    /// that one long queue does not cut everybody's groups short.
+    fn read(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError> {
+        if let Some(before) = committed_before(&self.group, request) {
+            let mut loaded = self.store.read_queue(request)?;
+            loaded
+                .entries
+                .retain(|(entry, _)| before.is_none_or(|before| entry.message < before));
+            if !loaded.entries.is_empty() {
+                return Ok(loaded);
+            }
+        }
+        self.commit()?;
+        self.store.read_queue(request)
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
         self.commit_by = None;
+        let awaited = mem::take(&mut self.awaited);
+        if awaited > 0 {
+            self.company = awaited;
+        }
         if self.group.is_empty() {
             return Ok(());
         }
@@ -239,10 +327,12 @@ impl Worker {
                 Err(error) => return Err(error),
             }
         };
+        let elapsed = begun.elapsed();
+        self.commit_time = (self.commit_time * 3 + elapsed) / 4;
         self.queue.figures().note_commit(
             (batches, operations),
             mem::take(&mut self.group_bytes),
-            begun.elapsed(),
+            elapsed,
         );
         self.group.clear();
         self.reply(Reply::Committed(committed.seq));
@@ -294,5 +384,161 @@ impl Worker {
         if let Some(shared) = self.shared.upgrade() {
             shared.reply(reply);
         }
+    }
+}
+
+/// What a group that is not committed does to the answer to a request. `None`: it may be any. Otherwise entries below the
+/// message, all of them if there is none, are what they will be after the commit: the group only adds behind them, and
+/// takes away what was asked for before.
+fn committed_before(group: &[StoreBatch], request: &LoadRequest) -> Option<Option<MessageId>> {
+    let mut before: Option<MessageId> = None;
+    for op in group.iter().flat_map(|batch| &batch.ops) {
+        match touched(op) {
+            Touched::Nothing => {}
+            Touched::Session(session) if session != request.session => {}
+            Touched::Session(_) => return None,
+            Touched::Entry(session, _) | Touched::Added(session, _)
+                if session != request.session => {}
+            Touched::Entry(_, message) if message <= request.after => {}
+            Touched::Entry(..) => return None,
+            // Not what is asked for: its fan-out took so long that it went into memory.
+            Touched::Added(_, message) if message <= request.after => {}
+            Touched::Added(_, message) => {
+                before = Some(before.map_or(message, |before| before.min(message)));
+            }
+        }
+    }
+    Some(before)
+}
+
+/// What of the queues an op changes.
+enum Touched {
+    Nothing,
+    Added(SessionId, MessageId),
+    Entry(SessionId, MessageId),
+    /// All of a session's.
+    Session(SessionId),
+}
+
+fn touched(op: &StoreOp) -> Touched {
+    match op {
+        StoreOp::Enqueue(session, entry) => Touched::Added(*session, entry.message),
+        StoreOp::Dequeue(session, message)
+        | StoreOp::Assign(session, message, _)
+        | StoreOp::MarkReceived(session, message, _) => Touched::Entry(*session, *message),
+        StoreOp::DeleteSession(session) => Touched::Session(*session),
+        StoreOp::PutMessage(_)
+        | StoreOp::PutSession(..)
+        | StoreOp::PutReceived(..)
+        | StoreOp::DeleteReceived(..)
+        | StoreOp::PutSubscription(..)
+        | StoreOp::DeleteSubscription(..)
+        | StoreOp::PutWill(..)
+        | StoreOp::DeleteWill(_)
+        | StoreOp::PutRetained(_)
+        | StoreOp::DeleteRetained(_)
+        | StoreOp::PutFanOut(_)
+        | StoreOp::AdvanceFanOut(..)
+        | StoreOp::DeleteFanOut(_) => Touched::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use paloma_broker::store::QueueEntry;
+    use paloma_codec::{PacketId, Qos};
+
+    const SESSION: SessionId = SessionId(7);
+    const OTHER: SessionId = SessionId(8);
+
+    #[test]
+    fn company_is_waited_for_until_it_is_there() {
+        let check = |jobs: Vec<Job>, wanted| {
+            let queue = StoreQueue::default();
+            let pushing = queue.clone();
+            let count = jobs.len();
+            let pusher = thread::spawn(move || {
+                for job in jobs {
+                    pushing.push(job);
+                }
+            });
+            // Nothing but its company, or what is urgent, ends this wait.
+            let until = Instant::now() + Duration::from_secs(3_600);
+            let mut seen = queue.gather(wanted, until).len();
+            pusher.join().expect("it only pushes");
+            seen += queue.gather(0, until).len();
+            assert_eq!(seen, count);
+        };
+        let batch = || Job::Commit(StoreBatch::default());
+        check(vec![batch(), batch(), batch()], 2);
+        check(vec![batch(), Job::Load(request())], 5);
+    }
+
+    #[test]
+    fn a_closed_queue_keeps_nobody_waiting() {
+        let queue = StoreQueue::default();
+        queue.close();
+        let until = Instant::now() + Duration::from_secs(3_600);
+        assert!(queue.gather(2, until).is_empty());
+    }
+
+    fn request() -> LoadRequest {
+        LoadRequest {
+            session: SESSION,
+            after: MessageId(10),
+            count: 100,
+            bytes: 1_000,
+        }
+    }
+
+    /// A request behind message 10 beside a group of these ops.
+    fn check(ops: Vec<StoreOp>, expected: Option<Option<u64>>) {
+        let batches = ops.into_iter().map(|op| StoreBatch {
+            ops: vec![op],
+            ..StoreBatch::default()
+        });
+        let group: Vec<StoreBatch> = batches.collect();
+        let expected = expected.map(|before| before.map(MessageId));
+        assert_eq!(committed_before(&group, &request()), expected);
+    }
+
+    fn added(session: SessionId, message: u64) -> StoreOp {
+        let entry = QueueEntry {
+            message: MessageId(message),
+            bytes: 1,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            share: None,
+        };
+        StoreOp::Enqueue(session, entry)
+    }
+
+    #[test]
+    fn a_group_that_adds_leaves_what_is_before_it() {
+        check(vec![], Some(None));
+        check(vec![added(OTHER, 11)], Some(None));
+        check(vec![added(SESSION, 40), added(SESSION, 30)], Some(Some(30)));
+        check(vec![added(SESSION, 9), added(SESSION, 30)], Some(Some(30)));
+    }
+
+    #[test]
+    fn what_was_loaded_before_may_go() {
+        let packet = PacketId::new(1).expect("it is one");
+        let ops = vec![
+            StoreOp::Dequeue(SESSION, MessageId(10)),
+            StoreOp::Assign(SESSION, MessageId(3), packet),
+            StoreOp::Dequeue(OTHER, MessageId(11)),
+            StoreOp::DeleteSession(OTHER),
+        ];
+        check(ops, Some(None));
+    }
+
+    #[test]
+    fn a_group_that_takes_away_what_is_asked_for_comes_first() {
+        check(vec![StoreOp::Dequeue(SESSION, MessageId(11))], None);
+        check(vec![StoreOp::DeleteSession(SESSION)], None);
     }
 }
