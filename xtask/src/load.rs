@@ -6,15 +6,17 @@ use crate::{Command, failure::Outcome, process, workspace};
 
 pub(crate) const COMMAND: Command = Command {
     name: "load",
-    arguments: "[--quick] [OPTION…]",
+    arguments: "[--durable] [--quick] [OPTION…]",
     about: "compare paloma with the reference server and mosquitto in every load scenario",
     details: "\
 --quick             one short run of each, without those that prepare a million of something
---plot FILE         draws the broker's CPU for each message into an SVG file
---rounds N          runs of each, of which the median counts (3)
---seconds S         measured in each run (2)
---unpinned          let broker and load share all cores; otherwise each gets one
+--durable           QoS 1 that is kept, beside the same disk's syncs, redb alone and mosquitto; takes the next four options only
 --only TEXT         only scenarios whose name contains this
+--rounds N          runs of each, of which the median counts (3)
+--seconds S         measured in each run (2; 1 with --durable)
+--directory DIR     on the disk that counts (target/durable)
+--plot FILE         draws the broker's CPU for each message into an SVG file
+--unpinned          let broker and load share all cores; otherwise each gets one
 --broker NAME=LINE  another broker; {port} in its command line stands for the port
 
 Prints tables in markdown: broker CPU, rate, latency and memory, with paloma's ratio to each of the others. mosquitto
@@ -36,11 +38,32 @@ where the system lets it.",
     run: |arguments| idle_memory(arguments),
 };
 
+pub(crate) const SCALE: Command = Command {
+    name: "scale",
+    arguments: "[--quick] [OPTION…]",
+    about: "start and drain `paloma serve` with a million queued messages and 100,000 sessions",
+    details: "\
+--quick             1,000 sessions, 20,000 messages, 60,000 to drain
+--sessions N        sessions with a subscription each (100000)
+--messages N        messages of 200 bytes queued for them (1000000)
+--drained N         messages of 1,000 bytes that one client drains (500000)
+--memory MIB        what the broker may hold meanwhile (256)
+--ready SECONDS     the longest that a start may take (10)
+--directory DIR     on the disk that counts (target/durable)
+
+Prints a table in markdown. Fails if a start takes longer, resident memory grows larger, the file stays long after the drain, or a
+message is missing or out of order.",
+    run: |arguments| scale(arguments),
+};
+
 /// What an idle connection may cost.
 const IDLE_BYTES_MAX: &str = "2048";
 
 fn compare(arguments: &[String]) -> Outcome {
     build()?;
+    if arguments.iter().any(|argument| argument == "--durable") {
+        return durable(arguments);
+    }
     let mut command = load("compare");
     command.arg("--paloma").arg(paloma());
     if let Some(mosquitto) = mosquitto() {
@@ -58,6 +81,55 @@ fn compare(arguments: &[String]) -> Outcome {
         };
     }
     process::run(&mut command)
+}
+
+fn durable(arguments: &[String]) -> Outcome {
+    let mut command = with_directory("durable", arguments);
+    if let Some(mosquitto) = mosquitto() {
+        command.arg("--mosquitto").arg(mosquitto);
+    }
+    for argument in arguments {
+        match argument.as_str() {
+            "--durable" => &mut command,
+            "--quick" => command.args(["--rounds", "1", "--seconds", "0.5"]),
+            other => command.arg(other),
+        };
+    }
+    process::run(&mut command)
+}
+
+fn scale(arguments: &[String]) -> Outcome {
+    build()?;
+    let mut command = with_directory("scale", arguments);
+    for argument in arguments {
+        match argument.as_str() {
+            "--quick" => command.args(QUICK_SCALE),
+            other => command.arg(other),
+        };
+    }
+    process::run(&mut command)
+}
+
+/// Seconds in place of minutes, also for a build without optimisation on a busy machine.
+const QUICK_SCALE: [&str; 6] = [
+    "--sessions",
+    "1000",
+    "--messages",
+    "20000",
+    "--drained",
+    "60000",
+];
+
+/// A run over paloma in a directory of this workspace, unless another is named.
+fn with_directory(what: &str, arguments: &[String]) -> Process {
+    let mut command = load(what);
+    command.arg("--paloma").arg(paloma());
+    if !arguments.iter().any(|argument| argument == "--directory") {
+        command
+            .arg("--directory")
+            .arg(workspace::target().join("durable"));
+    }
+    command
 }
 
 fn idle_memory(arguments: &[String]) -> Outcome {

@@ -49,6 +49,7 @@ const COMMANDS: &[Command] = &[
     libraries::COMMAND,
     load::COMMAND,
     load::IDLE_MEMORY,
+    load::SCALE,
     hostile::COMMAND,
     sim::COMMAND,
     differential::COMMAND,

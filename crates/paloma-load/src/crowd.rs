@@ -10,9 +10,9 @@ use mio::{Events, Interest, Poll, Token};
 use crate::engine::{Growth, Outcome, Progress};
 use crate::error::LoadError;
 use crate::link::Link;
-use crate::packet::{self, Scan, Version};
+use crate::packet::{self, Qos, Scan};
 use crate::target::Target;
-use crate::{probe, setup};
+use crate::{plan, probe, setup};
 
 /// How many connections to open, and how.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub enum Leaves {
     Connection,
     /// A session that outlives it: each ends as soon as it is accepted.
     Session,
+    /// The same with a subscription of QoS 1 to the topic of its number in [`Shape::Store`](crate::Shape::Store).
+    Subscription,
 }
 
 /// Without an answer for so long, the broker has given up.
@@ -87,7 +89,7 @@ pub(crate) fn gather(
     }
     let at_once = match crowd.leaves {
         Leaves::Connection => crowd.connections,
-        Leaves::Session => crowd.concurrency,
+        Leaves::Session | Leaves::Subscription => crowd.concurrency,
     };
     let needed = u64::from(at_once) + 64;
     if probe::raise_file_limit(needed) < needed {
@@ -123,6 +125,7 @@ pub(crate) fn gather(
         own_cpu,
         threads: 1,
         latency: storm.latency,
+        exchange: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
         memory: before.zip(after).map(|(before, after)| Growth {
             before,
             after,
@@ -254,7 +257,7 @@ impl<'a> Storm<'a> {
         self.accepted += 1;
         let nanoseconds = u64::try_from(entry.due.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.latency.saturating_record(nanoseconds);
-        if self.crowd.leaves == Leaves::Session
+        if self.crowd.leaves != Leaves::Connection
             && let Some(mut entry) = self.entries.get_mut(index).and_then(Option::take)
         {
             entry.link.set_no_linger()?;
@@ -282,17 +285,25 @@ impl Entry {
             if !self.link.is_ready()? {
                 return Ok(false);
             }
-            let keeps_session = crowd.leaves == Leaves::Session;
-            let connect = setup::hello(&crowd.target, &format!("c{index}"), keeps_session);
+            let keeps_session = crowd.leaves != Leaves::Connection;
+            let mut first = setup::hello(&crowd.target, &format!("c{index}"), keeps_session);
+            if crowd.leaves == Leaves::Subscription {
+                // A client may go on before it is accepted. [MQTT-3.1.4-6]
+                let filter = [plan::stored_topic(u32::try_from(index).unwrap_or(u32::MAX))];
+                let version = crowd.target.version;
+                first.extend(packet::subscribe(version, 1, &filter, Qos::AtLeastOnce));
+            }
             // The first bytes of a connection always fit into its empty buffer.
-            self.link.write_all(&connect)?;
+            self.link.write_all(&first)?;
             self.state = State::AwaitConnAck;
         }
         unless_full(self.link.flush())?;
-        self.await_conn_ack(crowd.target.version)
+        self.await_answers(crowd)
     }
 
-    fn await_conn_ack(&mut self, version: Version) -> Result<bool, LoadError> {
+    /// Waits for the CONNACK, and for the SUBACK behind it.
+    fn await_answers(&mut self, crowd: &Crowd) -> Result<bool, LoadError> {
+        let version = crowd.target.version;
         let mut input = [0; 256];
         loop {
             match self.link.read(&mut input) {
@@ -304,11 +315,21 @@ impl Entry {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
-            match packet::scan(&self.input) {
-                Scan::Whole(frame) => setup::connack(version, &frame)?,
+            let behind = match packet::scan(&self.input) {
+                Scan::Whole(frame) => {
+                    setup::connack(version, &frame)?;
+                    self.input.get(frame.whole.len()..).unwrap_or(&[])
+                }
                 Scan::Partial => continue,
                 Scan::Malformed => return Err(LoadError::Protocol),
             };
+            if crowd.leaves == Leaves::Subscription {
+                match packet::scan(behind) {
+                    Scan::Whole(frame) => setup::suback(version, &frame, 1, Qos::AtLeastOnce)?,
+                    Scan::Partial => continue,
+                    Scan::Malformed => return Err(LoadError::Protocol),
+                }
+            }
             self.state = State::Accepted;
             self.input = Vec::new();
             return Ok(true);

@@ -7,6 +7,8 @@ pub mod broker;
 #[cfg(feature = "compare")]
 pub mod compare;
 pub mod crowd;
+#[cfg(feature = "compare")]
+pub mod durable;
 mod engine;
 mod error;
 #[cfg(feature = "compare")]

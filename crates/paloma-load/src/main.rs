@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use paloma_load::broker::{Candidate, Kind};
 use paloma_load::compare::{self, Comparison};
 use paloma_load::crowd::{self, Crowd, Leaves};
+use paloma_load::durable::scale::Scale;
+use paloma_load::durable::{self, Durable};
 use paloma_load::floor::Floor;
 use paloma_load::packet::Version;
 use paloma_load::report::Report;
@@ -45,6 +47,10 @@ enum Action {
     },
     /// Runs every scenario against every broker in rotation and prints tables of medians.
     Compare(CompareOptions),
+    /// Measures durable QoS 1 beside what the disk, the store's engine and mosquitto do in the same run.
+    Durable(DurableOptions),
+    /// Fills a store, kills and stops its broker, and measures how it starts and drains.
+    Scale(ScaleOptions),
 }
 
 #[derive(Args)]
@@ -106,6 +112,53 @@ struct CompareOptions {
     plot: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct DurableOptions {
+    /// A `paloma` binary.
+    #[arg(long)]
+    paloma: PathBuf,
+    /// A `mosquitto` binary.
+    #[arg(long)]
+    mosquitto: Option<PathBuf>,
+    /// A directory on the disk that counts.
+    #[arg(long)]
+    directory: PathBuf,
+    /// Runs of which the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds measured in each.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Only cases whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+#[derive(Args)]
+struct ScaleOptions {
+    /// A `paloma` binary.
+    #[arg(long)]
+    paloma: PathBuf,
+    /// A directory on the disk that counts.
+    #[arg(long)]
+    directory: PathBuf,
+    /// Queued messages of 200 bytes.
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u32,
+    /// Sessions that they wait for.
+    #[arg(long, default_value_t = 100_000)]
+    sessions: u32,
+    /// Messages of 1,000 bytes that one client drains.
+    #[arg(long, default_value_t = 500_000)]
+    drained: u32,
+    /// MiB that the broker may hold meanwhile.
+    #[arg(long, default_value_t = 256)]
+    memory: u64,
+    /// Seconds that a start may take.
+    #[arg(long, default_value_t = 10.0)]
+    ready: f64,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Protocol {
     #[value(name = "3.1.1")]
@@ -142,6 +195,8 @@ fn act(action: Action) -> Result<ExitCode, LoadError> {
         } => idle(options, paloma, bytes_max),
         Action::Floor { listen } => floor(listen),
         Action::Compare(options) => compare(&options),
+        Action::Durable(options) => durable(options),
+        Action::Scale(options) => scale(options),
     }
 }
 
@@ -291,6 +346,53 @@ fn compare(options: &CompareOptions) -> Result<ExitCode, LoadError> {
         std::fs::write(path, compare::plot(&comparison, &rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn durable(options: DurableOptions) -> Result<ExitCode, LoadError> {
+    probe::raise_file_limit(65_536);
+    std::fs::create_dir_all(&options.directory)?;
+    let durable = Durable {
+        paloma: options.paloma,
+        mosquitto: options.mosquitto,
+        directory: options.directory,
+        rounds: options.rounds.max(1),
+        duration: Duration::from_secs_f64(options.seconds.clamp(0.1, 3600.0)),
+        only: options.only,
+    };
+    let tables = durable::run(&durable, note)?;
+    let (rounds, seconds) = (durable.rounds, durable.duration.as_secs_f64());
+    let machine = probe::machine();
+    let mut out = io::stdout().lock();
+    writeln!(out, "{machine}; medians of {rounds} runs of {seconds} s")?;
+    writeln!(out, "{tables}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn scale(options: ScaleOptions) -> Result<ExitCode, LoadError> {
+    probe::raise_file_limit(65_536);
+    std::fs::create_dir_all(&options.directory)?;
+    let scale = Scale {
+        paloma: options.paloma,
+        directory: options.directory,
+        messages: options.messages.max(1),
+        sessions: options.sessions.max(1),
+        drained: options.drained.max(1),
+        memory_bytes_max: options.memory.max(1) << 20,
+        ready_max: Duration::from_secs_f64(options.ready.clamp(0.1, 3600.0)),
+    };
+    let (table, is_met) = durable::scale::run(&scale, note)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}\n\n{table}", probe::machine())?;
+    Ok(if is_met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// A line of progress.
+fn note(line: &str) {
+    let _closed = writeln!(io::stderr(), "{line}");
 }
 
 fn print(report: &Report, json: bool) -> io::Result<()> {

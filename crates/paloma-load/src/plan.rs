@@ -212,14 +212,17 @@ fn store_plan(topics: u32, publishers: u32) -> Result<Vec<Plan>, LoadError> {
     let mut plan = Plan::default();
     for publisher in 0..publishers {
         let step = usize::try_from(publishers).unwrap_or(1);
-        let topics = (publisher..topics)
-            .step_by(step)
-            .map(|t| format!("load/retained/{t:07}"));
+        let topics = (publisher..topics).step_by(step).map(stored_topic);
         plan.publishers.push(PublisherPlan {
             topics: topics.collect(),
         });
     }
     Ok(vec![plan])
+}
+
+/// A topic of [`Shape::Store`].
+pub(crate) fn stored_topic(number: u32) -> String {
+    format!("load/retained/{number:07}")
 }
 
 /// Connections that do not know each other, spread over the threads.

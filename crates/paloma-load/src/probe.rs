@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,21 +35,50 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 fn thread_nanoseconds(pid: u32) -> io::Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end between the listing and the read.
-        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
-            continue;
-        };
-        sum += text
-            .split_ascii_whitespace()
-            .next()
-            .and_then(|ns| ns.parse().ok())
-            .unwrap_or(0);
+        sum += running_nanoseconds(&thread?.path());
     }
     if sum == 0 {
         Err(io::ErrorKind::Unsupported.into())
     } else {
         Ok(sum)
     }
+}
+
+/// What a thread has run; 0 if it has ended since it was listed, or nobody counts.
+fn running_nanoseconds(thread: &Path) -> u64 {
+    let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let first = text.split_ascii_whitespace().next();
+    first.and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
+/// CPU time of a process's threads of this name.
+///
+/// # Errors
+/// If the process is gone or hidden.
+pub fn thread_cpu_time(pid: u32, name: &str) -> io::Result<Duration> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = thread?.path();
+        // A thread may end between the listing and the read.
+        let Ok(found) = fs::read_to_string(path.join("comm")) else {
+            continue;
+        };
+        if found.trim_end() == name {
+            sum += running_nanoseconds(&path);
+        }
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// Bytes that a process had the system write to disks.
+///
+/// # Errors
+/// If the process is gone or hidden.
+pub fn written_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// CPU time this process has used.
@@ -68,6 +98,22 @@ pub fn memory_bytes(pid: u32) -> io::Result<u64> {
     field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
         .or_else(|_| field_kib(&format!("/proc/{pid}/status"), "VmRSS:"))
         .map(|kib| kib * 1024)
+}
+
+/// Bytes of memory a process has in use, its share of what others use too included.
+///
+/// # Errors
+/// If the process is gone or hidden.
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    field_kib(&format!("/proc/{pid}/status"), "VmRSS:").map(|kib| kib * 1024)
+}
+
+/// The most it has had in use since it was started.
+///
+/// # Errors
+/// If the process is gone or hidden.
+pub fn resident_peak_bytes(pid: u32) -> io::Result<u64> {
+    field_kib(&format!("/proc/{pid}/status"), "VmHWM:").map(|kib| kib * 1024)
 }
 
 fn field_kib(path: &str, name: &str) -> io::Result<u64> {
@@ -122,6 +168,12 @@ pub fn bind_to(cores: &[usize]) {
     let _unbound = sched_setaffinity(None, &set);
 }
 
+/// Memory of this machine; 0 where it does not say.
+#[must_use]
+pub fn machine_memory_bytes() -> u64 {
+    field_kib("/proc/meminfo", "MemTotal:").unwrap_or(0) * 1024
+}
+
 /// One line about processor and kernel, without names of the machine.
 #[must_use]
 pub fn machine() -> String {
@@ -135,11 +187,11 @@ pub fn machine() -> String {
         .chars()
         .take_while(|c| c.is_ascii_digit() || *c == '.')
         .collect();
-    let memory = field_kib("/proc/meminfo", "MemTotal:").unwrap_or(0);
+    let memory = machine_memory_bytes();
     format!(
         "{model}, {} cores, {} GiB, Linux {release}",
         cores().len(),
-        memory >> 20
+        memory >> 30
     )
 }
 

@@ -305,6 +305,7 @@ mod tests {
                 broker_bytes: Some(3 << 19),
                 own_cpu,
                 threads: 1,
+                exchange: Histogram::new(3).expect("three digits are fine"),
                 latency,
                 memory: Some(Growth {
                     before: 1000,

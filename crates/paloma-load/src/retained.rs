@@ -95,6 +95,7 @@ pub fn replay(load: &Load) -> Result<Outcome, LoadError> {
         own_cpu: probe::own_cpu_time().saturating_sub(own_before),
         threads: 1,
         latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
+        exchange: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
         memory: None,
     })
 }

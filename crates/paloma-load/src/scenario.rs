@@ -345,6 +345,7 @@ impl Flow {
             window: self.window,
             rate: self.rate,
             messages_max: None,
+            keeps_sessions: false,
             warm_up: duration / 4,
             duration,
             threads: 1,

@@ -27,13 +27,28 @@ pub struct Accepted {
 /// # Errors
 /// If the socket fails, or the broker refuses, closes or answers something else.
 pub fn connect(target: &Target, name: &str) -> Result<Accepted, LoadError> {
+    connect_as(target, name, false)
+}
+
+/// The same, with a session that outlives the connection or without.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_as(target: &Target, name: &str, keeps_session: bool) -> Result<Accepted, LoadError> {
     let mut link = Link::connect(target)?;
-    write(&mut link, &hello(target, name, false))?;
+    write(&mut link, &hello(target, name, keeps_session))?;
     let receive_maximum = read_frame(&mut link, |frame| connack(target.version, frame))?;
     Ok(Accepted {
         link,
         receive_maximum,
     })
+}
+
+/// Connects to a session that is there. The CONNACK is left unread: what waits may come right behind it.
+pub(crate) fn connect_resumed(target: &Target, name: &str) -> Result<Link, LoadError> {
+    let mut link = Link::connect(target)?;
+    write(&mut link, &hello(target, name, true))?;
+    Ok(link)
 }
 
 /// The CONNECT of a client of this load.
@@ -52,6 +67,15 @@ pub(crate) fn hello(target: &Target, name: &str, keeps_session: bool) -> Vec<u8>
 pub(crate) fn write(link: &mut Link, bytes: &[u8]) -> Result<(), LoadError> {
     link.write_all(bytes)?;
     Ok(link.flush()?)
+}
+
+/// Ends a connection and leaves its session.
+pub(crate) fn leave(link: &mut Link) -> Result<(), LoadError> {
+    write(link, &packet::DISCONNECT)?;
+    // The broker closes it once it has dealt with all that came before.
+    let mut rest = [0; 64];
+    while link.read(&mut rest)? > 0 {}
+    Ok(())
 }
 
 /// Subscribes to every filter and waits until all are granted.
@@ -132,7 +156,12 @@ fn receive_maximum(mut properties: &[u8]) -> Option<u16> {
     Some(u16::MAX)
 }
 
-fn suback(version: Version, frame: &Frame<'_>, count: usize, qos: Qos) -> Result<(), LoadError> {
+pub(crate) fn suback(
+    version: Version,
+    frame: &Frame<'_>,
+    count: usize,
+    qos: Qos,
+) -> Result<(), LoadError> {
     if frame.first != first_byte::SUBACK {
         return Err(LoadError::Protocol);
     }

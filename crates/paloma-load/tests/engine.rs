@@ -29,6 +29,7 @@ fn load(shape: Shape) -> Load {
         window: 10,
         rate: None,
         messages_max: Some(100),
+        keeps_sessions: false,
         warm_up: Duration::ZERO,
         duration: Duration::ZERO,
         threads: 1,

@@ -227,6 +227,7 @@ fn load(shape: Shape, traffic: &TrafficArgs) -> Result<Load, Failure> {
         window: traffic.window,
         rate: traffic.rate,
         messages_max: traffic.messages,
+        keeps_sessions: false,
         warm_up: traffic.warm_up,
         duration: traffic.seconds,
         threads: traffic.threads,

@@ -18,6 +18,7 @@ use crate::probe;
 use crate::setup;
 use crate::target::Target;
 use publisher::{MARK_BYTES, Publisher, Ring, Template};
+pub(crate) use subscriber::Mark;
 use subscriber::Subscriber;
 use worker::{Rules, Worker, WorkerOutcome};
 
@@ -44,6 +45,8 @@ pub struct Load {
     pub rate: Option<u32>,
     /// Each publisher's number of messages, instead of a time.
     pub messages_max: Option<u64>,
+    /// Whether subscribers' sessions outlive their connections.
+    pub keeps_sessions: bool,
     /// Time before the measured span.
     pub warm_up: Duration,
     /// The measured span.
@@ -77,6 +80,9 @@ pub struct Outcome {
     pub threads: u32,
     /// From sending (in an open loop: from the scheduled time) to arrival, in nanoseconds.
     pub latency: Histogram<u64>,
+    /// From sending a QoS 1 or 2 message to the end of its exchange, in nanoseconds; where nobody subscribes, and where sessions
+    /// are kept.
+    pub exchange: Histogram<u64>,
     /// The broker's memory before and after what the scenario makes it hold.
     pub memory: Option<Growth>,
 }
@@ -214,7 +220,7 @@ fn open(
     let mut links = Vec::with_capacity(plan.subscribers.len());
     for index in 0..plan.subscribers.len() {
         let id = format!("s{number}-{index}");
-        links.push(setup::connect(&load.target, &id)?.link);
+        links.push(setup::connect_as(&load.target, &id, load.keeps_sessions)?.link);
     }
     let before = load.pid.map(probe::memory_bytes).transpose()?;
     let version = load.target.version;
@@ -304,6 +310,7 @@ impl Opened {
                 load.shape,
                 Shape::Publishers { .. } | Shape::Store { .. }
             ),
+            is_exchange_timed: load.keeps_sessions,
             start,
         };
         let counters = Arc::new(Counters::default());
@@ -331,11 +338,9 @@ fn watch(
         outcome.delivered += part.delivered;
         outcome.lost += part.lost + part.missing_at_end;
         outcome.repeated += part.repeated;
-        // Both count nanoseconds with three digits; the sum resizes itself.
-        outcome
-            .latency
-            .add(part.latency)
-            .map_err(|_| LoadError::Scenario("no histogram"))?;
+        // All count nanoseconds with three digits; the sums resize themselves.
+        let added = (outcome.latency.add(part.latency)).and(outcome.exchange.add(part.exchange));
+        added.map_err(|_| LoadError::Scenario("no histogram"))?;
     }
     Ok(outcome)
 }
@@ -405,6 +410,7 @@ fn measure(
         own_cpu: own_after.saturating_sub(own_before),
         threads: u32::try_from(threads.len()).unwrap_or(u32::MAX),
         latency: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
+        exchange: Histogram::new(3).map_err(|_| LoadError::Scenario("no histogram"))?,
         memory: None,
     })
 }

@@ -20,8 +20,9 @@ use crate::error::LoadError;
 use crate::frames::Scratch;
 use crate::packet::{self, Frame, Qos, Version, ack, first_byte};
 
-/// After this long without a message while draining, the rest counts as lost.
+/// After this long without a message while draining, the rest counts as lost; a disk may take its time.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_PATIENCE_DURABLE: Duration = Duration::from_secs(30);
 
 const TIMER: Token = Token(usize::MAX);
 
@@ -47,6 +48,8 @@ pub(crate) struct Rules {
     pub(crate) is_listening: bool,
     /// Whether nobody subscribes, so that the end of an exchange is what a publisher waits for.
     pub(crate) is_timed_by_exchange: bool,
+    /// Whether exchanges are timed although somebody subscribes.
+    pub(crate) is_exchange_timed: bool,
     /// Zero of all stamps.
     pub(crate) start: Instant,
 }
@@ -60,6 +63,7 @@ pub(crate) struct WorkerOutcome {
     pub(crate) repeated: u64,
     pub(crate) missing_at_end: u64,
     pub(crate) latency: Histogram<u64>,
+    pub(crate) exchange: Histogram<u64>,
 }
 
 /// One event loop with its connections.
@@ -103,6 +107,7 @@ impl Worker {
         }
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3);
         let latency = latency.map_err(|_| LoadError::Scenario("the histogram has no bounds"))?;
+        let exchange = latency.clone();
         Ok(Self {
             rules,
             poll,
@@ -118,6 +123,7 @@ impl Worker {
                 repeated: 0,
                 missing_at_end: 0,
                 latency,
+                exchange,
             },
             scratch: Scratch::new(),
             now: 0,
@@ -146,7 +152,12 @@ impl Worker {
                 if last_progress.0 != seen {
                     last_progress = (seen, Instant::now());
                 }
-                if self.is_finished(phase) || last_progress.1.elapsed() > DRAIN_PATIENCE {
+                let patience = if self.rules.is_exchange_timed {
+                    DRAIN_PATIENCE_DURABLE
+                } else {
+                    DRAIN_PATIENCE
+                };
+                if self.is_finished(phase) || last_progress.1.elapsed() > patience {
                     break;
                 }
             }
@@ -164,6 +175,9 @@ impl Worker {
             }
         }
         self.outcome.missing_at_end = self.missing();
+        if self.rules.is_timed_by_exchange {
+            self.outcome.latency = self.outcome.exchange.clone();
+        }
         for publisher in &mut self.publishers {
             publisher.push_control(&packet::DISCONNECT);
             publisher.flush()?;
@@ -227,8 +241,8 @@ impl Worker {
         let ended = ended.min(publisher.begun.len());
         for begun in publisher.begun.drain(..ended) {
             if self.is_measuring {
-                let latency = &mut self.outcome.latency;
-                latency.saturating_record(self.now.saturating_sub(begun));
+                let exchange = &mut self.outcome.exchange;
+                exchange.saturating_record(self.now.saturating_sub(begun));
             }
         }
         if !releases.is_empty() {
@@ -286,7 +300,8 @@ impl Worker {
                 .room()
                 .min(usize::try_from(due).unwrap_or(usize::MAX));
             let (rules, now) = (self.rules, self.now);
-            let is_timed = rules.is_timed_by_exchange && rules.qos != Qos::AtMostOnce;
+            let is_timed = (rules.is_timed_by_exchange || rules.is_exchange_timed)
+                && rules.qos != Qos::AtMostOnce;
             publisher.push_messages(count, rules.qos, is_timed, |sequence| {
                 rules.stamp(sequence, index, all, now)
             });
@@ -319,8 +334,12 @@ impl Worker {
         all_sent && self.publishers.iter().all(settled) && self.missing() == 0
     }
 
+    /// Messages that did not arrive, or where nobody of ours receives any, that were not acknowledged.
     fn missing(&self) -> u64 {
         let each = self.rules.deliveries_per_message;
+        if each == 0 {
+            return self.publishers.iter().map(|p| p.unacknowledged).sum();
+        }
         self.publishers
             .iter()
             .map(|p| (p.sent * each).saturating_sub(p.received))

@@ -1,0 +1,151 @@
+//! What QoS 0 traffic pays for durable traffic beside it.
+
+use std::fmt::Write;
+use std::thread;
+use std::time::Duration;
+
+use super::server::{Keeper, Server};
+use super::table::{cell, milliseconds};
+use super::{Durable, PAYLOAD_BYTES, TOPIC, leave_a_session};
+use crate::engine::{self, Load, Outcome};
+use crate::error::LoadError;
+use crate::packet::Qos;
+use crate::plan::Shape;
+use crate::probe;
+
+/// Its name among the cases.
+pub(super) const NAME: &str = "QoS 0 beside";
+
+/// Messages a second of either kind: enough to be measured, and too few to fill a core.
+const RATE: u32 = 10_000;
+
+/// What runs with QoS 0.
+const COLUMNS: [(&str, Option<&str>); 4] = [
+    ("alone", None),
+    ("beside QoS 1 in memory", Some("memory")),
+    ("beside QoS 1 at `os`", Some("os")),
+    ("beside QoS 1 at `ack`", Some("ack")),
+];
+
+/// What one run says of its QoS 0 part.
+struct Sample {
+    p50: f64,
+    p99: f64,
+    /// Of all threads but the store's.
+    cpu: f64,
+    store_cpu: f64,
+}
+
+type Figure = fn(&Sample) -> f64;
+
+/// QoS 0 by the clock, alone and beside as much QoS 1 for a client that is away.
+pub(super) fn run(durable: &Durable, mut progress: impl FnMut(&str)) -> Result<String, LoadError> {
+    let mut samples: [Vec<Sample>; COLUMNS.len()] = Default::default();
+    for _ in 0..durable.rounds.max(1) {
+        for ((name, level), samples) in COLUMNS.into_iter().zip(&mut samples) {
+            let sample = once(durable, level)?;
+            progress(&format!(
+                "QoS 0 {name}: p50 {:.3} ms, p99 {:.3} ms, {:.2} µs, store {:.2} µs",
+                sample.p50, sample.p99, sample.cpu, sample.store_cpu
+            ));
+            samples.push(sample);
+        }
+    }
+    let mut text = format!("\n| QoS 0, {RATE} messages/s |");
+    for (name, _) in COLUMNS {
+        let _infallible = write!(text, " {name} |");
+    }
+    let _infallible = writeln!(text, "\n|{}", "---|".repeat(1 + COLUMNS.len()));
+    let figures: [(&str, Figure); 4] = [
+        ("latency p50, ms", |sample| sample.p50),
+        ("latency p99, ms", |sample| sample.p99),
+        (
+            "CPU without the store's thread, µs a message of either kind",
+            |sample| sample.cpu,
+        ),
+        (
+            "CPU of the store's thread, µs a message of QoS 1",
+            |sample| sample.store_cpu,
+        ),
+    ];
+    for (name, figure) in figures {
+        let _infallible = write!(text, "| {name} |");
+        for samples in &samples {
+            let values = samples.iter().map(figure).collect();
+            cell(&mut text, [values].into_iter());
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn once(durable: &Durable, level: Option<&'static str>) -> Result<Sample, LoadError> {
+    let stored = level.filter(|level| *level != "memory");
+    let keeper: Keeper = durable.keeper(stored);
+    let (server, _scratch) = durable.start(&keeper)?;
+    leave_a_session(&server)?;
+    let pid = server.pid();
+    let before = (probe::cpu_time(pid)?, store_time(pid)?);
+    let (plain, kept) = thread::scope(|scope| {
+        let durable_load = kept(&server, durable.duration);
+        let beside = level.map(|_| scope.spawn(move || engine::run(&durable_load)));
+        let plain = engine::run(&plain(&server, durable.duration));
+        let beside = beside.map(|thread| {
+            let panicked = || Err(LoadError::Scenario("a thread of the load panicked"));
+            thread.join().unwrap_or_else(|_| panicked())
+        });
+        (plain, beside.transpose())
+    });
+    let (plain, kept): (Outcome, Option<Outcome>) = (plain?, kept?);
+    let (all, store) = (probe::cpu_time(pid)?, store_time(pid)?);
+    let stored = store.saturating_sub(before.1);
+    let rest = all.saturating_sub(before.0).saturating_sub(stored);
+    let kept_sent = kept.map_or(0, |kept| kept.sent);
+    let each = |time: Duration, count: u64| time.as_secs_f64() * 1e6 / count.max(1) as f64;
+    Ok(Sample {
+        p50: milliseconds(&plain.latency, 0.5),
+        p99: milliseconds(&plain.latency, 0.99),
+        cpu: each(rest, plain.sent + kept_sent),
+        store_cpu: each(stored, kept_sent),
+    })
+}
+
+/// CPU time of the thread that commits.
+fn store_time(pid: u32) -> Result<Duration, LoadError> {
+    Ok(probe::thread_cpu_time(pid, "paloma-store")?)
+}
+
+fn plain(server: &Server, duration: Duration) -> Load {
+    let mut target = server.target();
+    // Not the session that was left.
+    "plain".clone_into(&mut target.id_prefix);
+    Load {
+        target,
+        pid: None,
+        shape: Shape::Pairs { pairs: 50 },
+        topic: String::new(),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        payload_bytes: PAYLOAD_BYTES,
+        window: 100,
+        rate: Some(RATE),
+        messages_max: None,
+        keeps_sessions: false,
+        warm_up: duration / 4,
+        duration,
+        threads: 1,
+    }
+}
+
+fn kept(server: &Server, duration: Duration) -> Load {
+    let mut load = plain(server, duration);
+    load.target.id_prefix = "kept".to_owned();
+    load.shape = Shape::Publishers { publishers: 100 };
+    load.topic = TOPIC.to_owned();
+    load.qos = Qos::AtLeastOnce;
+    load
+}
