@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 
 use bytestring::ByteString;
 use hashbrown::HashMap;
-use paloma_topic::{ShareName, TopicFilter, TopicNameRef};
+use paloma_topic::{ShareName, TopicFilter};
 
 use crate::session::SessionKey;
 use crate::slab::{Key, Slab};
 use crate::subscriptions::Subscription;
+use crate::tag::GROUP_NUMBER_MAX;
 
 pub(crate) type GroupKey = Key<Group>;
 
@@ -23,6 +24,8 @@ const LOOKED_AT_MAX: usize = 64;
 pub(crate) struct Group {
     /// `$share/name/filter`.
     pub(crate) target: ByteString,
+    /// What queued messages carry of it; no other group has it while messages of this one may be queued.
+    pub(crate) number: NonZeroU32,
     pub(crate) filter: TopicFilter,
     pub(crate) members: Vec<Subscription>,
     /// Where the next choice begins.
@@ -95,10 +98,13 @@ pub(crate) struct Groups {
     members: usize,
     /// By target; only ever looked up, never iterated.
     by_target: HashMap<ByteString, GroupKey, foldhash::fast::FixedState>,
+    /// Only ever looked up too.
+    by_number: HashMap<NonZeroU32, GroupKey, foldhash::fast::FixedState>,
+    last_number: u32,
 }
 
 impl Groups {
-    fn target(share: &ShareName, filter: &TopicFilter) -> ByteString {
+    fn target_for(share: &ShareName, filter: &TopicFilter) -> ByteString {
         // A share name holds no '/', so that the next one ends it.
         ByteString::from(format!("$share/{}/{}", share.as_str(), filter.as_str()))
     }
@@ -118,16 +124,19 @@ impl Groups {
         filter: &TopicFilter,
         member: Subscription,
     ) -> Joined {
-        let target = Self::target(share, filter);
+        let target = Self::target_for(share, filter);
         let Some(&key) = self.by_target.get(&target) else {
+            let number = self.next_number();
             let group = Group {
                 target: target.clone(),
+                number,
                 filter: filter.clone(),
                 members: vec![member],
                 next: 0,
             };
             let key = self.slab.insert(group);
             self.by_target.insert(target, key);
+            self.by_number.insert(number, key);
             self.members += 1;
             return Joined {
                 key,
@@ -160,7 +169,9 @@ impl Groups {
     }
 
     pub(crate) fn find(&self, share: &ShareName, filter: &TopicFilter) -> Option<GroupKey> {
-        self.by_target.get(&Self::target(share, filter)).copied()
+        self.by_target
+            .get(&Self::target_for(share, filter))
+            .copied()
     }
 
     /// Members of all groups together.
@@ -192,6 +203,7 @@ impl Groups {
             return Left::NotAMember;
         };
         self.by_target.remove(&group.target);
+        self.by_number.remove(&group.number);
         Left::LastMember(group.filter)
     }
 }
@@ -210,33 +222,37 @@ pub(crate) enum Left {
 }
 
 impl Groups {
+    /// The group's target, `$share/…` included.
+    pub(crate) fn target(&self, key: GroupKey) -> Option<ByteString> {
+        Some(self.slab.get(key)?.target.clone())
+    }
+
     /// What the group with this number is subscribed to, `$share/…` included.
     pub(crate) fn target_of(&self, number: NonZeroU32) -> Option<ByteString> {
-        let key = self.slab.key_at(number.get() - 1)?;
-        Some(self.slab.get(key)?.target.clone())
+        self.target(*self.by_number.get(&number)?)
     }
 
     /// The number of the group that is subscribed to `$share/name/filter`.
     pub(crate) fn number_of(&self, target: &str) -> Option<NonZeroU32> {
-        group_number(*self.by_target.get(target)?)
+        let key = *self.by_target.get(target)?;
+        Some(self.slab.get(key)?.number)
     }
-}
 
-/// A group's key as the number that a queued message carries.
-pub(crate) fn group_number(key: GroupKey) -> Option<NonZeroU32> {
-    key.index.checked_add(1).and_then(NonZeroU32::new)
-}
+    /// The group with this number, if it has members.
+    pub(crate) fn find_by_number(&self, number: NonZeroU32) -> Option<GroupKey> {
+        self.by_number.get(&number).copied()
+    }
 
-impl Groups {
-    /// The group with a number from [`group_number`], if it is still the one: the place of a group that ended may be
-    /// another one's, whose filter then tells it apart or does not matter.
-    pub(crate) fn find_by_number(
-        &self,
-        number: NonZeroU32,
-        topic: TopicNameRef<'_>,
-    ) -> Option<GroupKey> {
-        let key = self.slab.key_at(number.get() - 1)?;
-        self.slab.get(key)?.filter.matches(topic).then_some(key)
+    /// A number that no group has. They come again after 2^31 groups.
+    fn next_number(&mut self) -> NonZeroU32 {
+        loop {
+            self.last_number = self.last_number % GROUP_NUMBER_MAX + 1;
+            if let Some(number) = NonZeroU32::new(self.last_number)
+                && !self.by_number.contains_key(&number)
+            {
+                return number;
+            }
+        }
     }
 }
 
@@ -259,6 +275,7 @@ mod tests {
     fn group(members: u32) -> Group {
         Group {
             target: "$share/g/t".into(),
+            number: NonZeroU32::MIN,
             filter: TopicFilter::new("t").unwrap(),
             members: (0..members).map(member).collect(),
             next: 0,

@@ -4,11 +4,14 @@ use std::num::NonZeroU32;
 
 const NOT_STORED: u32 = 1 << 31;
 
+/// The largest number of a share group.
+pub(crate) const GROUP_NUMBER_MAX: u32 = NOT_STORED - 1;
+
 /// What the broker wants to know of a delivery when it is over: packed into the share number of
 /// [`Outbound`](paloma_session::Outbound), so that a waiting delivery stays at 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
-    /// The share group it is for: its number counted from one.
+    /// The number of the share group it is for.
     pub(crate) group: Option<NonZeroU32>,
     /// It has an entry in the store, which has to go when the delivery is over.
     pub(crate) is_stored: bool,

@@ -157,6 +157,23 @@ fn a_message_handed_on_may_meet_a_copy_of_itself() {
 }
 
 #[test]
+fn a_message_of_a_group_that_is_gone_goes_to_no_other_group() {
+    // I1
+    let (mut world, publisher, members) = group(1, |_| {});
+    let [leaver] = members[..] else {
+        panic!("one member")
+    };
+    world.publish_qos(publisher, "t", "x", qos1(1));
+    assert_eq!(world.payloads(leaver), ["x"]);
+    world.unsubscribe(leaver, SHARED);
+    let other = world.client("other");
+    world.subscribe(other, "$share/h/#", Qos::ExactlyOnce);
+    leave_for_good(&mut world, leaver);
+    assert!(world.payloads(other).is_empty());
+    assert_eq!(world.dropped(DropCause::SessionEnded), 1);
+}
+
+#[test]
 fn an_absent_member_is_used_when_nobody_else_is_there() {
     let (mut world, publisher, members) = group(2, |_| {});
     world.cut(members[0]);

@@ -466,8 +466,7 @@ impl Broker {
     ) {
         let may_go_on = may_go_on && !Fault::SharedNotHandedOn.is_on();
         let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
-        let topic = outbound.message().topic();
-        match group.and_then(|number| self.groups.find_by_number(number, topic)) {
+        match group.and_then(|number| self.groups.find_by_number(number)) {
             Some(group) => self.hand_on(group, outbound, outcome),
             None => self.accounting.count_drop(cause),
         }

@@ -10,7 +10,6 @@ use super::Broker;
 use crate::auth::{Authorizer, Identity};
 use crate::effect::CloseCause;
 use crate::limits::Limits;
-use crate::shared::group_number;
 
 /// A client that is connected.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +55,7 @@ impl Broker {
                 .then_some(text)
         });
         let shared = session.groups.iter().filter_map(|key| {
-            let target = self.groups.target_of(group_number(*key)?)?;
+            let target = self.groups.target(*key)?;
             Some(target.to_string())
         });
         plain.chain(shared).take(count_max).collect()

@@ -14,7 +14,7 @@ use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
 use crate::memory::MESSAGE_BYTES;
 use crate::session::SessionKey;
-use crate::shared::{GroupKey, Readiness, group_number};
+use crate::shared::{GroupKey, Readiness};
 use crate::statistics::Sample;
 use crate::store::{MessageId, SessionId, StoreOp};
 use crate::trace::Verdict;
@@ -361,6 +361,7 @@ impl Broker {
         let Some(group) = groups.get_mut(key) else {
             return;
         };
+        let number = group.number;
         let chosen = group.choose(|member| {
             let Some(session) = sessions.get(member.session) else {
                 return Readiness::Gone;
@@ -398,7 +399,7 @@ impl Broker {
             retain_as_published: member.retain_as_published(),
             id: member.id,
             has_more_ids: false,
-            share: group_number(key),
+            share: Some(number),
             is_second_copy,
         });
     }
