@@ -442,6 +442,29 @@ fn what_was_in_flight_is_sent_again_with_its_id_and_before_the_rest() {
 }
 
 #[test]
+fn what_is_sent_again_goes_on_as_a_smaller_window_opens() {
+    // [MQTT-4.4.0-1] I10
+    let (mut world, publisher) = absent(|_| {});
+    publish_numbers(&mut world, publisher, 1..=3);
+    let (client, _) = world.durable("c");
+    assert_eq!(texts(&world.publishes(client)), numbers(1..=3));
+    world.cut(client);
+    let (client, _) = world.connect(Connect {
+        clean_start: false,
+        session_expiry_seconds: 3_600,
+        receive_maximum: ReceiveMaximum::new(1).unwrap(),
+        ..v5("c")
+    });
+    for n in 1..=3 {
+        let again = world.publishes(client);
+        assert_eq!(texts(&again), numbers([n]));
+        assert!(again[0].delivery.is_dup());
+        world.acknowledge(client, &again[0]);
+    }
+    assert_eq!(world.broker.queued(), 0);
+}
+
+#[test]
 fn a_qos_2_message_from_a_client_is_taken_once_over_cuts() {
     // [MQTT-4.3.3-10] G1 G2 I2
     let mut world = World::new();

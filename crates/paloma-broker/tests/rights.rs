@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paloma_broker::{Action, Authorizer, DropCause, Grant, Identity};
 use paloma_codec::{
-    ConnAckReason, Connect, Packet, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
-    Will,
+    ConnAckReason, Connect, Packet, Publish, Qos, ReceiveMaximum, Subscribe, SubscribeFilter,
+    SubscribeOptions, Will,
 };
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 use proptest::prelude::*;
 use support::{
     Handle, Rules, World, id, message, pub_comp, pub_rec, pub_rel, publish_packet, qos1, qos2,
-    target, v3, v5, will,
+    target, texts, v3, v5, will,
 };
 
 fn world() -> (World, Arc<Rules>) {
@@ -143,6 +143,31 @@ fn what_was_sent_under_old_rules_is_not_sent_again_however_often_the_queue_was_l
     let (reader, _) = world.durable("r");
     assert_eq!(world.payloads(reader), ["y"]);
     assert_eq!(world.dropped(DropCause::NotAuthorized), 1);
+}
+
+#[test]
+fn rules_that_change_while_deliveries_are_sent_again_hold_for_the_rest_of_them() {
+    // D4 I4
+    let (mut world, rules) = world();
+    let (reader, _) = world.durable("r");
+    world.subscribe(reader, "a/#", Qos::AtLeastOnce);
+    let writer = world.client("w");
+    world.publish_qos(writer, "a/open", "x", qos1(1));
+    world.publish_qos(writer, "a/secret", "y", qos1(1));
+    assert_eq!(world.payloads(reader), ["x", "y"]);
+    world.cut(reader);
+    let (reader, _) = world.connect(Connect {
+        receive_maximum: ReceiveMaximum::new(1).unwrap(),
+        ..durable("r")
+    });
+    let again = world.publishes(reader);
+    assert_eq!(texts(&again), ["x"]);
+    rules.deny("r", Action::Read, "a/secret");
+    change(&mut world);
+    world.acknowledge(reader, &again[0]);
+    assert!(world.payloads(reader).is_empty());
+    assert_eq!(world.dropped(DropCause::NotAuthorized), 1);
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
 }
 
 #[test]

@@ -174,6 +174,31 @@ fn a_message_of_a_group_that_is_gone_goes_to_no_other_group() {
 }
 
 #[test]
+fn a_message_handed_on_keeps_to_the_limit_of_a_queue_that_is_partly_in_the_store() {
+    // I7
+    let (mut world, publisher, members) = group(2, |config| {
+        config.limits.queue_messages_max = 3;
+        config.limits.queue_memory_messages_max = 1;
+    });
+    let [leaver, heir] = members[..] else {
+        panic!("two members")
+    };
+    world.subscribe(heir, "u", Qos::AtLeastOnce);
+    world.cut(heir);
+    world.publish_qos(publisher, "t", "x", qos1(1));
+    assert_eq!(world.payloads(leaver), ["x"]);
+    for n in 1..=3 {
+        world.publish_qos(publisher, "u", &n.to_string(), qos1(1));
+    }
+    leave_for_good(&mut world, leaver);
+    let waiting = world.broker.session("m1").map(|session| session.waiting);
+    assert_eq!(waiting, Some(3));
+    assert_eq!(world.dropped(DropCause::QueueFull), 1);
+    let (heir, _) = world.durable("m1");
+    assert_eq!(texts(&world.take_all(heir)), ["1", "2", "3"]);
+}
+
+#[test]
 fn an_absent_member_is_used_when_nobody_else_is_there() {
     let (mut world, publisher, members) = group(2, |_| {});
     world.cut(members[0]);
