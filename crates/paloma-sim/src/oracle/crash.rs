@@ -141,13 +141,13 @@ impl Link {
 /// ids or not; whatever was not stored is gone.
 fn recover(session: &mut Session, live: Option<&Session>) {
     let live = live.filter(|live| live.instance == session.instance);
-    let sent = |copy: &Copy| {
-        let flights = live.map_or(&[][..], |live| &live.flights);
-        let mut flights = flights.iter();
-        flights.find(|flight| flight.copy.number == copy.number && flight.copy.form == copy.form)
+    let known: &[Flight] = live.map_or(&[], |live| &live.flights);
+    let is_sent = |copy: &Copy| {
+        let mut flights = known.iter();
+        flights.any(|flight| flight.copy.number == copy.number && flight.copy.form == copy.form)
     };
     let mut waiting = VecDeque::new();
-    let mut flights = Vec::new();
+    let mut flights: Vec<Flight> = Vec::new();
     for flight in std::mem::take(&mut session.flights) {
         if flight.copy.form.qos == Qos::ExactlyOnce {
             flights.push(flight);
@@ -155,24 +155,16 @@ fn recover(session: &mut Session, live: Option<&Session>) {
             waiting.push_back(flight.copy);
         }
     }
-    let stored = std::mem::take(&mut session.waiting);
-    for copy in stored.into_iter().filter(|copy| copy.gate != Gate::Open) {
-        match sent(&copy).filter(|_| copy.form.qos == Qos::ExactlyOnce) {
-            Some(flight) => flights.push(Flight {
-                id: flight.id,
-                copy,
-                is_received: false,
-                is_unsure: false,
-            }),
-            None => waiting.push_back(copy),
-        }
-    }
-    // A retained message that was sent since, at QoS 2: it had an entry of its own in the store.
-    for flight in live.iter().flat_map(|live| &live.flights) {
-        let is_known = flights.iter().any(|known| known.id == flight.id);
-        if flight.copy.form.qos == Qos::ExactlyOnce && !is_known {
+    let stored = std::mem::take(&mut session.waiting).into_iter();
+    let stored = stored.filter(|copy| copy.gate != Gate::Open);
+    waiting.extend(stored.filter(|copy| copy.form.qos != Qos::ExactlyOnce || !is_sent(copy)));
+    // What was sent since, in that order; a retained message had an entry of its own in the store.
+    for flight in known {
+        let is_new = flights.iter().all(|earlier| earlier.id != flight.id);
+        if flight.copy.form.qos == Qos::ExactlyOnce && is_new {
             flights.push(Flight {
                 is_received: false,
+                is_unsure: false,
                 ..flight.clone()
             });
         }
