@@ -1,5 +1,7 @@
 //! How authentications that may block are run: off the core, a few at a time.
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +11,10 @@ use tokio::task::JoinError;
 
 /// Most authentications at a time that only wait for somebody else, each of which holds a thread.
 const WAITING_CALLS_MAX: usize = 256;
+
+/// How much less important to the system than the others a thread is that judges.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// The authenticator, and who may ask it when.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ impl Authentications {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let authenticator = Arc::clone(&self.authenticator);
         let judged = tokio::task::spawn_blocking(move || {
+            stand_back();
             let outcome = authenticator.authenticate(&request);
             drop(permit);
             outcome
@@ -61,6 +68,21 @@ impl Authentications {
         }
     }
 }
+
+/// Lets this thread do with what the others leave: a password costs a core for a while, and those who are in already are not
+/// to wait for it. Threads of the runtime that may block do nothing else while it runs.
+#[cfg(target_os = "linux")]
+fn stand_back() {
+    thread_local!(static HAS_STOOD_BACK: Cell<bool> = const { Cell::new(false) });
+    if !HAS_STOOD_BACK.replace(true) {
+        // Where it is refused, hashes are as important as everything else.
+        let _unchanged = rustix::process::nice(NICE);
+    }
+}
+
+/// Elsewhere niceness is a whole process's.
+#[cfg(not(target_os = "linux"))]
+const fn stand_back() {}
 
 #[cfg(test)]
 mod tests {

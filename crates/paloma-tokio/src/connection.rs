@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::flush;
 use crate::input::{Flow, Input, READ_BYTES, Scratch};
-use crate::lane::{Place, wake_behind_sockets};
+use crate::lane::{Place, Stander, wake_behind_sockets};
 use crate::links::{Farewell, Link, Signals, Writer, Wrote};
 use crate::shared::{Counters, Shared};
 
@@ -43,6 +43,9 @@ enum Phase {
     /// Over.
     Closed,
 }
+
+/// Most reads in one poll.
+const READS_MAX: u32 = 2;
 
 /// One connection, as a future with nothing but its own state: no buffer while it is idle.
 pub(crate) struct ConnectionTask {
@@ -77,6 +80,9 @@ impl ConnectionTask {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A socket that a read has not filled the buffer from is empty; what stands on one, as WebSockets and TLS do, may
+        // have given little of much.
+        let mut reads = 0;
         loop {
             let signals = self.link.signals();
             if signals.has(Signals::ABORT) {
@@ -97,7 +103,15 @@ impl ConnectionTask {
                         ready!(self.poll_read(cx));
                     }
                 }
-                Phase::Reading | Phase::Paused => ready!(self.poll_read(cx)),
+                Phase::Reading | Phase::Paused => {
+                    if self.phase == Phase::Reading && reads == READS_MAX {
+                        self.is_busy = true;
+                        wake_behind_sockets(cx.waker());
+                        return Poll::Pending;
+                    }
+                    reads += 1;
+                    ready!(self.poll_read(cx));
+                }
             }
         }
     }
@@ -270,7 +284,7 @@ impl Future for ConnectionTask {
             .map(|shard| &shard.lane)
             .filter(|_| this.place == Place::Queued || this.is_minor());
         if let Some(lane) = lane
-            && !lane.enter(this.link.id, &mut this.place, cx)
+            && !lane.enter(Stander::Connection(this.link.id), &mut this.place, cx)
         {
             return Poll::Pending;
         }
@@ -278,7 +292,7 @@ impl Future for ConnectionTask {
         // Turns catch their own panics; what is caught here concerns this connection alone.
         let outcome = catch_unwind(AssertUnwindSafe(|| this.poll_open(cx)));
         if let Some((lane, at)) = entered {
-            lane.leave(this.link.id, at.elapsed());
+            lane.leave(Stander::Connection(this.link.id), at.elapsed());
         }
         outcome.unwrap_or_else(|_| {
             Counters::count(&this.shared.counters.panics);
@@ -296,7 +310,7 @@ impl Drop for ConnectionTask {
         if self.place == Place::Queued
             && let Some(shard) = self.shared.shards.get(usize::from(self.link.shard))
         {
-            shard.lane.forget(self.link.id);
+            shard.lane.forget(Stander::Connection(self.link.id));
         }
         self.input.end(&self.shared.gauge);
         self.link.owner.clear();

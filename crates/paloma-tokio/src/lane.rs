@@ -3,17 +3,19 @@
 //!
 //! A runtime's thread runs whoever is runnable, one after the other, and looks at the sockets in between. Connections that
 //! keep the thread busy (a flood, messages of a mebibyte, thousands of filters) or have not said who they are stand in
-//! their shard's lane, where one of them works at a time: behind it the next one is woken, and once a portion of time is
+//! their shard's lane, those who still shake hands among them, where one of them works at a time: behind it the next one is woken, and once a portion of time is
 //! spent not before the thread has looked at the sockets, and so behind everybody who became ready meanwhile.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use paloma_broker::ConnectionId;
+
+use crate::shared::Shared;
 
 /// Time for the lane between two looks at the sockets; a piece of work is not interrupted.
 pub(crate) const PORTION: Duration = Duration::from_micros(200);
@@ -25,11 +27,21 @@ pub(crate) struct Lane(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Whose turn it is; who is not at work yet has been woken.
-    holder: Option<ConnectionId>,
-    /// The others, each once. Bounded by the number of connections.
-    waiting: VecDeque<(ConnectionId, Waker)>,
+    holder: Option<Stander>,
+    /// The others, each once. Bounded by the number of connections, those who shake hands included.
+    waiting: VecDeque<(Stander, Waker)>,
     /// Time that the portion has been used for.
     spent: Duration,
+    /// Handshakes that have begun.
+    handshakes: u64,
+}
+
+/// Who stands in the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stander {
+    Connection(ConnectionId),
+    /// What is no connection yet, by its number in this lane.
+    Handshake(u64),
 }
 
 /// Where a connection stands with its lane.
@@ -45,15 +57,15 @@ pub(crate) enum Place {
 impl Lane {
     /// Whether the connection may work. If so it calls [`leave`](Self::leave) afterwards; if not, `cx` is woken when its
     /// turn has come.
-    pub(crate) fn enter(&self, id: ConnectionId, place: &mut Place, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn enter(&self, who: Stander, place: &mut Place, cx: &mut Context<'_>) -> bool {
         let mut state = self.state();
-        if state.holder == Some(id) {
+        if state.holder == Some(who) {
             *place = Place::Free;
             return true;
         }
         if state.holder.is_some() {
             if std::mem::replace(place, Place::Queued) == Place::Free {
-                state.waiting.push_back((id, cx.waker().clone()));
+                state.waiting.push_back((who, cx.waker().clone()));
             }
             return false;
         }
@@ -61,7 +73,7 @@ impl Lane {
             state.waiting.is_empty(),
             "somebody's turn it is while any wait"
         );
-        state.holder = Some(id);
+        state.holder = Some(who);
         if state.spent < PORTION {
             return true;
         }
@@ -71,22 +83,29 @@ impl Lane {
         false
     }
 
-    /// The connection has worked for so long.
-    pub(crate) fn leave(&self, id: ConnectionId, time: Duration) {
+    /// Whoever entered has worked for so long.
+    pub(crate) fn leave(&self, who: Stander, time: Duration) {
         let mut state = self.state();
-        debug_assert_eq!(state.holder, Some(id), "who leaves has entered");
+        debug_assert_eq!(state.holder, Some(who), "who leaves has entered");
         state.spent += time;
         state.pass_on();
     }
 
-    /// The connection is gone, wherever it stood.
-    pub(crate) fn forget(&self, id: ConnectionId) {
+    /// It is gone, wherever it stood.
+    pub(crate) fn forget(&self, who: Stander) {
         let mut state = self.state();
-        if state.holder == Some(id) {
+        if state.holder == Some(who) {
             state.pass_on();
         } else {
-            state.waiting.retain(|(other, _)| *other != id);
+            state.waiting.retain(|(other, _)| *other != who);
         }
+    }
+
+    /// A name for a handshake that begins.
+    fn newcomer(&self) -> Stander {
+        let mut state = self.state();
+        state.handshakes += 1;
+        Stander::Handshake(state.handshakes)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,7 +116,7 @@ impl Lane {
 impl State {
     fn pass_on(&mut self) {
         let next = self.waiting.pop_front();
-        self.holder = next.as_ref().map(|(id, _)| *id);
+        self.holder = next.as_ref().map(|(who, _)| *who);
         let Some((_, waker)) = next else {
             return;
         };
@@ -107,6 +126,73 @@ impl State {
             self.spent = Duration::ZERO;
             wake_behind_sockets(&waker);
         }
+    }
+}
+
+/// A handshake, which works in the lane of its shard alone.
+pub(crate) struct InLane<F> {
+    shared: Arc<Shared>,
+    shard: u16,
+    who: Stander,
+    place: Place,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future<Output = ()>> InLane<F> {
+    /// `None` if there is no such shard.
+    pub(crate) fn new(shared: &Arc<Shared>, shard: u16, future: F) -> Option<Self> {
+        let who = shared.shards.get(usize::from(shard))?.lane.newcomer();
+        Some(Self {
+            shared: Arc::clone(shared),
+            shard,
+            who,
+            place: Place::Free,
+            future: Box::pin(future),
+        })
+    }
+}
+
+impl<F: Future<Output = ()>> Future for InLane<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let shared = Arc::clone(&this.shared);
+        let Some(shard) = shared.shards.get(usize::from(this.shard)) else {
+            return Poll::Ready(());
+        };
+        if !shard.lane.enter(this.who, &mut this.place, cx) {
+            return Poll::Pending;
+        }
+        let _work = Work {
+            lane: &shard.lane,
+            who: this.who,
+            at: Instant::now(),
+        };
+        this.future.as_mut().poll(cx)
+    }
+}
+
+impl<F> Drop for InLane<F> {
+    fn drop(&mut self) {
+        if self.place == Place::Queued
+            && let Some(shard) = self.shared.shards.get(usize::from(self.shard))
+        {
+            shard.lane.forget(self.who);
+        }
+    }
+}
+
+/// Leaves the lane, after a panic too.
+struct Work<'a> {
+    lane: &'a Lane,
+    who: Stander,
+    at: Instant,
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.lane.leave(self.who, self.at.elapsed());
     }
 }
 
@@ -130,8 +216,8 @@ mod tests {
     use super::*;
 
     /// A connection's place, and how often it was woken.
-    struct Stander {
-        id: ConnectionId,
+    struct Waiter {
+        id: Stander,
         place: Place,
         woken: Arc<Count>,
     }
@@ -145,7 +231,7 @@ mod tests {
         }
     }
 
-    impl Stander {
+    impl Waiter {
         fn enters(&mut self, lane: &Lane) -> bool {
             let waker = Waker::from(Arc::clone(&self.woken));
             lane.enter(self.id, &mut self.place, &mut Context::from_waker(&waker))
@@ -156,12 +242,14 @@ mod tests {
         }
     }
 
-    fn standers<const N: usize>() -> [Stander; N] {
+    fn standers<const N: usize>() -> [Waiter; N] {
         let mut broker = Broker::new(BrokerConfig::new([0; 32]));
-        [(); N].map(|()| Stander {
-            id: broker
-                .open(Now::default(), ConnectionInfo::default())
-                .unwrap(),
+        [(); N].map(|()| Waiter {
+            id: Stander::Connection(
+                broker
+                    .open(Now::default(), ConnectionInfo::default())
+                    .unwrap(),
+            ),
             place: Place::Free,
             woken: Arc::default(),
         })
@@ -211,6 +299,20 @@ mod tests {
         assert!(c.was_woken() && !b.was_woken());
         lane.forget(c.id);
         assert!(a.enters(&lane), "its turn went with it");
+    }
+
+    #[test]
+    fn handshakes_and_connections_stand_in_one_lane() {
+        let lane = Lane::default();
+        let [mut a, mut b, mut c] = standers();
+        b.id = lane.newcomer();
+        c.id = lane.newcomer();
+        assert!(b.enters(&lane));
+        assert!(!a.enters(&lane) && !c.enters(&lane));
+        lane.leave(b.id, Duration::ZERO);
+        assert!(a.was_woken() && a.enters(&lane));
+        lane.leave(a.id, Duration::ZERO);
+        assert!(c.was_woken() && c.enters(&lane));
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use paloma_broker::{ConnectionInfo, Refusal};
 use tokio::task::JoinSet;
@@ -12,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::bound::Bound;
 use crate::connection::ConnectionTask;
 use crate::establish::Arrival;
+use crate::lane::{InLane, PORTION, wake_behind_sockets};
 use crate::listener::Listener;
 use crate::raw::Raw;
 use crate::shared::{Admission, Counters, Shared};
@@ -42,20 +44,36 @@ impl Acceptor {
     pub(crate) async fn run(self, bound: Bound) {
         let mut handshakes = JoinSet::new();
         loop {
-            tokio::select! {
-                accepted = poll_fn(|cx| bound.poll_accept(cx)) => match accepted {
-                    Ok((raw, peer)) => self.take_in(raw, peer, &mut handshakes),
-                    Err(error) if is_about_one_peer(&error) => {}
-                    Err(error) => {
-                        Counters::count(&self.shared.counters.accept_errors);
-                        tracing::warn!(%error, "cannot accept connections at present");
-                        tokio::time::sleep(REST).await;
-                    }
-                },
-                Some(ended) = handshakes.join_next() => if ended.is_err() {
-                    Counters::count(&self.shared.counters.panics);
-                    tracing::error!("panic in a handshake; its connection is closed");
-                },
+            let error = poll_fn(|cx| self.poll_arrivals(cx, &bound, &mut handshakes)).await;
+            Counters::count(&self.shared.counters.accept_errors);
+            tracing::warn!(%error, "cannot accept connections at present");
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    /// Takes in whoever comes; ready when accepting has failed. A crowd comes in portions, between looks at the sockets.
+    fn poll_arrivals(
+        &self,
+        cx: &mut Context<'_>,
+        bound: &Bound,
+        handshakes: &mut JoinSet<()>,
+    ) -> Poll<io::Error> {
+        while let Poll::Ready(Some(ended)) = handshakes.poll_join_next(cx) {
+            if ended.is_err() {
+                Counters::count(&self.shared.counters.panics);
+                tracing::error!("panic in a handshake; its connection is closed");
+            }
+        }
+        let begin = Instant::now();
+        loop {
+            match ready!(bound.poll_accept(cx)) {
+                Ok((raw, peer)) => self.take_in(raw, peer, handshakes),
+                Err(error) if is_about_one_peer(&error) => {}
+                Err(error) => return Poll::Ready(error),
+            }
+            if begin.elapsed() >= PORTION {
+                wake_behind_sockets(cx.waker());
+                return Poll::Pending;
             }
         }
     }
@@ -87,7 +105,9 @@ impl Acceptor {
             let _ = arrival.attach(&self.shared);
         } else if let Some(target) = self.shared.shards.get(usize::from(shard)) {
             let handshake = arrival.establish(Arc::clone(&self.shared));
-            handshakes.spawn_on(handshake, &target.runtime);
+            if let Some(handshake) = InLane::new(&self.shared, shard, handshake) {
+                handshakes.spawn_on(handshake, &target.runtime);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::WebSocket;
 use super::frame::{End, FrameDecoder, write_header};
 use super::upgrade::{HEADER_BYTES_MAX, Request, UpgradeError, read_request};
+use crate::lane::wake_behind_sockets;
 
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
@@ -223,6 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketStream<S> {
             if count == 0 {
                 return Poll::Ready(Ok(()));
             }
+            let is_full = count == room.len();
             let kept = this
                 .decoder
                 .decode(room.get_mut(..count).unwrap_or(&mut []));
@@ -230,6 +232,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketStream<S> {
             if kept > 0 {
                 buffer.advance(kept);
                 return Poll::Ready(Ok(()));
+            }
+            if is_full && this.decoder.end().is_none() {
+                // Frames without a byte of a packet may come without end: the others are not to wait for that.
+                wake_behind_sockets(cx.waker());
+                return Poll::Pending;
             }
         }
     }
