@@ -16,16 +16,19 @@ use std::time::Duration;
 
 use certificates::{Authority, Directory, Signed, secure, set_mode};
 use paloma_broker::{AuthOutcome, AuthRequest, Authenticator, Identity, Transport};
-use paloma_codec::Packet;
+use paloma_codec::{Delivery, Packet, Qos};
 use paloma_tokio::{
     CertificateIdentity, ClientAuthority, ClientCertificates, Config, Listener, Running, Tls,
     TlsError, TlsFiles,
 };
 use rcgen::{DnType, ExtendedKeyUsagePurpose, date_time_ymd};
-use support::{PATIENCE, Peer, VERSIONS, config, start, tcp};
+use rustls::HandshakeKind;
+use rustls::pki_types::ServerName;
+use support::{PATIENCE, Peer, VERSIONS, config, publish, start, tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const V5: paloma_codec::ProtocolVersion = VERSIONS[1];
@@ -89,7 +92,16 @@ impl World {
         expected: Option<Option<&str>>,
     ) {
         let connector = self.authority.connector(shown, b"mqtt");
-        let stream = secure(&connector, tcp(running).await).await;
+        self.check_by(running, &connector, expected).await;
+    }
+
+    async fn check_by(
+        &self,
+        running: &Running,
+        connector: &TlsConnector,
+        expected: Option<Option<&str>>,
+    ) {
+        let stream = secure(connector, tcp(running).await).await;
         let Some(name) = expected else {
             // In TLS 1.3 the client hears of the refusal when it reads.
             if let Ok(mut stream) = stream {
@@ -253,6 +265,44 @@ async fn reload_drops_nobody_and_a_bad_certificate_keeps_the_old_one() {
 }
 
 #[tokio::test]
+async fn reloads_under_load_lose_no_message_and_no_newcomer() {
+    const MESSAGES: u32 = 500;
+    let world = World::new("load");
+    let (config, tls) = world.config();
+    let running = start(config).await;
+    let mut stays = Peer::join(connected(&world, &running).await, V5, "stays").await;
+    stays.subscribe("t", Qos::AtMostOnce).await;
+    let mut publisher = Peer::join(connected(&world, &running).await, V5, "publisher").await;
+    let publishing = async {
+        for number in 0..MESSAGES {
+            let payload = number.to_be_bytes().to_vec();
+            publisher
+                .send(&publish("t", payload, Delivery::AtMostOnce))
+                .await;
+            // TLS takes what the socket does not, and keeps it until it is asked again.
+            publisher.stream.flush().await.unwrap();
+        }
+    };
+    let reading = async {
+        for number in 0..MESSAGES {
+            assert_eq!(stays.message().await.unwrap(), &number.to_be_bytes()[..]);
+        }
+    };
+    let reloading = async {
+        for serial in 10..30 {
+            server_files(&world.directory, &world.authority.server(serial));
+            tls.reload().unwrap();
+            drop(Peer::join(connected(&world, &running).await, V5, "comes").await);
+            world.directory.write("server.key", "no key");
+            assert!(tls.reload().is_err());
+            drop(Peer::join(connected(&world, &running).await, V5, "comes").await);
+        }
+    };
+    tokio::join!(publishing, reading, reloading);
+    assert_eq!(running.counts().handshakes_failed, 0);
+}
+
+#[tokio::test]
 async fn files_are_judged_by_name() {
     let world = World::new("files");
     let good = &world.files;
@@ -363,6 +413,102 @@ async fn old_versions_weak_suites_and_rubbish_are_refused_at_once() {
         assert!(is_alert, "{answer:?} to {:?}", &bytes[..9]);
     }
     connected(&world, &running).await;
+}
+
+#[tokio::test]
+async fn hello_may_be_long_and_does_not_have_to_be_understood() {
+    let world = World::new("long");
+    let running = start(world.config().0).await;
+    // Just below 64 KiB, all of it names of protocols; it comes in four records.
+    let mut config = world.authority.client_config(None, b"mqtt");
+    config
+        .alpn_protocols
+        .extend((0..250).map(|number| vec![number; 255]));
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = secure(&connector, tcp(&running).await).await;
+    drop(Peer::join(stream.expect("let in"), V5, "c").await);
+    // A message of 64 KiB and one byte, and names of a host that are none: empty, with a control, twice.
+    let mut too_long = vec![0x16, 3, 1, 0x40, 0, 1, 1, 0, 0];
+    too_long.resize(5 + 0x4000, 7);
+    let byte = |len: usize| u8::try_from(len).unwrap();
+    let named = |names: &[u8]| {
+        let mut hello = hello([3, 3], &[0xC0, 0x2B]);
+        let extension = [&[0, 0, 0, byte(names.len())], names].concat();
+        hello.extend([0, byte(extension.len())]);
+        hello.extend(&extension);
+        let grown = byte(extension.len() + 2);
+        hello[4] += grown;
+        hello[8] += grown;
+        hello
+    };
+    let cases = [
+        too_long,
+        named(&[0, 0]),
+        named(&[0, 4, 0, 0, 1, 1]),
+        named(&[0, 8, 0, 0, 1, b'a', 0, 0, 1, b'b']),
+        named(&[0, 9, 0, 0, 1, b'a']),
+    ];
+    for bytes in cases {
+        let mut stream = tcp(&running).await;
+        let _ = stream.write_all(&bytes).await;
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .expect("an end");
+        assert!(
+            answer.is_empty() || answer.starts_with(&[0x15]),
+            "{answer:?}"
+        );
+    }
+    connected(&world, &running).await;
+}
+
+#[tokio::test]
+async fn certificate_chains_are_followed_so_far_and_no_further() {
+    let mut world = World::new("chain");
+    world.files.clients = ClientCertificates::Required(world.authority_file(None));
+    world.files.identity = CertificateIdentity::CommonName;
+    let running = start(world.config().0).await;
+    for (length, is_fine) in [(1, true), (3, true), (16, false)] {
+        let mut between = Vec::new();
+        let mut last = world.authority.subordinate("step 1");
+        for step in 2..=length {
+            between.insert(0, last.der.clone());
+            last = last.subordinate(&format!("step {step}"));
+        }
+        between.insert(0, last.der.clone());
+        let signed = last.client(5, "far");
+        let config = world
+            .authority
+            .client_config(Some((&signed, &between)), b"mqtt");
+        let connector = TlsConnector::from(Arc::new(config));
+        world
+            .check_by(&running, &connector, is_fine.then_some(Some("far")))
+            .await;
+    }
+    let good = world.authority.client(6, "good");
+    world.check(&running, Some(&good), Some(Some("good"))).await;
+}
+
+#[tokio::test]
+async fn nothing_is_taken_before_the_handshake_is_done() {
+    let world = World::new("early");
+    let running = start(world.config().0).await;
+    let mut config = world.authority.client_config(None, b"mqtt");
+    config.enable_early_data = true;
+    let connector = TlsConnector::from(Arc::new(config));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut may_send_early = false;
+        let connecting = connector.connect_with(name, tcp(&running).await, |session| {
+            may_send_early = session.early_data().is_some();
+        });
+        let stream = connecting.await.expect("let in");
+        assert!(!may_send_early, "{kind:?}");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
+        // With the answer to CONNECT comes the ticket to resume with.
+        drop(Peer::join(stream, V5, "c").await);
+    }
 }
 
 #[tokio::test]

@@ -66,10 +66,7 @@ pub(crate) struct Signed {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority(name);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         Self {
@@ -131,8 +128,31 @@ impl Authority {
         list.pem().expect("PEM")
     }
 
+    /// Another one whose word this one vouches for.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let mut params = authority(name);
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Self {
+            pem: certificate.pem(),
+            der: certificate.der().clone(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
     /// A client that trusts this authority, and shows a certificate if it has one.
     pub(crate) fn connector(&self, shown: Option<&Signed>, application: &[u8]) -> TlsConnector {
+        let chain = shown.map(|signed| (signed, &[][..]));
+        TlsConnector::from(Arc::new(self.client_config(chain, application)))
+    }
+
+    /// The same with what stands between the certificate and the authority.
+    pub(crate) fn client_config(
+        &self,
+        shown: Option<(&Signed, &[CertificateDer<'static>])>,
+        application: &[u8],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).expect("a root");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -142,18 +162,27 @@ impl Authority {
             .with_root_certificates(roots);
         let mut config = match shown {
             None => builder.with_no_client_auth(),
-            Some(signed) => {
+            Some((signed, between)) => {
                 let key = PrivateKeyDer::try_from(signed.key_der.clone()).expect("a key");
+                let chain = [std::slice::from_ref(&signed.der), between].concat();
                 builder
-                    .with_client_auth_cert(vec![signed.der.clone()], key)
+                    .with_client_auth_cert(chain, key)
                     .expect("a certificate and its key")
             }
         };
         if !application.is_empty() {
             config.alpn_protocols = vec![application.to_vec()];
         }
-        TlsConnector::from(Arc::new(config))
+        config
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 pub(crate) async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
