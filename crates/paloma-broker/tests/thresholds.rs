@@ -6,7 +6,7 @@
 
 mod support;
 
-use paloma_broker::{DropCause, Limits, QueueWhenFull};
+use paloma_broker::{ConnectionInfo, DropCause, Limits, QueueWhenFull};
 use paloma_codec::{
     ConnAckReason, Connect, DisconnectReason, Packet, ProtocolVersion, Publish, PublishTopic, Qos,
     SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, TopicAlias, Will,
@@ -46,6 +46,36 @@ fn check_size(name: &str, set: fn(&mut Limits), play: fn(&mut World, u16) -> boo
     }
 }
 
+/// The same for bytes. `play` says whether something of so many bytes was taken; what is kept with it costs as well, so the least
+/// limit is looked for first that takes a kilobyte. One byte more is refused under it, and so are forty kilobytes.
+#[track_caller]
+fn check_bytes(name: &str, set: fn(&mut Limits, u16), play: fn(&mut World, usize) -> bool) {
+    const SIZE: usize = 1_000;
+    let is_taken = |limit: u16, size| {
+        let mut world = World::with(|config| set(&mut config.limits, limit));
+        let is_taken = play(&mut world, size);
+        world.check_invariants();
+        is_taken
+    };
+    let (mut refused, mut least) = (500, 4_000);
+    assert!(
+        is_taken(least, SIZE) && !is_taken(refused, SIZE),
+        "{name}: between {refused} and {least}"
+    );
+    while least - refused > 1 {
+        let middle = u16::midpoint(refused, least);
+        if is_taken(middle, SIZE) {
+            least = middle;
+        } else {
+            refused = middle;
+        }
+    }
+    assert!((1_000..1_500).contains(&least), "{name}: {least}");
+    for beyond in [SIZE + 1, SIZE * 40] {
+        assert!(!is_taken(least, beyond), "{name}: {beyond} under {least}");
+    }
+}
+
 fn durable(client_id: &str) -> Connect {
     Connect {
         clean_start: false,
@@ -56,6 +86,27 @@ fn durable(client_id: &str) -> Connect {
 
 fn is_open(world: &mut World, client: Handle) -> bool {
     world.closed(client).is_none()
+}
+
+fn publish(world: &mut World, publish: Publish, expected: DisconnectReason) -> bool {
+    let client = world.client("c");
+    world.send(client, publish_packet(publish));
+    let farewell = world.farewell(client);
+    let is_open = is_open(world, client);
+    assert_eq!(farewell.is_none(), is_open);
+    assert!(
+        farewell.is_none_or(|reason| reason == expected),
+        "{farewell:?}"
+    );
+    is_open
+}
+
+fn define(topic: &str, alias: u16) -> Publish {
+    let mut aliased = message(topic, "x");
+    let name = aliased.topic.name().cloned().expect("it has a name");
+    let alias = TopicAlias::new(alias).expect("not zero");
+    aliased.topic = PublishTopic::Define { name, alias };
+    aliased
 }
 
 #[test]
@@ -261,18 +312,6 @@ fn what_is_too_large_is_refused_whole() {
             ack.reason == ConnAckReason::Success
         },
     );
-    fn publish(world: &mut World, publish: Publish, expected: DisconnectReason) -> bool {
-        let client = world.client("c");
-        world.send(client, publish_packet(publish));
-        let farewell = world.farewell(client);
-        let is_open = is_open(world, client);
-        assert_eq!(farewell.is_none(), is_open);
-        assert!(
-            farewell.is_none_or(|reason| reason == expected),
-            "{farewell:?}"
-        );
-        is_open
-    }
     check_size(
         "topic_bytes_max",
         |limits| limits.topic_bytes_max = LIMIT,
@@ -298,14 +337,22 @@ fn what_is_too_large_is_refused_whole() {
         },
     );
     check_size(
+        "user_properties_max",
+        |limits| limits.user_properties_max = LIMIT,
+        |world, tried| {
+            let mut rich = message("t", "x");
+            for _ in 0..tried {
+                rich.properties.user_properties.push("k", "v").unwrap();
+            }
+            publish(world, rich, DisconnectReason::QuotaExceeded)
+        },
+    );
+    check_size(
         "topic_alias_maximum",
         |limits| limits.topic_alias_maximum = LIMIT,
         |world, tried| {
-            let mut aliased = message("t", "x");
-            let name = aliased.topic.name().cloned().unwrap();
-            let alias = TopicAlias::new(tried).unwrap();
-            aliased.topic = PublishTopic::Define { name, alias };
-            publish(world, aliased, DisconnectReason::TopicAliasInvalid)
+            let expected = DisconnectReason::TopicAliasInvalid;
+            publish(world, define("t", tried), expected)
         },
     );
     check_size(
@@ -324,6 +371,107 @@ fn what_is_too_large_is_refused_whole() {
             let expected = Some(DisconnectReason::ReceiveMaximumExceeded);
             assert!(farewell.is_none() || farewell == expected, "{farewell:?}");
             is_open(world, client)
+        },
+    );
+}
+
+#[test]
+fn newcomers_are_let_in_up_to_their_rate() {
+    fn knock(world: &mut World, address: [u8; 4]) -> bool {
+        let info = ConnectionInfo {
+            address: Some(address.into()),
+            ..ConnectionInfo::default()
+        };
+        world.broker.open(world.now, info).is_ok()
+    }
+    check(
+        "connections_per_second_max",
+        |limits| limits.connections_per_second_max = LIMIT.into(),
+        |world, tried| {
+            let let_in = (0..tried).filter(|n| {
+                let [high, low] = n.to_be_bytes();
+                knock(world, [198, 18, high, low])
+            });
+            let_in.count()
+        },
+    );
+    check(
+        "connections_per_second_per_address_max",
+        |limits| limits.connections_per_second_per_address_max = LIMIT.into(),
+        |world, tried| {
+            let let_in = (0..tried).filter(|_| knock(world, [192, 0, 2, 1])).count();
+            assert!(knock(world, [192, 0, 2, 2]), "others are let in");
+            let_in
+        },
+    );
+}
+
+#[test]
+fn bytes_are_taken_up_to_their_number() {
+    check_bytes(
+        "packet_bytes_max",
+        |limits, bytes| limits.packet_bytes_max = bytes.into(),
+        |world, size| {
+            let large = message("t", &"x".repeat(size));
+            publish(world, large, DisconnectReason::PacketTooLarge)
+        },
+    );
+    check_bytes(
+        "will_bytes_max",
+        |limits, bytes| limits.will_bytes_max = bytes.into(),
+        |world, size| {
+            let (_, ack) = world.connect(Connect {
+                will: Some(will("w", &"x".repeat(size))),
+                ..v5("c")
+            });
+            ack.reason == ConnAckReason::Success
+        },
+    );
+    check_bytes(
+        "user_properties_bytes_max",
+        |limits, bytes| limits.user_properties_bytes_max = bytes.into(),
+        |world, size| {
+            let mut rich = message("t", "x");
+            let value = "v".repeat(size);
+            rich.properties.user_properties.push("k", &value).unwrap();
+            publish(world, rich, DisconnectReason::QuotaExceeded)
+        },
+    );
+    check_bytes(
+        "topic_alias_bytes_max",
+        |limits, bytes| {
+            limits.topic_alias_bytes_max = bytes.into();
+            limits.topic_bytes_max = u16::MAX;
+        },
+        |world, size| {
+            let aliased = define(&"t".repeat(size), 1);
+            publish(world, aliased, DisconnectReason::TopicAliasInvalid)
+        },
+    );
+    check_bytes(
+        "queue_bytes_max",
+        |limits, bytes| limits.queue_bytes_max = bytes.into(),
+        |world, size| {
+            let (reader, _) = world.durable("r");
+            world.subscribe(reader, "t", Qos::AtLeastOnce);
+            world.cut(reader);
+            let writer = world.client("w");
+            world.publish_qos(writer, "t", &"x".repeat(size), qos1(1));
+            let (queued, dropped) = (world.broker.queued(), world.dropped(DropCause::QueueFull));
+            assert_eq!(queued + dropped, 1, "counted");
+            queued == 1
+        },
+    );
+    check_bytes(
+        "retained_bytes_max",
+        |limits, bytes| limits.retained_bytes_max = bytes.into(),
+        |world, size| {
+            let client = world.client("c");
+            world.retain(client, "t", &"x".repeat(size));
+            let refused = world.broker.accounting().retained_refused;
+            let retained = world.broker.tables().retained;
+            assert_eq!(retained as u64 + refused, 1, "counted");
+            retained == 1
         },
     );
 }

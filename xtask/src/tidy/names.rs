@@ -10,6 +10,7 @@ const MAP: &str = "docs/ARCHITECTURE.md";
 /// Pages whose tables end with the tests of each row.
 const TESTED: &[(&str, &str)] = &[
     ("docs/cases.md", ""),
+    ("docs/limits.md", ""),
     ("docs/v311-differences.md", "broker/v311::"),
 ];
 /// What the release profile keeps: a peer's numbers are checked, and a panic can be caught.
