@@ -9,6 +9,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogLevel};
+use crate::lines::Lines;
 
 /// Changes how much is logged.
 pub(crate) struct Log {
@@ -16,12 +17,19 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Logs to stderr from here on.
-    pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
+    /// Logs to stderr from here on; the lines are to be finished before the process ends.
+    ///
+    /// # Errors
+    /// If the system gives no thread that writes.
+    pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<(Self, Lines)> {
+        let out = Lines::start(io::stderr(), |lost| {
+            tracing::warn!(lost, "log lines are lost: whoever reads them is too slow");
+        })?;
+        let writer = out.clone();
         let lines = tracing_subscriber::fmt()
             .with_max_level(LevelFilter::TRACE)
-            .with_writer(io::stderr);
-        match format {
+            .with_writer(move || writer.clone());
+        let log = match format {
             LogFormat::Text => {
                 let (layer, handle) = reload::Layer::new(filter(level));
                 let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
@@ -33,7 +41,8 @@ impl Log {
                 lines.json().finish().with(layer).init();
                 Self::of(handle)
             }
-        }
+        };
+        Ok((log, out))
     }
 
     fn of<S: 'static>(handle: reload::Handle<LevelFilter, S>) -> Self {

@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod config;
 mod control;
+mod lines;
 mod listeners;
 mod log;
 mod memory;

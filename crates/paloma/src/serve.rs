@@ -28,8 +28,12 @@ const FILES_RESERVED: u64 = 64;
 
 /// Runs the broker until SIGINT or SIGTERM.
 pub(crate) fn serve(arguments: &ConfigArgs, config: &Config, security: Security) -> ExitCode {
-    let log = Log::start(config.log_level, config.log_format);
-    match run(arguments, config, security, log) {
+    let outcome = Log::start(config.log_level, config.log_format).and_then(|(log, lines)| {
+        let outcome = run(arguments, config, security, log);
+        lines.finish();
+        outcome
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("paloma: {error}");

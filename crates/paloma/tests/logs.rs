@@ -4,8 +4,10 @@
 mod support;
 
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 
-use support::{paloma, signal, start};
+use support::site::{ACCEPTED, Client};
+use support::{Lines, paloma, signal, start};
 
 /// Runs a broker with every level and format, lets clients do all they can with secrets, and gives the log.
 fn log_of(format: &str) -> String {
@@ -75,4 +77,33 @@ fn no_level_prints_a_payload_or_a_password() {
         );
         assert!(log.contains("first"), "{log}");
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up_and_says_what_it_lost() {
+    let place = std::env::temp_dir().join(format!("paloma-log-unread-{}", std::process::id()));
+    let (file, socket) = (place.with_extension("toml"), place.with_extension("sock"));
+    let text = format!(
+        "[log]\nlevel = 'trace'\n[[listener]]\naddress = '127.0.0.1:0'\n\
+         [[listener]]\nname = 'unix'\naddress = 'unix:{}'\n",
+        socket.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let (mut child, unread, addresses) = start(&["serve", "--config", file.to_str().unwrap()], 2);
+    std::fs::remove_file(&file).unwrap();
+    // Each leaves at least a line: more than a pipe takes, what is being written, and what waits behind it.
+    for _ in 0..10_000 {
+        drop(UnixStream::connect(&socket).unwrap());
+    }
+    let (mut canary, code) = Client::connect(addresses.first().unwrap(), "canary", None, true);
+    assert_eq!(code, ACCEPTED);
+    canary.subscribe("song");
+    canary.publish("song", "la");
+    assert_eq!(canary.received(), ["songla"]);
+    let log = Lines::of(unread);
+    let said = log.until(&["log lines are lost"]);
+    assert!(said.len() > 256 * 1024, "what had room is there");
+    signal(&child, "-TERM");
+    assert!(log.rest().contains("stopped"));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
