@@ -47,7 +47,7 @@ pub(crate) const SCALE: Command = Command {
 --sessions N        sessions with a subscription each (100000)
 --messages N        messages of 200 bytes queued for them (1000000)
 --drained N         messages of 1,000 bytes that one client drains (500000)
---memory MIB        what the broker may hold meanwhile (256)
+--memory MIB        resident memory that the broker may need meanwhile (256)
 --ready SECONDS     the longest that a start may take (10)
 --directory DIR     on the disk that counts (target/durable)
 

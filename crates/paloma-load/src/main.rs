@@ -151,7 +151,7 @@ struct ScaleOptions {
     /// Messages of 1,000 bytes that one client drains.
     #[arg(long, default_value_t = 500_000)]
     drained: u32,
-    /// MiB that the broker may hold meanwhile.
+    /// MiB of resident memory that the broker may need meanwhile.
     #[arg(long, default_value_t = 256)]
     memory: u64,
     /// Seconds that a start may take.

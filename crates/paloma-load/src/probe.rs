@@ -168,12 +168,6 @@ pub fn bind_to(cores: &[usize]) {
     let _unbound = sched_setaffinity(None, &set);
 }
 
-/// Memory of this machine; 0 where it does not say.
-#[must_use]
-pub fn machine_memory_bytes() -> u64 {
-    field_kib("/proc/meminfo", "MemTotal:").unwrap_or(0) * 1024
-}
-
 /// One line about processor and kernel, without names of the machine.
 #[must_use]
 pub fn machine() -> String {
@@ -187,11 +181,11 @@ pub fn machine() -> String {
         .chars()
         .take_while(|c| c.is_ascii_digit() || *c == '.')
         .collect();
-    let memory = machine_memory_bytes();
+    let memory = field_kib("/proc/meminfo", "MemTotal:").unwrap_or(0);
     format!(
         "{model}, {} cores, {} GiB, Linux {release}",
         cores().len(),
-        memory >> 30
+        memory >> 20
     )
 }
 

@@ -29,7 +29,7 @@ pub struct Scale {
     pub sessions: u32,
     /// Messages of 1,000 bytes that one client drains.
     pub drained: u32,
-    /// What the broker may hold meanwhile.
+    /// The most resident memory that the broker may need meanwhile.
     pub memory_bytes_max: u64,
     /// The longest that a start may take.
     pub ready_max: Duration,
@@ -109,7 +109,7 @@ fn starts(
     progress: &mut impl FnMut(&str),
 ) -> Result<(), LoadError> {
     let scratch = Scratch::new(&scale.directory.join("scale"))?;
-    let keeper = scale.keeper(Some("ack"), None);
+    let keeper = scale.keeper(Some("ack"));
     let server = keeper.start(&scratch.0)?;
     let begin = Instant::now();
     crowd::open(&Crowd {
@@ -176,13 +176,13 @@ fn drain(
     progress: &mut impl FnMut(&str),
 ) -> Result<(), LoadError> {
     let scratch = Scratch::new(&scale.directory.join("drain"))?;
-    let in_memory = scale.keeper(None, None).start(&scratch.0)?;
+    let in_memory = scale.keeper(None).start(&scratch.0)?;
     let count = fill(scale, &in_memory)?;
     let reference = take(&in_memory, "s0-0", count, LARGE)?;
     in_memory.kill()?;
     progress("drained a queue in memory");
 
-    let keeper = scale.keeper(Some("ack"), Some(scale.memory_bytes_max));
+    let keeper = scale.keeper(Some("ack"));
     let server = keeper.start(&scratch.0)?;
     fill(scale, &server)?;
     let full = server.metric("paloma_store_file_bytes")?;
@@ -272,17 +272,12 @@ fn load(server: &Server) -> Load {
 }
 
 impl Scale {
-    fn keeper(&self, durability: Option<&'static str>, memory: Option<u64>) -> Keeper {
-        // In a file the limit is a share of the machine.
-        let memory = memory.map_or_else(String::new, |bytes| {
-            let share = bytes * 100 / probe::machine_memory_bytes().max(1);
-            format!("memory_percent_max = {}\n", share.clamp(1, 75))
-        });
+    fn keeper(&self, durability: Option<&'static str>) -> Keeper {
         Keeper::Paloma {
             program: self.paloma.clone(),
             durability,
             limits: format!(
-                "{memory}{}\nsessions_max = {}",
+                "{}\nsessions_max = {}",
                 super::LIMITS,
                 u64::from(self.sessions) + 1_000
             ),
