@@ -212,7 +212,7 @@ impl Drop for Server {
 
 fn fetch(address: SocketAddr, path: &str) -> Result<String, LoadError> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
