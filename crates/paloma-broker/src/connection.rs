@@ -10,6 +10,7 @@ use paloma_session::server::Handshake;
 use paloma_session::{Connection, Monotonic, Receipt};
 
 use crate::auth::AuthRequest;
+use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::slab::Key;
 use crate::statistics::Sample;
@@ -74,6 +75,8 @@ pub struct ListenerTerms {
     pub allow_empty_client_id: bool,
     /// In place of [`BrokerConfig::client_id_prefix`](crate::BrokerConfig::client_id_prefix).
     pub client_id_prefix: String,
+    /// What all names of its clients begin with, which they do not see.
+    pub mount_point: MountPoint,
 }
 
 /// Where a connection comes from.

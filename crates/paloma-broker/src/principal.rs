@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 
 use crate::auth::{Action, Authorizer, Grant, Identity};
+use crate::mount::MountPoint;
 use crate::store::Owner;
 
 /// Who acts: shared by a session and by what it leaves behind.
@@ -16,6 +17,8 @@ pub(crate) struct Principal {
     pub(crate) identity: Identity,
     /// Rules that the authenticator gave for this client alone; `None` for those of everybody.
     pub(crate) rules: Option<Arc<dyn Authorizer>>,
+    /// What all names that it uses stand behind.
+    pub(crate) mount: MountPoint,
     /// It came from this machine, over loopback, a Unix socket or within the process.
     pub(crate) is_local: bool,
 }
@@ -43,6 +46,9 @@ impl Principal {
         topic: TopicNameRef<'_>,
     ) -> bool {
         if action == Action::Write && topic.is_reserved() {
+            return false;
+        }
+        if !self.mount.reaches(topic.as_str()) {
             return false;
         }
         if topic.is_reserved() && !self.may_read_reserved(everybody) {
@@ -89,10 +95,22 @@ impl Principal {
         if filter.as_str().starts_with('$') && !self.may_read_reserved(everybody) {
             return (Grant::Denied, epoch);
         }
+        if !self.mount.reaches(filter.as_str()) {
+            return (Grant::Denied, epoch);
+        }
         let grant = self
             .rules(everybody)
             .grant(&self.identity, &self.client_id, filter);
-        (grant, epoch)
+        match grant {
+            // `house/#` matches `house`, and `house/$x`, which are out of reach behind `house/`.
+            Grant::AllAllowed if !self.mount.is_none() => (Grant::CheckEach, epoch),
+            Grant::AllAllowed | Grant::CheckEach | Grant::Denied => (grant, epoch),
+        }
+    }
+
+    /// Whether what it may receive changes with everybody's rules only, so that it can be remembered by their epoch.
+    pub(crate) fn follows_everybody(&self) -> bool {
+        self.rules.is_none() && self.mount.is_none()
     }
 
     pub(crate) fn epoch(&self, everybody: &dyn Authorizer) -> u16 {
@@ -101,7 +119,7 @@ impl Principal {
 
     /// Whether both follow the same rules, so that what one was granted holds for the other.
     pub(crate) fn has_rules_of(&self, other: &Self) -> bool {
-        if self.is_local != other.is_local {
+        if self.is_local != other.is_local || self.mount != other.mount {
             return false;
         }
         match (&self.rules, &other.rules) {

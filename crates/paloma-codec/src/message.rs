@@ -113,6 +113,19 @@ impl Message {
         stamp: u64,
         scratch: &mut Vec<u8>,
     ) -> Self {
+        Self::from_publish_behind("", topic, publish, id, stamp, scratch)
+    }
+
+    /// The same for a client all of whose names stand behind `mount`: `topic` has it already, a Response Topic gets it
+    /// here. One that is too long with it is left out.
+    pub fn from_publish_behind(
+        mount: &str,
+        topic: TopicNameRef<'_>,
+        publish: &PublishRef<'_>,
+        id: u64,
+        stamp: u64,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
         begin(id, stamp, topic, scratch);
         let mut expiry = None;
         for property in publish.properties.iter() {
@@ -120,6 +133,10 @@ impl Message {
                 id::MESSAGE_EXPIRY_INTERVAL => expiry = property.u32(),
                 id::TOPIC_ALIAS | id::SUBSCRIPTION_IDENTIFIER => {}
                 id::PAYLOAD_FORMAT_INDICATOR if property.value == [0] => {}
+                id::RESPONSE_TOPIC if !mount.is_empty() => {
+                    let own = property.value.get(2..).unwrap_or_default();
+                    response_topic(mount.as_bytes(), own, scratch);
+                }
                 _ => scratch.extend_from_slice(property.whole),
             }
         }
@@ -178,6 +195,35 @@ impl Message {
         Self {
             bytes: Shared::from(bytes),
         }
+    }
+
+    /// The message as a receiver sees it all of whose names stand behind `prefix`: topic and Response Topic without it. A
+    /// Response Topic elsewhere is left out, since the receiver could not answer there. `None` if the topic is elsewhere.
+    #[must_use]
+    pub fn without_prefix(&self, prefix: &str) -> Option<Self> {
+        let parts = self.parts()?;
+        let topic = parts.topic.strip_prefix(prefix.as_bytes())?;
+        let topic = TopicNameRef::new(core::str::from_utf8(topic).ok()?).ok()?;
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        begin(self.id(), self.stamp(), topic, &mut bytes);
+        for property in self.properties().iter() {
+            if property.id != id::RESPONSE_TOPIC {
+                bytes.extend_from_slice(property.whole);
+                continue;
+            }
+            let whole = property.value.get(2..).unwrap_or_default();
+            if let Some(own) = whole.strip_prefix(prefix.as_bytes())
+                && !own.is_empty()
+            {
+                response_topic(&[], own, &mut bytes);
+            }
+        }
+        Some(finish(
+            topic,
+            self.expiry_seconds(),
+            parts.payload,
+            &mut bytes,
+        ))
     }
 
     /// Takes back the bytes of [`as_bytes`](Self::as_bytes), checking that they are a message's.
@@ -403,6 +449,16 @@ fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
     scratch.extend_from_slice(&stamp.to_le_bytes());
     scratch.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, n0, n1, 0]);
     scratch.extend_from_slice(topic);
+}
+
+/// Writes a Response Topic of two parts, unless it is too long.
+fn response_topic(prefix: &[u8], own: &[u8], scratch: &mut Vec<u8>) {
+    if let Ok(len) = u16::try_from(prefix.len() + own.len()) {
+        scratch.push(id::RESPONSE_TOPIC);
+        scratch.extend_from_slice(&len.to_be_bytes());
+        scratch.extend_from_slice(prefix);
+        scratch.extend_from_slice(own);
+    }
 }
 
 fn finish(

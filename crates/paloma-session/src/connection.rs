@@ -90,6 +90,8 @@ pub(crate) struct Rare {
     /// Answers given out of order, which wait for earlier ones.
     pub(crate) early: Vec<Early>,
     pub(crate) method: ByteString,
+    /// What all topics towards the peer begin with, and is left out.
+    pub(crate) mount: ByteString,
 }
 
 /// An answer that was given before its turn.
@@ -351,6 +353,12 @@ impl Connection {
             Phase::Opening | Phase::Open => true,
             Phase::ClosingUnopened | Phase::Closing | Phase::Closed => false,
         }
+    }
+
+    /// Server role: leaves `mount` out of all topics and response topics towards the peer. A message whose topic does not
+    /// begin with it is not sent.
+    pub fn set_mount(&mut self, mount: ByteString) {
+        self.rare_mut().mount = mount;
     }
 
     pub(crate) fn rare_mut(&mut self) -> &mut Rare {

@@ -325,11 +325,18 @@ impl Connection {
         expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) -> Result<(), DropCause> {
+        let mounted = match &self.rare {
+            Some(rare) if !rare.mount.is_empty() => {
+                let own = outbound.message().without_prefix(&rare.mount);
+                Some(own.ok_or(DropCause::NotSupported)?)
+            }
+            Some(_) | None => None,
+        };
         let theirs = &self.theirs;
         if outbound.qos() > theirs.maximum_qos || (outbound.retain() && !theirs.retain_available) {
             return Err(DropCause::NotSupported);
         }
-        let message = outbound.message();
+        let message = mounted.as_ref().unwrap_or_else(|| outbound.message());
         let ids = session.subscription_ids(outbound);
         // A client must not send them. [MQTT-3.3.4-6]
         let subscription_ids: &[SubscriptionId] = match self.role {

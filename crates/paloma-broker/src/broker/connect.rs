@@ -24,6 +24,7 @@ use crate::connection::{
 };
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
+use crate::mount::MountPoint;
 use crate::notice::Notice;
 use crate::principal::Principal;
 use crate::session::{SessionEntry, SessionKey, Will};
@@ -319,28 +320,15 @@ impl Broker {
 
     /// The client is who it says: it gets its session, unless that belongs to somebody else. Nothing has changed
     /// before this point.
-    fn admit(&mut self, now: Now, id: ConnectionId, pending: Pending, admission: Admission) {
+    fn admit(&mut self, now: Now, id: ConnectionId, mut pending: Pending, admission: Admission) {
+        let principal = match self.principal_of(id, &mut pending, &admission) {
+            Ok(principal) => principal,
+            Err(reason) => {
+                let client_id = Some(pending.client_id.clone());
+                return self.refuse_client(id, client_id, pending.handshake, reason);
+            }
+        };
         let client_id = &pending.client_id;
-        let is_local = self
-            .connections
-            .get(id.key())
-            .is_some_and(|entry| entry.info.is_local());
-        let principal = Arc::new(Principal {
-            client_id: client_id.clone(),
-            identity: admission.identity.clone(),
-            rules: admission.rules.clone(),
-            is_local,
-        });
-        if let Some(will) = &pending.connect.will
-            && !principal.may(&*self.authorizer, Action::Write, will.topic.borrowed())
-        {
-            return self.refuse_client(
-                id,
-                Some(pending.client_id.clone()),
-                pending.handshake,
-                ConnAckReason::NotAuthorized,
-            );
-        }
         let existing = self.by_client_id.get(client_id).copied();
         let is_foreign = existing
             .and_then(|key| self.sessions.get(key))
@@ -385,6 +373,33 @@ impl Broker {
         self.open_session(now, id, key, pending, admission, earlier);
     }
 
+    /// Who the client is from here on. Its will gets the names that everybody knows.
+    fn principal_of(
+        &self,
+        id: ConnectionId,
+        pending: &mut Pending,
+        admission: &Admission,
+    ) -> Result<Arc<Principal>, ConnAckReason> {
+        let info = self.connections.get(id.key()).map(|entry| &entry.info);
+        let terms = info.and_then(|info| info.terms.as_ref());
+        let principal = Principal {
+            client_id: pending.client_id.clone(),
+            identity: admission.identity.clone(),
+            rules: admission.rules.clone(),
+            mount: terms.map_or_else(MountPoint::default, |terms| terms.mount_point.clone()),
+            is_local: info.is_some_and(ConnectionInfo::is_local),
+        };
+        if let Some(will) = &mut pending.connect.will {
+            if !principal.mount.mount_will(will) {
+                return Err(ConnAckReason::TopicNameInvalid);
+            }
+            if !principal.may(&*self.authorizer, Action::Write, will.topic.borrowed()) {
+                return Err(ConnAckReason::NotAuthorized);
+            }
+        }
+        Ok(Arc::new(principal))
+    }
+
     /// Ends what an earlier connection of the same client id still has. [MQTT-3.1.4-3]
     fn take_over(&mut self, now: Now, key: SessionKey, clean_start: bool) {
         let earlier = self
@@ -426,7 +441,7 @@ impl Broker {
         admission: Admission,
         earlier: Earlier,
     ) {
-        let mut conn_ack = self.conn_ack(&pending, earlier.is_present);
+        let conn_ack = self.conn_ack(&pending, &admission, earlier.is_present);
         let Pending {
             handshake,
             connect,
@@ -434,10 +449,6 @@ impl Broker {
             ..
         } = pending;
         let renewal = request.and_then(|request| Renewal::of(now, &admission, || request));
-        conn_ack.authentication = connect.authentication.as_ref().map(|named| Authentication {
-            method: named.method.clone(),
-            data: admission.data,
-        });
         let expiry_seconds = conn_ack
             .session_expiry_seconds
             .unwrap_or(connect.session_expiry_seconds);
@@ -468,10 +479,14 @@ impl Broker {
         }
         session.disarm(key, &mut self.timers);
         let protocol = handshake.accept(now, &mut session.protocol, &conn_ack, options, gate);
-        let (Some(protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key())) else {
+        let (Some(mut protocol), Some(entry)) = (protocol, self.connections.get_mut(id.key()))
+        else {
             return;
         };
         let principal = Arc::clone(&session.principal);
+        if !principal.mount.is_none() {
+            protocol.set_mount(principal.mount.text());
+        }
         let address = entry.info.address;
         entry.phase = Phase::Open(Box::new(Open {
             protocol,
@@ -521,7 +536,7 @@ impl Broker {
 
     /// The terms on which the client is let in: everything that differs from the standard's defaults is said.
     /// [MQTT-3.1.3-7]
-    fn conn_ack(&self, pending: &Pending, is_present: bool) -> ConnAck {
+    fn conn_ack(&self, pending: &Pending, admission: &Admission, is_present: bool) -> ConnAck {
         let Pending {
             connect,
             client_id,
@@ -533,8 +548,13 @@ impl Broker {
         let is_too_long = keep_alive == 0 || keep_alive > limits.keep_alive_seconds_max;
         let is_enforced = connect.version.is_v5() || limits.keep_alive_enforce_v3;
         let expiry = connect.session_expiry_seconds;
+        let authentication = connect.authentication.as_ref();
         ConnAck {
             session_present: is_present || Fault::SessionAlwaysPresent.is_on(),
+            authentication: authentication.map(|named| Authentication {
+                method: named.method.clone(),
+                data: admission.data.clone(),
+            }),
             session_expiry_seconds: (expiry > limits.session_expiry_seconds_max)
                 .then_some(limits.session_expiry_seconds_max),
             receive_maximum: ReceiveMaximum::new(limits.receive_maximum).unwrap_or_default(),

@@ -3,9 +3,9 @@
 use paloma_topic::Fault;
 use std::num::NonZeroU32;
 
-use paloma_codec::{Message, PubAckReason, Qos, SubscriptionId};
+use paloma_codec::{Message, PubAckReason, PublishRef, Qos, SubscriptionId};
 use paloma_session::{Gate, Inbound, LogSeq, Now, Receipt};
-use paloma_topic::TopicNameRef;
+use paloma_topic::{TopicName, TopicNameRef};
 
 use super::Broker;
 use super::fan_out::FanOut;
@@ -13,6 +13,7 @@ use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
 use crate::memory::MESSAGE_BYTES;
+use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness};
 use crate::statistics::Sample;
@@ -115,14 +116,20 @@ impl Broker {
         } = inbound;
         self.traffic.publish_received += 1;
         self.traffic.publish_bytes_received += publish.payload.len() as u64;
-        let topic = topic.name();
-        let qos = publish.delivery.qos();
-        // A 3.1.1 client cannot be told that nothing is retained.
-        let retain = publish.retain && self.limits.retain_available;
         let answer = receipt.map(|receipt| Answer {
             connection,
             receipt,
         });
+        let Some(mounted) = self.mounted(origin, topic.name(), &publish) else {
+            return self.refuse(answer, PubAckReason::TopicNameInvalid);
+        };
+        let (mount, topic) = match &mounted {
+            Some((mount, topic)) => (mount.as_str(), topic.borrowed()),
+            None => ("", topic.name()),
+        };
+        let qos = publish.delivery.qos();
+        // A 3.1.1 client cannot be told that nothing is retained.
+        let retain = publish.retain && self.limits.retain_available;
         let (author, kind, payload) = (Some(origin), (qos, publish.retain), publish.payload);
         if !self.may_publish(origin, topic) {
             self.trace_publish(author, topic, kind, payload, Verdict::NotAuthorized);
@@ -139,7 +146,7 @@ impl Broker {
         if self.lacks_room(origin, qos, retain && !is_deletion) {
             self.trace_publish(author, topic, kind, payload, Verdict::QuotaExceeded);
             return self.refuse_or_hold(now, (qos, retain), answer, |scratch| {
-                Message::from_publish(topic, &publish, 0, stamp, scratch)
+                Message::from_publish_behind(mount, topic, &publish, 0, stamp, scratch)
             });
         }
         let is_wanted = retain || !self.recipients.list.is_empty();
@@ -150,7 +157,9 @@ impl Broker {
             if Sample::takes(id.0) {
                 self.sampled_at = now.monotonic;
             }
-            let message = Message::from_publish(topic, &publish, id.0, stamp, &mut self.scratch);
+            let scratch = &mut self.scratch;
+            let message =
+                Message::from_publish_behind(mount, topic, &publish, id.0, stamp, scratch);
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
             self.route(now, origin, (message, qos, retain), answer);
         } else {
@@ -236,6 +245,28 @@ impl Broker {
                 .principal
                 .may(&*self.authorizer, Action::Write, topic)
         })
+    }
+
+    /// The whole name of a topic, if its client's listener has a mount point; `None` if a name of the packet would be too
+    /// long with it.
+    #[expect(clippy::option_option, reason = "a failure, or nothing to do")]
+    fn mounted(
+        &self,
+        origin: SessionKey,
+        topic: TopicNameRef<'_>,
+        publish: &PublishRef<'_>,
+    ) -> Option<Option<(MountPoint, TopicName)>> {
+        let session = self.sessions.get(origin);
+        let Some(mount) = session
+            .map(|session| &session.principal.mount)
+            .filter(|mount| !mount.is_none())
+        else {
+            return Some(None);
+        };
+        if let Some(response) = publish.properties.response_topic() {
+            mount.name(response)?;
+        }
+        Some(Some((mount.clone(), mount.name(topic)?)))
     }
 
     /// A QoS 2 id of a durable session is stored with what its message caused.
@@ -325,7 +356,7 @@ impl Broker {
                 let Some(session) = sessions.get_mut(subscription.session) else {
                     continue;
                 };
-                follow_everybodys_rules &= session.principal.rules.is_none();
+                follow_everybodys_rules &= session.principal.follows_everybody();
                 let granted = subscription.granted();
                 if session.principal.may_receive(&**authorizer, granted, topic) {
                     recipients.add(&mut session.routed, subscription);

@@ -13,6 +13,7 @@ use super::{Broker, BrokerConfig};
 use crate::auth::Identity;
 use crate::limits::Limits;
 use crate::memory::{MESSAGE_BYTES, SESSION_BYTES};
+use crate::mount::MountPoint;
 use crate::principal::{self, Principal};
 use crate::retained::{self, Retained};
 use crate::session::{SessionEntry, SessionKey, Spill, Will};
@@ -333,6 +334,8 @@ fn principal_of(owner: Owner) -> Principal {
         client_id: owner.client_id,
         identity: Identity { user: owner.user },
         rules: owner.has_own_rules.then(principal::unknown_rules),
+        // Not stored either; it comes with the login.
+        mount: MountPoint::default(),
         is_local: false,
     }
 }

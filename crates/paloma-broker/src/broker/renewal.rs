@@ -190,6 +190,7 @@ impl Broker {
                 client_id: session.principal.client_id.clone(),
                 identity: admission.identity,
                 rules: admission.rules,
+                mount: session.principal.mount.clone(),
                 is_local: session.principal.is_local,
             };
             self.change_principal(key, Arc::new(principal));

@@ -12,6 +12,7 @@ use paloma_topic::{Cursor, FilterId, ShareName, Target, TopicFilter};
 use super::Broker;
 use crate::auth::Grant;
 use crate::connection::{ConnectionId, Phase};
+use crate::mount::MountPoint;
 use crate::retained::Replay;
 use crate::session::SessionKey;
 use crate::shared::Left;
@@ -65,6 +66,10 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else {
             return SubAckReason::UnspecifiedError;
         };
+        let Some(wanted) = session.principal.mount.filter(wanted) else {
+            return SubAckReason::TopicFilterInvalid;
+        };
+        let wanted = &*wanted;
         let filter = wanted.target.filter();
         let granted = session
             .principal
@@ -198,7 +203,18 @@ impl Broker {
     ) {
         let mut is_stored = false;
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        let mount = self
+            .sessions
+            .get(key)
+            .map_or_else(MountPoint::default, |session| {
+                session.principal.mount.clone()
+            });
         for target in &unsubscribe.filters {
+            let Some(target) = mount.target(target) else {
+                reasons.push(UnsubAckReason::NoSubscriptionExisted);
+                continue;
+            };
+            let target = &*target;
             let was_there = self.unsubscribe_one(key, target);
             reasons.push(if was_there {
                 UnsubAckReason::Success

@@ -19,19 +19,6 @@ pub(crate) fn put<V>(slot: &mut V, value: Result<V, Fault>) -> Result<(), Fault>
     Ok(())
 }
 
-/// Accepts the one value that says what this build does anyway, and honestly refuses all others.
-pub(crate) fn only<V: PartialEq>(
-    value: Result<V, Fault>,
-    supported: &V,
-    instead: &'static str,
-) -> Result<(), Fault> {
-    if value? == *supported {
-        Ok(())
-    } else {
-        Err(Fault::NotSupportedYet { instead })
-    }
-}
-
 /// The key with this name, or a fault that names the nearest.
 pub(crate) fn find<'a, T>(keys: &'a [Key<T>], name: &str) -> Result<&'a Key<T>, Fault> {
     keys.iter()

@@ -1,6 +1,6 @@
 //! The keys of `[[listener]]`, and what listeners must be to each other.
 
-use paloma_broker::ListenerTerms;
+use paloma_broker::{ListenerTerms, MountPoint};
 use paloma_codec::ProtocolVersion;
 use paloma_tokio::CertificateIdentity;
 use toml::de::DeTable;
@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::Flags;
 use super::address::Address;
 use super::auth::{AuthSettings, path};
-use super::keys::{Key, Source, only, put};
+use super::keys::{Key, Source, put};
 use super::problem::{Fault, Place, Problems};
 use super::transport::Transport;
 
@@ -24,6 +24,8 @@ pub(crate) struct Listener {
     pub(crate) allow_empty_client_id: bool,
     /// Put before client ids that the broker assigns.
     pub(crate) client_id_prefix: String,
+    /// What all names of its clients begin with, which they do not see.
+    pub(crate) mount_point: MountPoint,
     /// Most connections through this listener; `None` for no limit of its own.
     pub(crate) connections_max: Option<usize>,
     /// Permissions of a Unix socket.
@@ -46,6 +48,7 @@ impl Listener {
             protocols: PROTOCOLS.iter().map(|(_, version)| *version).collect(),
             allow_empty_client_id: true,
             client_id_prefix: String::new(),
+            mount_point: MountPoint::default(),
             connections_max: None,
             socket_mode: 0o600,
             transport: Transport::default(),
@@ -102,6 +105,7 @@ impl Listener {
             versions: self.protocols.clone(),
             allow_empty_client_id: self.allow_empty_client_id,
             client_id_prefix: self.client_id_prefix.clone(),
+            mount_point: self.mount_point.clone(),
         }
     }
 
@@ -264,12 +268,9 @@ const KEYS: &[Key<Listener>] = &[
     },
     Key {
         name: "mount_point",
-        set: |_, value| {
-            only(
-                value.text(),
-                &"",
-                "has no topic prefix for a listener's clients",
-            )
+        set: |listener, value| {
+            let mount = MountPoint::new(value.text()?).map_err(Fault::MountPoint);
+            put(&mut listener.mount_point, mount)
         },
     },
     // Read by `AuthSettings::read_tables`.

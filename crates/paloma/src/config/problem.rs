@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use paloma_broker::MountPointError;
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
@@ -111,6 +113,8 @@ pub(crate) enum Fault {
     ReadableByOthers { mode: u32 },
     /// A text with characters that it may not have, or one that is too long or empty.
     Text { rule: &'static str },
+    /// A prefix of topics that cannot be one.
+    MountPoint(MountPointError),
 }
 
 impl fmt::Display for Fault {
@@ -175,6 +179,7 @@ impl fmt::Display for Fault {
                  `chmod o-r` takes that back"
             ),
             Self::Text { rule } => f.write_str(rule),
+            Self::MountPoint(error) => write!(f, "{error}"),
         }
     }
 }

@@ -82,7 +82,7 @@ fn show_listener(page: &mut Page, listener: &Listener) {
         page.bounded("connections_max", connections_max, usize::MAX);
     }
     listener.auth.show_keys(page);
-    page.text("mount_point", "");
+    page.text("mount_point", listener.mount_point.as_str());
     listener.auth.show_tables("listener", page);
     for (table, keys) in listener.transport.tables() {
         page.table(&format!("[listener.{table}]"));

@@ -391,14 +391,23 @@ fn the_flags_of_the_store_win() {
 }
 
 #[test]
-fn what_comes_later_is_said_to() {
-    let later = "[[listener]]\nmount_point = 'x/'";
-    let found = problems(later, &[], &Flags::default());
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(
-        found[0].contains("not supported yet: this build"),
-        "{found:?}"
-    );
+fn a_mount_point_is_a_prefix_of_whole_levels() {
+    for (text, expected) in [
+        ("house", "a mount point ends with /"),
+        ("$SYS/", "does not begin with $"),
+        ("a/#/", "no wildcards"),
+    ] {
+        let listener = format!("[[listener]]\nmount_point = '{text}'");
+        let found = problems(&listener, &[], &Flags::default());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(expected), "{found:?}");
+    }
+    let listener = &accepted("[[listener]]\nmount_point = 'house/'").listeners[0];
+    assert_eq!(listener.terms().mount_point.as_str(), "house/");
+}
+
+#[test]
+fn empty_values_are_none() {
     accepted(
         "[auth]\npassword_file = ''\n[sys]\ninterval_seconds = 0\n[admin]\naddress = ''\n\
          [[listener]]\ntransport = 'tcp'\nprotocols = ['5.0', '3.1', '3.1.1']\nmount_point = ''\n",
