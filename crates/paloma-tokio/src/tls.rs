@@ -190,6 +190,8 @@ impl Loaded {
                 key: files.key.clone(),
                 error,
             })?;
+        // Of what both can do, the server takes what it thinks best.
+        mqtt.ignore_client_order = true;
         let mut http = mqtt.clone();
         mqtt.alpn_protocols = vec![b"mqtt".to_vec()];
         http.alpn_protocols = vec![b"http/1.1".to_vec()];
