@@ -1,52 +1,71 @@
 //! Malformed packets on the wire: each gets the standard's reason code (5.0) or a closed socket (3.1.1), and a pair of
 //! other clients never notices.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use paloma_interop::broker::{Broker, skips_other_brokers};
 use paloma_interop::canary::Canary;
-use paloma_interop::malformed::{self, Case, Delivery, When, splits};
+use paloma_interop::malformed::{self, Case, Delivery, When};
 use paloma_interop::peer::Version;
 use paloma_interop::raw::RawClient;
 use paloma_interop::wire;
 
+/// Connections at a time: most of one's time is waiting for the other side.
+const SIDE_BY_SIDE: usize = 8;
+
 /// Sends every case in every way of delivery, with the canary beside it, and reports all that went wrong at once.
-fn check(cases: &[Case], deliveries: fn(&Case) -> Vec<Delivery>) {
+fn check(cases: &[Case]) {
     if skips_other_brokers("it accepts some of these packets") {
         return;
     }
     let mut broker = Broker::start();
     let canary = Canary::start(broker.address());
-    let mut wrong = Vec::new();
-    for case in cases {
-        for delivery in deliveries(case) {
-            if let Err(what) = malformed::check(broker.address(), case, delivery) {
+    let address = broker.address();
+    let ways: Vec<(&Case, Delivery)> = cases
+        .iter()
+        .flat_map(|case| every_way(case).into_iter().map(move |way| (case, way)))
+        .collect();
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((case, way)) = ways.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(what) = malformed::check(address, case, *way) {
+                let mut wrong = wrong.lock().expect("no panic");
                 wrong.push(format!(
-                    "{} in {:?}, {delivery:?}: {what}",
+                    "{} in {:?}, {way:?}: {what}",
                     case.name, case.version
                 ));
-                break;
+                // Each answer that does not come costs its deadline.
+                if wrong.len() > 10 {
+                    break;
+                }
             }
-            broker.assert_alive();
         }
-        // Each answer that does not come costs its deadline.
-        if wrong.len() > 10 {
-            break;
+    };
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(work);
         }
-    }
+    });
+    broker.assert_alive();
     canary.stop();
-    let count = wrong.len();
+    let wrong = wrong.into_inner().expect("no panic");
     assert!(
         wrong.is_empty(),
-        "{count} wrong answers:\n{}",
+        "{} wrong answers:\n{}",
+        wrong.len(),
         wrong.join("\n")
     );
-    eprintln!("{} cases", cases.len());
+    eprintln!("{} cases in {} connections", cases.len(), ways.len());
     broker.stop();
 }
 
-/// Whole, byte by byte, and split at many places.
+/// Split at each of its places, whole, and byte by byte.
 fn every_way(case: &Case) -> Vec<Delivery> {
-    let splits = splits(&case.bytes).into_iter().map(Delivery::Split);
-    let mut ways: Vec<Delivery> = splits.chain([Delivery::Whole]).collect();
+    let splits = malformed::splits(&case.bytes).into_iter();
+    let mut ways: Vec<Delivery> = splits.map(Delivery::Split).collect();
+    ways.push(Delivery::Whole);
     // 300,000 writes of a byte each would test the loopback interface.
     if case.bytes.len() <= 70_000 {
         ways.push(Delivery::ByteByByte);
@@ -54,68 +73,64 @@ fn every_way(case: &Case) -> Vec<Delivery> {
     ways
 }
 
-fn whole_and_byte_by_byte(_: &Case) -> Vec<Delivery> {
-    vec![Delivery::Whole, Delivery::ByteByByte]
-}
-
 #[test]
 fn integers_that_are_too_long() {
-    check(&malformed::integers(), every_way);
+    check(&malformed::integers());
 }
 
 #[test]
 fn properties_that_may_not_be_there() {
-    check(&malformed::properties(), every_way);
+    check(&malformed::properties());
 }
 
 #[test]
 fn publishes_that_contradict_themselves() {
-    check(&malformed::publishes(), every_way);
+    check(&malformed::publishes());
 }
 
 #[test]
 fn packets_in_the_wrong_direction_or_before_connect() {
-    check(&malformed::directions(), every_way);
+    check(&malformed::directions());
 }
 
 #[test]
 fn connects_that_are_wrong() {
-    check(&malformed::connects(), every_way);
+    check(&malformed::connects());
 }
 
 #[test]
 fn subscriptions_that_are_wrong() {
-    check(&malformed::subscriptions(), every_way);
+    check(&malformed::subscriptions());
 }
 
 #[test]
 fn shared_subscriptions_that_are_wrong() {
-    check(&malformed::shared_subscriptions(), every_way);
+    check(&malformed::shared_subscriptions());
 }
 
 #[test]
 fn packets_truncated_at_every_byte() {
-    check(&malformed::truncations(), whole_and_byte_by_byte);
+    check(&malformed::truncations());
 }
 
 #[test]
 fn flags_that_no_packet_may_have() {
-    check(&malformed::flags(), whole_and_byte_by_byte);
+    check(&malformed::flags());
 }
 
 #[test]
 fn properties_of_other_packets() {
-    check(&malformed::foreign_properties(), whole_and_byte_by_byte);
+    check(&malformed::foreign_properties());
 }
 
 #[test]
 fn bytes_after_the_end_of_a_packet() {
-    check(&malformed::trailing_bytes(), whole_and_byte_by_byte);
+    check(&malformed::trailing_bytes());
 }
 
 #[test]
 fn strings_that_are_not_utf8_in_every_place() {
-    check(&malformed::strings(), whole_and_byte_by_byte);
+    check(&malformed::strings());
 }
 
 #[test]
@@ -164,6 +179,15 @@ fn bytes_behind_a_violation_are_not_looked_at() {
     publisher.publish(0, 0, "honest", b"");
     assert_eq!(witness.message().topic, "honest");
     broker.stop();
+}
+
+#[test]
+fn a_packet_is_split_at_each_of_its_places() {
+    assert_eq!(malformed::splits(&[0; 5]), [1, 2, 3, 4]);
+    assert!(malformed::splits(&[0]).is_empty());
+    let long = malformed::splits(&[0; 5_000]);
+    assert!(long.iter().all(|place| (1..5_000).contains(place)));
+    assert!(long.contains(&1) && long.contains(&4_999));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod classes;
 mod generated;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use classes::{
@@ -54,7 +55,7 @@ pub struct Case {
 }
 
 /// How long an answer may take: much more than it does, since a busy machine is no broker's fault.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// Malformed packet.
 pub const MALFORMED: &[u8] = &[0x81];
@@ -117,9 +118,14 @@ pub enum Delivery {
 /// # Errors
 /// What was wrong about the answer.
 pub fn check(address: SocketAddr, case: &Case, delivery: Delivery) -> Result<(), String> {
+    // Cases are sent side by side, and none may take another's session.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut client = match case.when {
         When::First => RawClient::open(address, case.version),
-        When::Connected => RawClient::connect(address, case.version, "malformed"),
+        When::Connected => {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            RawClient::connect(address, case.version, &format!("malformed-{number}"))
+        }
     };
     // The broker may close before it has all the bytes, so writing may fail.
     let _ = match delivery {
@@ -181,15 +187,20 @@ fn judge(case: &Case, frames: &[Frame]) -> Result<(), String> {
     }
 }
 
-/// The places to split a packet at: all of a short one, and a seeded choice of a long one.
+/// Up to here a packet is split at each of its places; of a longer one, so many at both ends and as many drawn between them.
+const SHORT: usize = 1_024;
+const ENDS: usize = 64;
+
+/// Every place to split a packet at.
 #[must_use]
 pub fn splits(bytes: &[u8]) -> Vec<usize> {
-    const ALL_MAX: usize = 48;
-    if bytes.len() <= ALL_MAX {
-        return (1..bytes.len()).collect();
+    let end = bytes.len();
+    if end <= SHORT {
+        return (1..end).collect();
     }
-    let mut random = Random::new(bytes.len() as u64);
-    (0..8).map(|_| random.between(1, bytes.len())).collect()
+    let mut random = Random::new(end as u64);
+    let between = (0..ENDS).map(|_| random.between(ENDS, end - ENDS));
+    (1..ENDS).chain(between).chain(end - ENDS..end).collect()
 }
 
 /// Every kind of packet a client sends, right and with everything that may be in it, and when it may be sent.
