@@ -1,0 +1,515 @@
+//! `cargo xtask mutants`: a random sample of changed checks, each of which some test has to notice.
+
+mod judge;
+mod list;
+mod rewrite;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{
+    Command,
+    failure::{Failure, Outcome},
+    process, workspace,
+};
+use judge::Answer;
+use tree::{Program, Tree};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "mutants",
+    arguments: "[--sample N] [--seed S] [-p CRATE…] [--only TEXT…] [--jobs N] [--record]",
+    about: "changes checks at random, one at a time, and fails on a change that no test notices",
+    details: "\
+--sample N   how many changes (300)
+--seed S     which ones, and in which order (1)
+-p CRATE     of these crates, in place of paloma-topic, -codec, -session and -broker
+--only TEXT  of those with this in their name
+--jobs N     programs of tests at a time (2)
+--record     append the outcome to docs/records/mutants.tsv
+
+cargo-mutants (`cargo install cargo-mutants --locked`) makes the list of changes. One build has all of a sample in it, each behind
+a question whether it is the one that is wanted, so that a change costs a run of tests and no build; what does not compile that way
+is built alone. First the changed crate's own tests, then, for what they did not notice, those of the crates above it, the
+simulation's seeds and the suite of both standards against the binary. See \"Changed checks\" in docs/ARCHITECTURE.md.
+Results are in target/mutants/results.tsv.",
+    run,
+};
+
+/// Where the protocol is, from the bottom up.
+const CRATES: [&str; 4] = [
+    "paloma-topic",
+    "paloma-codec",
+    "paloma-session",
+    "paloma-broker",
+];
+/// Whose tests play whole brokers.
+const ABOVE: [&str; 2] = ["paloma-sim", "paloma-conformance"];
+/// Percent of changes that have to be noticed.
+const ENOUGH: usize = 90;
+const RECORD: &str = "docs/records/mutants.tsv";
+
+struct Options {
+    sample: usize,
+    seed: u64,
+    crates: Vec<&'static str>,
+    only: Vec<String>,
+    jobs: usize,
+    is_recorded: bool,
+}
+
+fn options(arguments: &[String]) -> Outcome<Options> {
+    let usage = || Failure::Usage(format!("cargo xtask mutants {}", COMMAND.arguments));
+    let mut options = Options {
+        sample: 300,
+        seed: 1,
+        crates: Vec::new(),
+        only: Vec::new(),
+        jobs: 2,
+        is_recorded: false,
+    };
+    let mut rest = arguments.iter();
+    while let Some(name) = rest.next() {
+        if name == "--record" {
+            options.is_recorded = true;
+            continue;
+        }
+        let value = rest.next().ok_or_else(usage)?;
+        match name.as_str() {
+            "--sample" => options.sample = value.parse().map_err(|_| usage())?,
+            "--seed" => options.seed = value.parse().map_err(|_| usage())?,
+            "--jobs" => options.jobs = value.parse().map_err(|_| usage())?,
+            "--only" => options.only.push(value.clone()),
+            "-p" => {
+                let known = CRATES.into_iter().find(|known| known == value);
+                options.crates.push(known.ok_or_else(usage)?);
+            }
+            _ => return Err(usage()),
+        }
+    }
+    if options.crates.is_empty() {
+        options.crates.extend(CRATES);
+    }
+    Ok(options)
+}
+
+fn run(arguments: &[String]) -> Outcome {
+    let options = options(arguments)?;
+    let mut all = list::all(&options.crates)?;
+    if !options.only.is_empty() {
+        all.retain(|mutant| options.only.iter().any(|text| mutant.name.contains(text)));
+    }
+    let count = all.len();
+    let chosen = list::choose(all, options.sample, options.seed);
+    println!("{} of {count} changes, seed {}", chosen.len(), options.seed);
+    let exceptions = list::exceptions()?;
+    let mut trial = Trial::new(Tree::new(&CRATES, chosen)?, exceptions, options.jobs)?;
+    trial.judge_asleep()?;
+    trial.judge_alone()?;
+    let tally = Tally::of(&trial.verdicts);
+    println!("{tally}");
+    if options.is_recorded {
+        tally.record(&options)?;
+    }
+    let missed = trial.verdicts.iter();
+    let missed = missed.filter(|(_, verdict)| **verdict == Verdict::Missed);
+    let missed = missed.map(|(number, _)| trial.tree.mutant(*number).name.clone());
+    Failure::unless_empty("mutants", missed.collect())?;
+    if tally.percent() < ENOUGH as f64 {
+        return Err(Failure::Findings {
+            check: "mutants",
+            findings: vec![format!("fewer than {ENOUGH} % were noticed")],
+        });
+    }
+    Ok(())
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// A test of its crate noticed it.
+    Caught(String),
+    /// A test of a crate above did.
+    CaughtAbove(String),
+    TimedOut,
+    /// It is no program.
+    Unviable,
+    /// Nothing noticed it, and the list of exceptions says why that is no harm.
+    Harmless,
+    Missed,
+}
+
+impl Verdict {
+    /// Its name, and who noticed.
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Caught(by) => ("caught", by),
+            Self::CaughtAbove(by) => ("caught above", by),
+            Self::TimedOut => ("timed out", ""),
+            Self::Unviable => ("unviable", ""),
+            Self::Harmless => ("harmless", ""),
+            Self::Missed => ("missed", ""),
+        }
+    }
+}
+
+/// By the numbers of changes.
+type Verdicts = Vec<(u32, Verdict)>;
+
+/// A sample while it is judged.
+struct Trial {
+    tree: Tree,
+    exceptions: Vec<String>,
+    jobs: usize,
+    /// The crates' own programs of tests, the fastest first.
+    programs: Vec<Program>,
+    verdicts: BTreeMap<u32, Verdict>,
+    results: PathBuf,
+    began: Instant,
+}
+
+impl Trial {
+    fn new(mut tree: Tree, exceptions: Vec<String>, jobs: usize) -> Outcome<Self> {
+        tree.settle(&["check", "--keep-going"], &CRATES)?;
+        let programs = tree.settle(&["test", "--no-run"], &CRATES)?;
+        let results = workspace::target().join("mutants/results.tsv");
+        fs::write(&results, "").map_err(Failure::file(&results))?;
+        Ok(Self {
+            programs: baseline(programs, None)?,
+            tree,
+            exceptions,
+            jobs,
+            verdicts: BTreeMap::new(),
+            results,
+            began: Instant::now(),
+        })
+    }
+
+    /// Judges what is in the copy already.
+    fn judge_asleep(&mut self) -> Outcome {
+        let asleep: Vec<u32> = self
+            .tree
+            .numbers()
+            .filter(|n| self.tree.is_asleep(*n))
+            .collect();
+        let (caught, left) = self.judge(&asleep, &|number| self.own(number), None)?;
+        self.verdicts.extend(caught);
+        println!("{} are left for the crates above", left.len());
+        if left.is_empty() {
+            return Ok(());
+        }
+        let (caught, left) = self.judge(&left, &|number| self.higher(number), None)?;
+        self.verdicts.extend(above(caught));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let programs = self.tree.settle(&["test", "--no-run"], &ABOVE)?;
+        let broker = self.tree.settle_broker()?;
+        let programs = baseline(wanted(programs), Some(&broker))?;
+        let left: Vec<u32> = left
+            .into_iter()
+            .filter(|n| self.tree.is_asleep(*n))
+            .collect();
+        let (caught, left) = self.judge(&left, &|_| programs.clone(), Some(&broker))?;
+        self.verdicts.extend(above(caught));
+        for number in left {
+            let verdict = self.unnoticed(number);
+            self.note(number, &verdict)?;
+            self.verdicts.insert(number, verdict);
+        }
+        Ok(())
+    }
+
+    /// Makes and judges one at a time what could not sleep: by the crates and the simulation, not by the binary, whose build takes
+    /// longer than all others.
+    fn judge_alone(&mut self) -> Outcome {
+        let alone: Vec<u32> = self
+            .tree
+            .numbers()
+            .filter(|number| !self.tree.is_asleep(*number))
+            .collect();
+        println!("{} are built alone", alone.len());
+        for number in alone {
+            self.tree.make(number)?;
+            let verdict = self.judge_made(number)?;
+            self.note(number, &verdict)?;
+            self.verdicts.insert(number, verdict);
+            self.tree.unmake()?;
+        }
+        Ok(())
+    }
+
+    fn judge_made(&self, number: u32) -> Outcome<Verdict> {
+        let package = self.tree.mutant(number).package.clone();
+        let Some(own) = self.tree.build(&[&package])? else {
+            return Ok(Verdict::Unviable);
+        };
+        if let Some(verdict) = noticed(&self.ordered(own), None, None)? {
+            return Ok(verdict);
+        }
+        let higher = CRATES
+            .into_iter()
+            .skip_while(|name| *name != package)
+            .skip(1);
+        for package in higher.chain(ABOVE.into_iter().take(1)) {
+            let Some(programs) = self.tree.build(&[package])? else {
+                return Ok(Verdict::Unviable);
+            };
+            if let Some(verdict) = noticed(&self.ordered(wanted(programs)), None, None)? {
+                let mut all = above(vec![(number, verdict)]);
+                return Ok(all.remove(0).1);
+            }
+        }
+        Ok(self.unnoticed(number))
+    }
+
+    /// In the order of the baseline.
+    fn ordered(&self, mut programs: Vec<Program>) -> Vec<Program> {
+        programs.sort_by_key(|program| {
+            let known = |known: &Program| {
+                (&known.package, &known.name) == (&program.package, &program.name)
+            };
+            self.programs.iter().position(known)
+        });
+        programs
+    }
+
+    fn own(&self, number: u32) -> Vec<Program> {
+        let package = &self.tree.mutant(number).package;
+        let own = self.programs.iter();
+        own.filter(|program| program.package == *package)
+            .cloned()
+            .collect()
+    }
+
+    fn higher(&self, number: u32) -> Vec<Program> {
+        let package = &self.tree.mutant(number).package;
+        let higher: Vec<&str> = CRATES
+            .into_iter()
+            .skip_while(|name| name != package)
+            .skip(1)
+            .collect();
+        let programs = self.programs.iter();
+        programs
+            .filter(|program| higher.contains(&program.package.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    fn unnoticed(&self, number: u32) -> Verdict {
+        let name = &self.tree.mutant(number).name;
+        if self.exceptions.iter().any(|part| name.contains(part)) {
+            Verdict::Harmless
+        } else {
+            Verdict::Missed
+        }
+    }
+
+    /// Runs programs against each of these changes, several changes at a time. Returns those that were noticed, and those that
+    /// were not.
+    fn judge(
+        &self,
+        numbers: &[u32],
+        programs: &(dyn Fn(u32) -> Vec<Program> + Sync),
+        broker: Option<&Path>,
+    ) -> Outcome<(Verdicts, Vec<u32>)> {
+        let taken = AtomicUsize::new(0);
+        let (caught, failure) = (Mutex::new(Vec::new()), Mutex::new(None));
+        let work = || -> Outcome {
+            while let Some(number) = numbers.get(taken.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(verdict) = noticed(&programs(*number), Some(*number), broker)? {
+                    self.note(*number, &verdict)?;
+                    caught.lock().expect("no panic").push((*number, verdict));
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    if let Err(error) = work() {
+                        failure.lock().expect("no panic").get_or_insert(error);
+                    }
+                });
+            }
+        });
+        if let Some(failure) = failure.into_inner().expect("no panic") {
+            return Err(failure);
+        }
+        let caught = caught.into_inner().expect("no panic");
+        let known: BTreeSet<u32> = caught.iter().map(|(number, _)| *number).collect();
+        let left = numbers.iter().copied();
+        let left = left.filter(|number| !known.contains(number)).collect();
+        Ok((caught, left))
+    }
+
+    /// Says it at once: a run that is cut short has shown something too.
+    fn note(&self, number: u32, verdict: &Verdict) -> Outcome {
+        let (what, by) = verdict.parts();
+        let name = &self.tree.mutant(number).name;
+        let seconds = self.began.elapsed().as_secs();
+        println!("{seconds:>5} s  {number:>4}  {what:<12}  {name}  {by}");
+        let file = OpenOptions::new().append(true).open(&self.results);
+        let written = file.and_then(|mut file| writeln!(file, "{number}\t{what}\t{name}\t{by}"));
+        written.map_err(Failure::file(&self.results))
+    }
+}
+
+/// The first of these programs that notices a change.
+fn noticed(
+    programs: &[Program],
+    change: Option<u32>,
+    broker: Option<&Path>,
+) -> Outcome<Option<Verdict>> {
+    for program in programs {
+        match judge::run(program, change, broker)? {
+            Answer::Passed => {}
+            Answer::Failed(by) => return Ok(Some(Verdict::Caught(by))),
+            Answer::TimedOut => return Ok(Some(Verdict::TimedOut)),
+        }
+    }
+    Ok(None)
+}
+
+/// Runs programs without a change, which they have to pass. Returns them with the fastest first.
+fn baseline(programs: Vec<Program>, broker: Option<&Path>) -> Outcome<Vec<Program>> {
+    let mut timed: Vec<(Duration, Program)> = Vec::new();
+    for program in programs {
+        let start = Instant::now();
+        let answer = judge::run(&program, None, broker)?;
+        let took = start.elapsed();
+        println!("{took:>9.1?}  {} {}", program.package, program.name);
+        if answer != Answer::Passed {
+            return Err(Failure::Findings {
+                check: "mutants",
+                findings: vec![format!("without any change: {answer:?}")],
+            });
+        }
+        timed.push((took, program));
+    }
+    timed.sort_by_key(|(took, _)| *took);
+    Ok(timed.into_iter().map(|(_, program)| program).collect())
+}
+
+/// Of the crates that play whole brokers, the tests that do.
+fn wanted(mut programs: Vec<Program>) -> Vec<Program> {
+    programs
+        .retain(|program| !program.package.ends_with("-conformance") || program.name == "paloma");
+    programs
+}
+
+fn above(mut verdicts: Verdicts) -> Verdicts {
+    for (_, verdict) in &mut verdicts {
+        if let Verdict::Caught(by) = verdict {
+            *verdict = Verdict::CaughtAbove(std::mem::take(by));
+        }
+    }
+    verdicts
+}
+
+/// How many changes came to which end.
+struct Tally(BTreeMap<&'static str, usize>);
+
+impl Tally {
+    fn of(verdicts: &BTreeMap<u32, Verdict>) -> Self {
+        let mut counts = BTreeMap::new();
+        for verdict in verdicts.values() {
+            *counts.entry(verdict.parts().0).or_default() += 1;
+        }
+        Self(counts)
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+
+    fn viable(&self) -> usize {
+        self.0.values().sum::<usize>() - self.count("unviable")
+    }
+
+    /// Of the changes that are programs, how many were noticed: by a test that failed, or by one that came to no end.
+    fn percent(&self) -> f64 {
+        let caught = self.viable() - self.count("missed") - self.count("harmless");
+        let share = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        100.0 * share(caught) / share(self.viable().max(1))
+    }
+
+    fn record(&self, options: &Options) -> Outcome {
+        let commit = process::stdout(
+            std::process::Command::new("git")
+                .args(["rev-parse", "--short", "HEAD"])
+                .current_dir(workspace::root()),
+        )?;
+        let path = workspace::root().join(RECORD);
+        let mut text = workspace::text(Path::new(RECORD)).ok().flatten().unwrap_or_else(|| {
+            "commit\tseed\tsample\tunviable\tcaught\tcaught_above\ttimed_out\tharmless\tmissed\tpercent\n"
+                .to_owned()
+        });
+        let sample: usize = self.0.values().sum();
+        text += &format!("{}\t{}\t{sample}", commit.trim(), options.seed);
+        for what in [
+            "unviable",
+            "caught",
+            "caught above",
+            "timed out",
+            "harmless",
+            "missed",
+        ] {
+            text += &format!("\t{}", self.count(what));
+        }
+        text += &format!("\t{:.1}\n", self.percent());
+        fs::write(&path, text).map_err(Failure::file(&path))
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} of {} changes are programs: {} caught by their crate, {} above it, {} timed out, {} harmless, {} missed: {:.1} %",
+            self.viable(),
+            self.0.values().sum::<usize>(),
+            self.count("caught"),
+            self.count("caught above"),
+            self.count("timed out"),
+            self.count("harmless"),
+            self.count("missed"),
+            self.percent(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_that_are_no_programs_do_not_count() {
+        let by = || "a test".to_owned();
+        let verdicts = [
+            Verdict::Caught(by()),
+            Verdict::CaughtAbove(by()),
+            Verdict::TimedOut,
+            Verdict::Unviable,
+            Verdict::Missed,
+        ];
+        let tally = Tally::of(&(1..).zip(verdicts).collect());
+        assert_eq!(tally.viable(), 4);
+        assert!((tally.percent() - 75.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_crate_that_is_not_of_the_protocol_is_refused() {
+        assert!(options(&["-p".to_owned(), "paloma-auth".to_owned()]).is_err());
+        assert_eq!(
+            options(&[]).ok().map(|options| options.crates),
+            Some(CRATES.to_vec())
+        );
+    }
+}
