@@ -119,3 +119,27 @@ impl Notices {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_without_room_are_counted() {
+        let mut notices = Notices {
+            is_wanted: true,
+            ..Notices::default()
+        };
+        for _ in 0..WAITING_MAX + 3 {
+            notices.push(Notice::Connected {
+                client_id: "c".into(),
+                user: None,
+                address: None,
+                version: ProtocolVersion::V5,
+                is_resumed: false,
+            });
+        }
+        let (waiting, lost) = notices.take();
+        assert_eq!((waiting.len(), lost), (WAITING_MAX, 3));
+    }
+}

@@ -353,4 +353,28 @@ mod tests {
         );
         assert_eq!((groups.find(&share, &filter), groups.members()), (None, 0));
     }
+
+    #[test]
+    fn turns_go_on_where_they_were_when_a_member_leaves() {
+        let share = ShareName::new("g").unwrap();
+        let filter = TopicFilter::new("t").unwrap();
+        // Who leaves after two turns, and who is next then.
+        for (leaver, next) in [(0, 2), (1, 2), (2, 3), (3, 2)] {
+            let mut groups = Groups::default();
+            let joined: Vec<_> = (0..4)
+                .map(|n| groups.join(&share, &filter, member(n)).key)
+                .collect();
+            let ready = |_: &Subscription| Readiness::Ready { load: 0 };
+            let group = groups.slab.get_mut(joined[0]).unwrap();
+            group.choose(ready);
+            group.choose(ready);
+            assert_eq!(
+                groups.leave(joined[0], member(leaver).session),
+                Left::Member
+            );
+            let group = groups.slab.get_mut(joined[0]).unwrap();
+            let chosen = group.choose(ready).map(|member| member.session.index);
+            assert_eq!(chosen, Some(next), "{leaver} left");
+        }
+    }
 }

@@ -8,10 +8,11 @@
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use paloma_broker::{CloseCause, ConnectionInfo, DropCause, Refusal};
+use paloma_broker::{AllowAll, Authenticator, CloseCause, ConnectionInfo, DropCause, Refusal};
 use paloma_codec::{Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
-use support::{Handle, World, id, qos1, target, v5};
+use support::{Handle, Rules, World, id, qos1, target, v5};
 
 fn with_sys() -> World {
     World::with(|config| config.sys_interval_seconds = 10)
@@ -142,6 +143,23 @@ fn sys_topics_are_retained_and_come_again_when_they_change() {
 }
 
 #[test]
+fn messages_that_are_held_are_those_in_queues_and_the_retained_ones() {
+    let mut world = with_sys();
+    let client = world.client("c");
+    for topic in ["a", "b", "c"] {
+        world.retain(client, topic, "x");
+    }
+    world.advance(0);
+    world.advance(10);
+    let topic = "$SYS/broker/messages/stored";
+    world.subscribe(client, topic, Qos::AtMostOnce);
+    let [(_, held)] = &publishes(&mut world, client)[..] else {
+        panic!("one retained message on {topic}");
+    };
+    assert!(held.parse::<u32>().unwrap() >= 3, "{held}");
+}
+
+#[test]
 fn sys_topics_are_in_no_wildcard_no_store_and_no_other_counter() {
     let mut world = with_sys();
     let client = world.client("c");
@@ -178,6 +196,20 @@ fn anonymous_clients_of_other_machines_read_no_sys_topics() {
         check(near, None, SubAckReason::GrantedQos0);
         check(far, Some("operator"), SubAckReason::GrantedQos0);
     }
+}
+
+#[test]
+fn rules_of_somebody_decide_about_sys_topics_for_everybody() {
+    let rules = Arc::new(Rules::default());
+    let mut world = World::with(|config| config.authorizer = rules);
+    let far = [192, 0, 2, 1];
+    let granted = subscribe_from(&mut world, far, "$SYS/open", None);
+    assert_eq!(granted, SubAckReason::GrantedQos0);
+}
+
+#[test]
+fn nobody_waits_for_a_thread_where_everybody_is_allowed() {
+    assert!(!AllowAll.is_blocking());
 }
 
 #[test]

@@ -253,9 +253,14 @@ fn a_session_that_gives_up_its_expiry_still_gets_its_long_queue() {
 
 /// A durable client `c` on `many` and `few`, and enough others on `many` for a job of several turns.
 fn world_with_crowd() -> (World, Handle, Handle) {
+    crowd(false)
+}
+
+fn crowd(upgrades: bool) -> (World, Handle, Handle) {
     let mut world = World::with(|config| {
         config.limits.queue_memory_messages_max = 4;
         config.limits.inflight_max = 2;
+        config.behaviour.upgrade_outgoing_qos = upgrades;
     });
     for n in 0..2_100 {
         let client = world.connect(v3(&format!("c{n}"), true)).0;
@@ -290,6 +295,56 @@ fn a_large_fan_out_that_reaches_a_long_queue_late_is_neither_lost_nor_doubled() 
         assert_eq!(world.broker.queued(), 0);
         assert_eq!(world.store.message_count(), 0);
     }
+}
+
+#[test]
+fn two_copies_of_a_large_fan_out_stay_two_wherever_the_store_begins() {
+    for ahead in [2, 3] {
+        let (mut world, client, publisher) = world_with_crowd();
+        // The group's copy is queued at once, the other one when the fan-out comes to it.
+        world.subscribe(client, "$share/g/many", Qos::AtLeastOnce);
+        world.cut(client);
+        let mut packets: Vec<_> = (1..=ahead).map(|n| at_least_once("few", n)).collect();
+        packets.push(at_least_once("many", 10));
+        packets.push(at_least_once("few", 11));
+        world.send_all(publisher, packets);
+        let mut taken = resume_and_take(&mut world);
+        taken.sort_by_key(|text| text.parse::<u32>().unwrap());
+        let expected = numbers((1..=ahead.into()).chain([10, 10, 11]));
+        assert_eq!(taken, expected, "{ahead} ahead");
+        assert_eq!(world.store.message_count(), 0);
+    }
+}
+
+#[test]
+fn a_large_fan_out_of_qos_0_is_nothing_to_the_store() {
+    for upgrades in [false, true] {
+        let (mut world, _, publisher) = crowd(upgrades);
+        world.commits = false;
+        world.publish(publisher, "many", "x");
+        assert_eq!(!world.uncommitted.is_empty(), upgrades);
+    }
+}
+
+#[test]
+fn a_small_message_has_its_place_beside_a_long_queue() {
+    let mut world = World::with(|config| {
+        config.limits.queue_memory_messages_max = 4;
+        config.limits.inflight_max = 2;
+        config.limits.queue_bytes_max = 20_000;
+    });
+    let (client, _) = world.durable("c");
+    world.subscribe(client, "t", Qos::AtLeastOnce);
+    let publisher = world.client("p");
+    let large = "x".repeat(1_000);
+    for n in 1..=12 {
+        world.publish_qos(publisher, "t", &large, qos1(n));
+    }
+    world.publish(publisher, "t", "small");
+    assert_eq!(world.dropped(DropCause::QueueFull), 0);
+    let taken = texts(&world.take_all(client));
+    assert_eq!(taken.iter().filter(|text| *text == "small").count(), 1);
+    assert_eq!(taken.len(), 13);
 }
 
 #[test]

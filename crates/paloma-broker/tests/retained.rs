@@ -37,6 +37,17 @@ fn found(world: &mut World, filter: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_retained_message_makes_room_for_the_next_of_its_topic() {
+    let mut world = World::with(|config| config.limits.retained_bytes_max = 1_000);
+    let client = world.client("c");
+    for n in 0..10 {
+        world.retain(client, "t", &format!("{n}{}", "x".repeat(300)));
+    }
+    let found = found(&mut world, "t");
+    assert!(found[0].starts_with("t=9x"), "{found:?}");
+}
+
+#[test]
 fn the_last_retained_message_of_a_topic_is_kept() {
     // [MQTT-3.3.1-5]
     let mut world = World::new();

@@ -9,7 +9,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use paloma_broker::{Action, Authorizer, DropCause, Grant, Identity};
 use paloma_codec::{
@@ -377,6 +377,70 @@ impl Authorizer for Counting {
 
     fn grant(&self, _: &Identity, _: &str, _: TopicFilterRef<'_>) -> Grant {
         Grant::CheckEach
+    }
+}
+
+/// Allows or forbids every filter as a whole, and counts the messages that it is asked about all the same.
+#[derive(Debug, Default)]
+struct Sweeping {
+    forbids: AtomicBool,
+    epoch: AtomicU16,
+    asked: AtomicU64,
+}
+
+impl Sweeping {
+    fn decide(&self, forbids: bool) {
+        self.forbids.store(forbids, Ordering::Relaxed);
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Authorizer for Sweeping {
+    fn is_allowed(&self, _: &Identity, _: &str, action: Action, _: TopicNameRef<'_>) -> bool {
+        let is_read = action == Action::Read;
+        self.asked.fetch_add(u64::from(is_read), Ordering::Relaxed);
+        !is_read || !self.forbids.load(Ordering::Relaxed)
+    }
+
+    fn grant(&self, _: &Identity, _: &str, _: TopicFilterRef<'_>) -> Grant {
+        if self.forbids.load(Ordering::Relaxed) {
+            Grant::Denied
+        } else {
+            Grant::AllAllowed
+        }
+    }
+
+    fn epoch(&self) -> u16 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_filter_that_is_decided_about_as_a_whole_is_not_asked_about_again() {
+    let rules = Arc::new(Sweeping::default());
+    let authorizer = Arc::clone(&rules);
+    let mut world = World::with(|config| config.authorizer = authorizer);
+    let (writer, reader) = (world.client("w"), world.client("r"));
+    world.subscribe(reader, "a/+", Qos::AtMostOnce);
+    let mut check = |expected: &[&str]| {
+        for payload in ["1", "2", "3"] {
+            world.publish(writer, "a/b", payload);
+        }
+        assert_eq!(world.payloads(reader), expected);
+        change(&mut world);
+    };
+    check(&["1", "2", "3"]);
+    for (forbids, expected) in [
+        (false, &["1", "2", "3"][..]),
+        (true, &[]),
+        (false, &["1", "2", "3"]),
+    ] {
+        rules.decide(forbids);
+        // The new rules hold at once, and messages are asked about until the filters are granted anew.
+        check(expected);
+        let before = rules.asked.load(Ordering::Relaxed);
+        check(expected);
+        assert_eq!(rules.asked.load(Ordering::Relaxed), before);
     }
 }
 

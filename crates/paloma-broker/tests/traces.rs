@@ -50,6 +50,19 @@ fn topic(filter: &str) -> TraceTarget {
 }
 
 #[test]
+fn whether_something_was_traced_is_known_without_taking_it() {
+    let mut world = World::new();
+    let client = world.client("c");
+    world.broker.begin_trace(topic("a"), false).unwrap();
+    world.publish(client, "b", "x");
+    assert!(world.broker.has_traced_nothing());
+    world.publish(client, "a", "x");
+    assert!(!world.broker.has_traced_nothing());
+    assert!(!told(&mut world).is_empty());
+    assert!(world.broker.has_traced_nothing());
+}
+
+#[test]
 fn a_topics_trace_tells_who_publishes_and_who_gets_it_and_who_does_not() {
     let rules = Arc::new(Rules::default());
     rules.deny("eve", Action::Read, "a/x");

@@ -248,4 +248,11 @@ mod tests {
         assert_eq!(PacketId::MAX.next(), PacketId::MIN);
         assert_eq!(PacketId::MIN.next().get(), 2);
     }
+
+    #[test]
+    fn identifiers_are_shown_as_their_numbers() {
+        assert_eq!(SubscriptionId::new(7).unwrap().to_string(), "7");
+        assert_eq!(PacketId::MIN.to_string(), "1");
+        assert_eq!(Qos::AtLeastOnce.to_string(), "QoS 1");
+    }
 }

@@ -59,3 +59,15 @@ impl fmt::Debug for Hidden {
         write!(f, "{} bytes", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_there_for_who_asks() {
+        let secret = Secret::from("pass");
+        assert_eq!(secret.as_bytes(), "pass");
+        assert_eq!(secret.into_bytes(), "pass");
+    }
+}

@@ -436,6 +436,21 @@ fn explanations_give_way_to_the_receivers_size_in_order() {
 }
 
 #[test]
+fn what_is_in_the_buffer_already_does_not_count_for_a_packets_size() {
+    let ack = PubAck::new(PacketId::MIN, PubAckReason::QuotaExceeded);
+    for before in [0, 1, 100, 10_000] {
+        let mut out = vec![7; before];
+        ack.encode_within(V5, 5, &mut out).unwrap();
+        assert_eq!(out[before..], [0x40, 3, 0, 1, 0x97]);
+        assert_eq!(
+            ack.encode_within(V5, 4, &mut out),
+            Err(EncodeError::MaximumPacketSize)
+        );
+        assert_eq!(out.len(), before + 5, "a refused packet leaves nothing");
+    }
+}
+
+#[test]
 fn what_a_version_cannot_say_is_refused_or_left_out() {
     let mut out = Vec::new();
     let auth = Packet::Auth(Box::default());

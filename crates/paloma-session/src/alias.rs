@@ -208,6 +208,15 @@ mod tests {
         choice
     }
 
+    #[test]
+    fn the_inbound_table_owns_the_texts_that_it_stands_for() {
+        let mut aliases = InboundAliases::default();
+        let long = "x".repeat(500);
+        let topic = TopicNameRef::new(&long).unwrap();
+        assert_eq!(aliases.define(alias(1), topic, 1_000), Ok(()));
+        assert!(aliases.heap_bytes() >= 500 + size_of::<TopicName>());
+    }
+
     /// Case B10.
     #[test]
     fn the_inbound_table_is_bounded_by_bytes_and_forgets_what_is_redefined() {

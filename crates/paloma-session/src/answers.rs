@@ -177,3 +177,52 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+
+    use paloma_codec::Packet;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_queue_gives_back_what_it_grew_to() {
+        let mut answers = Answers::default();
+        let packet = Packet::ConnAck(Box::default());
+        for _ in 0..1_000 {
+            answers
+                .push_packet(
+                    &packet,
+                    (ProtocolVersion::V5, 100),
+                    Gate::Open,
+                    Body::Packet,
+                )
+                .unwrap();
+        }
+        let full = answers.heap_bytes();
+        let mut out = Vec::new();
+        for _ in 0..1_000 {
+            answers.pop(&mut out);
+        }
+        answers.compact();
+        assert_eq!((answers.len(), answers.heap_bytes()), (0, 0), "of {full}");
+        assert_eq!(out.len(), 1_000 * 5, "a CONNACK each");
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_does_not_grow() {
+        let mut answers = Answers::default();
+        let packets = [Packet::ConnAck(Box::default()), Packet::PingResp];
+        let mut out = Vec::new();
+        for (step, packet) in packets.iter().cycle().take(10_000).enumerate() {
+            answers
+                .push_packet(packet, (ProtocolVersion::V5, 100), Gate::Open, Body::Packet)
+                .unwrap();
+            if step >= 3 {
+                answers.pop(&mut out);
+            }
+        }
+        assert!(answers.heap_bytes() < 1_000, "{}", answers.heap_bytes());
+    }
+}

@@ -303,4 +303,17 @@ mod tests {
         assert!(session.wants_ids(1));
         check(&mut session, 1, 2, &[(2, 2)]);
     }
+
+    #[test]
+    fn ids_of_deliveries_that_were_passed_over_go_and_the_others_stay() {
+        let all: Vec<_> = (1..=4).map(|message| (message, Qos::ExactlyOnce)).collect();
+        let mut session = session(&all);
+        check(&mut session, 3, 1, &[(1, 1), (2, 2), (3, 3)]);
+        // It leaves the front of the queue, and nobody says what became of its id.
+        session.pop().unwrap();
+        check(&mut session, 3, 2, &[(4, 4)]);
+        for id in 2..=4 {
+            assert_eq!(take(&mut session), Some(id));
+        }
+    }
 }

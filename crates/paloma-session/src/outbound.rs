@@ -170,3 +170,44 @@ pub(crate) enum Ids {
     /// A place in [`IdSets`](crate::id_sets::IdSets), below 2^28.
     Several(u32),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::vec::Vec;
+
+    use paloma_codec::{MessageParts, PublishProperties};
+    use paloma_topic::TopicNameRef;
+
+    use super::*;
+
+    fn outbound(qos: Qos) -> Outbound {
+        let parts = MessageParts {
+            id: 7,
+            stamp: 0,
+            topic: TopicNameRef::new("t").unwrap(),
+            properties: &PublishProperties::default(),
+            payload: b"secret",
+        };
+        let message = Message::new(&parts, &mut Vec::new());
+        Outbound::new(message.unwrap(), qos)
+    }
+
+    #[test]
+    fn retain_is_set_and_taken_back_and_changes_nothing_else() {
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let set = outbound(qos).with_retain(true);
+            assert!(set.retain());
+            let taken_back = set.with_retain(false).with_retain(false);
+            assert_eq!((taken_back.retain(), taken_back.qos()), (false, qos));
+            assert_eq!(taken_back.ids(), Ids::None);
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_shown_without_what_it_carries() {
+        let shown = format!("{:?}", outbound(Qos::AtLeastOnce));
+        assert!(shown.contains("message: 7"), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

@@ -9,12 +9,14 @@
 
 mod rig;
 
+use std::num::NonZeroU32;
+
 use paloma_codec::{
     Ack, ConnAck, Connect, Delivery, Packet, PacketRef, ProtocolVersion, PubAckReason,
-    PubCompReason, PubRecReason, PubRelReason, Qos, ReceiveMaximum,
+    PubCompReason, PubRecReason, PubRelReason, Qos, ReceiveMaximum, SubscriptionId,
 };
-use paloma_session::{Gate, LogSeq, TransmitStatus, Violation};
-use rig::{Rig, Seen, connect, id, publish, qos1, qos2};
+use paloma_session::{Gate, LogSeq, Outbound, Pushed, TransmitStatus, Violation};
+use rig::{Rig, Seen, connect, id, message, publish, qos1, qos2};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -420,6 +422,29 @@ fn an_acknowledgement_of_the_wrong_kind_is_a_violation() {
         Ok(Seen::None)
     );
     assert_eq!(rig.sent_briefly(), ["PUBREL 2 00"; 2]);
+}
+
+/// [MQTT-3.1.2-24]
+#[test]
+fn subscription_identifiers_count_for_the_size_of_a_publish() {
+    let ids: Vec<_> = (0..100)
+        .map(|n| SubscriptionId::new(200_000_000 + n).unwrap())
+        .collect();
+    let mut sent = 0;
+    for size_max in 50..700 {
+        let connect = Connect {
+            maximum_packet_size: NonZeroU32::new(size_max),
+            ..connect(V5)
+        };
+        let mut rig = Rig::server_with(&connect, &ConnAck::default());
+        let outbound = Outbound::new(message("t", b"x", None), Qos::AtMostOnce);
+        let pushed = rig.session.enqueue(outbound, &ids, |_| {});
+        assert!(matches!(pushed, Pushed::Stored));
+        let _ = rig.transmit();
+        assert!(rig.out.len() <= size_max as usize, "within {size_max}");
+        sent += usize::from(!rig.out.is_empty());
+    }
+    assert!(sent > 100, "those with room for it are sent");
 }
 
 /// Case G13. [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-2] [MQTT-4.9.0-3]

@@ -203,6 +203,11 @@ fn a_client_takes_connack_or_its_auth_first_and_nothing_else() {
     assert!(matches!(refused, client::HandshakeEvent::Refused(_)));
     let other = client_sees(&connect(V5), PacketRef::PingResp).unwrap_err();
     assert_eq!(other, Violation::ConnAckExpected);
+    // A server of 5.0 may say why it goes, one of 3.1.1 only goes.
+    let told = client_sees(&connect(V5), PacketRef::Disconnect(Box::default())).unwrap();
+    assert!(matches!(told, client::HandshakeEvent::Disconnect(_)));
+    let told = client_sees(&connect(V3_1_1), PacketRef::Disconnect(Box::default())).unwrap_err();
+    assert_eq!(told, Violation::ConnAckExpected);
     let unasked = auth_packet(AuthReason::ContinueAuthentication, "scram");
     assert_eq!(
         client_sees(&connect(V5), unasked).unwrap_err(),
@@ -654,6 +659,16 @@ fn a_3_1_1_server_sends_no_disconnect() {
         rig.handle(disconnect, Gate::Open),
         Err(Violation::DisconnectFromServer)
     );
+}
+
+#[test]
+fn a_last_packet_counts_if_there_is_one() {
+    for (mut rig, packets) in [(Rig::server(V3_1_1), 0), (Rig::server(V5), 1)] {
+        rig.out.take_counts();
+        rig.connection.abort(DisconnectReason::ProtocolError);
+        assert_eq!(rig.sent().len(), packets);
+        assert_eq!(rig.out.take_counts().others as usize, packets);
+    }
 }
 
 // Re-authentication.

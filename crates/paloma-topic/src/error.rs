@@ -64,3 +64,33 @@ impl fmt::Display for TopicError {
 }
 
 impl core::error::Error for TopicError {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::string::ToString;
+
+    use super::TopicError::{self, *};
+
+    #[test]
+    fn every_error_says_what_is_wrong_in_words_of_its_own() {
+        let all: [TopicError; 13] = [
+            Empty,
+            Null,
+            TooLong,
+            BytesMax,
+            LevelsMax,
+            WildcardInName,
+            MultiLevelNotAlone,
+            MultiLevelNotLast,
+            SingleLevelNotAlone,
+            ShareNameEmpty,
+            ShareNameWildcard,
+            ShareNameSeparator,
+            ShareFilterMissing,
+        ];
+        let texts: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), all.len());
+        assert!(texts.iter().all(|text| text.contains(' ')));
+    }
+}

@@ -296,6 +296,11 @@ mod tests {
             assert_eq!(Some(trie.heap_bytes()), grown.pop(), "without {text}");
         }
         assert_eq!(trie.heap_bytes(), empty);
+        let each = size_of::<Exact<()>>() + INDEX_BYTES;
+        for n in 0..100 {
+            trie.insert(filter(&std::format!("{n}")), ());
+        }
+        assert!(trie.heap_bytes() >= empty + 100 * each + 190);
     }
 
     #[test]

@@ -422,4 +422,17 @@ mod tests {
         assert_eq!(size_of::<Node>(), 40);
         assert_eq!(size_of::<Entry<u32>>(), 12);
     }
+
+    #[test]
+    fn each_node_counts_with_all_that_it_takes() {
+        let mut tree = WildTree::new();
+        let hashing = Hashing::new(crate::HashSeed::new(1));
+        let empty = tree.heap_bytes();
+        for n in 0..100 {
+            tree.insert(&hashing, &std::format!("{n}/+"), n);
+        }
+        let grown = tree.heap_bytes() - empty;
+        let each = size_of::<Node>() + INDEX_BYTES + size_of::<Entry<i32>>();
+        assert!(grown >= 100 * each, "{grown} bytes for 100 nodes");
+    }
 }
