@@ -5,7 +5,8 @@
 //! - **lost**: a message that was acknowledged reached every subscriber that was surely subscribed from before it was sent until
 //!   after it was acknowledged, and did not start anew since; a reader of retained messages finds none older than the last
 //!   acknowledged one, and none that was deleted; Session Present says that a session is there whenever its client knows it.
-//! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it.
+//! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it, be it at QoS 2 since the subscription
+//!   has changed.
 //! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
 //!   subscription.
 //! - **wrong**: nothing comes to who is not subscribed, from before a clean start, or with a broken payload; Session Present does not
@@ -126,8 +127,8 @@ struct Judge<'a> {
     matching: BTreeMap<(u16, u16), Vec<u8>>,
     /// By subscriber: beginning and end of clean starts.
     wipes: BTreeMap<u16, Vec<(usize, Option<usize>)>>,
-    /// The time of the last arrival.
-    received: BTreeMap<(u16, Label), usize>,
+    /// Time and QoS of the last arrival.
+    received: BTreeMap<(u16, Label), (usize, u8)>,
     retained_only: BTreeSet<(u16, Label)>,
     /// By subscriber, stream and QoS: each number that was the highest when it came, with its time.
     highest: BTreeMap<(u16, u16, u8), Vec<(u32, usize)>>,
@@ -321,9 +322,10 @@ impl<'a> Judge<'a> {
             }
             return;
         }
-        if let Some(before) = self.received.insert((who, label), time) {
+        if let Some((before, qos_before)) = self.received.insert((who, label), (time, qos)) {
             let was_killed = self.crashes.iter().any(|crash| *crash > before);
-            let is_explained = qos < 2 && (dup || is_repeated || was_killed);
+            // Once at QoS 1 and, by another subscription, at QoS 2 is no promise of exactly once.
+            let is_explained = qos.min(qos_before) < 2 && (dup || is_repeated || was_killed);
             if !is_explained {
                 self.verdict.duplicated += 1;
                 self.verdict.say(format!(
@@ -671,6 +673,26 @@ mod tests {
         };
         assert_eq!((late(true, true), late(true, false)), (0, 1));
         assert_eq!((late(false, true), late(false, false)), (1, 1));
+    }
+
+    #[test]
+    fn a_message_that_came_at_qos_1_may_come_at_qos_2_after_a_crash() {
+        // It went out before its commit, which was lost, and its publisher repeats it when the subscription is another.
+        let twice = |first: u8, is_killed: bool| {
+            let mut history = History::new();
+            history.add(Event::Subscribing(0, 0));
+            history.add(Event::Subscribed(0, 0));
+            history.add(Event::Sent(label(1, 0)));
+            history.add(received(label(1, 0), first));
+            if is_killed {
+                history.add(Event::Crashed(1));
+            }
+            history.add(Event::Sent(label(1, 0)));
+            history.add(received(label(1, 0), 2));
+            check(&cast(), &history).duplicated
+        };
+        assert_eq!((twice(1, true), twice(2, true)), (0, 1));
+        assert_eq!((twice(1, false), twice(2, false)), (1, 1));
     }
 
     #[test]
