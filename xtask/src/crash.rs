@@ -1,5 +1,5 @@
-//! `cargo xtask crash` and `cargo xtask powercut`: release builds of the broker and of what takes the ground from under it,
-//! then a run.
+//! `cargo xtask crash`, `powercut` and `fill`: release builds of the broker and of what takes the ground from under it, then a
+//! run.
 
 use std::process::Command as Process;
 
@@ -37,6 +37,19 @@ pub(crate) const POWERCUT: Command = Command {
 
 Fails as `crash` does. What fails leaves a trace.",
     run: |arguments| run("powercut", false, arguments),
+};
+
+pub(crate) const FILL: Command = Command {
+    name: "fill",
+    arguments: "[--fills N] [--record]",
+    about: "fill the disk under paloma again and again, and check that nothing is lost or damaged",
+    details: "\
+--fills N           how often (50)
+--mebibytes N       size of the file system in memory that is filled (112), which the user has to be allowed to mount
+--record            append the outcome to docs/records/crash.tsv
+
+Prints after how long each time a message is taken again. Fails as `crash` does.",
+    run: |arguments| run("fill", true, arguments),
 };
 
 const LEDGER: &str = "docs/records/crash.tsv";

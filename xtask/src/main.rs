@@ -56,6 +56,7 @@ const COMMANDS: &[Command] = &[
     mutants::COMMAND,
     crash::CRASH,
     crash::POWERCUT,
+    crash::FILL,
 ];
 
 fn main() -> ExitCode {

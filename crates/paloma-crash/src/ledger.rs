@@ -11,13 +11,13 @@ const HEAD: &str = "what\tcommit\tseed\tstates\tacknowledged\tlost\tduplicated\t
 /// One run as a line of the ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// `crash` or `powercut`.
+    /// `crash`, `powercut` or `fill`.
     pub what: &'a str,
     /// The revision that was tested.
     pub commit: &'a str,
     /// The seed.
     pub seed: u64,
-    /// Kills, or states of the disk.
+    /// Kills, states of the disk, or fills.
     pub states: u64,
     /// What came out.
     pub verdict: &'a Verdict,

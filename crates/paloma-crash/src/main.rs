@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use paloma_crash::check::Verdict;
 use paloma_crash::ledger::{self, Entry};
 use paloma_crash::power::{self, Build, Campaign, Crash, Run as PowerRun};
+use paloma_crash::process::full::{self, Small};
 use paloma_crash::process::{self, Plan};
 use paloma_store_redb::Durability;
 
@@ -25,6 +26,8 @@ enum Command {
     Run(Run),
     /// Cut the power of a simulated disk at every write and sync.
     Powercut(Powercut),
+    /// Fill the real broker's disk again and again.
+    Fill(Fill),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +65,24 @@ struct Run {
 }
 
 #[derive(Debug, Args)]
+struct Fill {
+    /// The broker.
+    #[arg(long)]
+    paloma: PathBuf,
+    /// How often.
+    #[arg(long, default_value_t = 50)]
+    fills: u64,
+    /// Size of the file system, of which the broker's reserve takes 64.
+    #[arg(long, default_value_t = 112)]
+    mebibytes: u32,
+    /// Where the file system is mounted.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    #[command(flatten)]
+    record: Record,
+}
+
+#[derive(Debug, Args)]
 struct Powercut {
     /// States of the disk to look at.
     #[arg(long, default_value_t = 2_000)]
@@ -92,6 +113,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Powercut(arguments) => powercut(&arguments),
+        Command::Fill(arguments) => fill(&arguments),
     }
 }
 
@@ -184,6 +206,32 @@ fn run(arguments: Run) -> ExitCode {
         &verdict,
         &arguments.record,
     )
+}
+
+fn fill(arguments: &Fill) -> ExitCode {
+    let root = arguments.root.clone().unwrap_or_else(std::env::temp_dir);
+    let place = root.join(format!("fill-{}", std::process::id()));
+    let Some(small) = Small::mount(&place, arguments.mebibytes) else {
+        eprintln!("{}: nothing may be mounted there", place.display());
+        return ExitCode::FAILURE;
+    };
+    let filled = full::run(
+        &arguments.paloma,
+        &small,
+        arguments.fills,
+        |fill, resumed| {
+            println!("fill {fill}: a message is taken {resumed:.1?} after there is room");
+        },
+    );
+    drop(small);
+    let _ = fs::remove_dir(&place);
+    for words in &filled.verdict.words {
+        println!("    {words}");
+    }
+    let slowest = filled.resumed.iter().max().copied().unwrap_or_default();
+    println!("the longest wait for a message to be taken: {slowest:.1?}");
+    let (fills, verdict) = (filled.fills, &filled.verdict);
+    conclude("fill", "fills", 0, fills, verdict, &arguments.record)
 }
 
 /// Records a run, prints its last line, and says whether all is well.

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use paloma_crash::process::full::{self, Small};
 use paloma_crash::process::{Server, ServerSpec};
 use paloma_interop::broker::paloma;
 use paloma_interop::peer::Version::{V5, V311};
 use paloma_interop::process::{Process, Stream};
 use paloma_interop::raw::RawClient;
 use paloma_interop::tools::{REQUIRE, in_path};
-use paloma_interop::wire::{Connect, PUBACK};
+use paloma_interop::wire::{self, Connect, PUBACK};
 
 fn directory(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("disks-{name}"));
@@ -73,20 +74,20 @@ fn waiting(server: &Server, least: usize) -> Vec<u32> {
         .collect()
 }
 
-/// Publishes one after the other until no PUBACK comes, and returns how many were acknowledged.
-fn publish_until_the_end(client: &mut RawClient) -> u32 {
+/// Publishes one after the other until no PUBACK comes, and returns how many were acknowledged and when the last was.
+fn publish_until_the_end(client: &mut RawClient) -> (u32, Instant) {
+    let mut last = Instant::now();
     for number in 0_u32.. {
-        let packet =
-            paloma_interop::wire::publish(client.version(), 1, 1, "t", &number.to_be_bytes());
+        let packet = wire::publish(client.version(), 1, 1, "t", &number.to_be_bytes());
         if client.try_send(&packet).is_err() {
-            return number;
+            return (number, last);
         }
         match client.frame_or_end() {
-            Some(frame) if frame.first == PUBACK => {}
-            Some(_) | None => return number,
+            Some(frame) if frame.first == PUBACK => last = Instant::now(),
+            Some(_) | None => return (number, last),
         }
     }
-    0
+    (0, last)
 }
 
 #[test]
@@ -103,14 +104,13 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_acknowledged_is_lost(
             &server,
             &["-e", "trace=fdatasync,fsync", "-e", &inject],
         );
-        let acknowledged = publish_until_the_end(&mut publisher);
-        let refused = Instant::now();
+        let (acknowledged, last) = publish_until_the_end(&mut publisher);
         let status = server.process.wait();
-        println!(
-            "sync {when} fails: ended {:?} after the last answer",
-            refused.elapsed()
-        );
+        let ended = last.elapsed();
+        println!("sync {when} fails: ended {ended:.0?} after the last acknowledgement");
         drop(tracer);
+        // A second is promised.
+        assert!(ended < Duration::from_secs(10), "{ended:?}");
         assert!(!status.success(), "{status}");
         let said = server.process.rest_of(Stream::Err);
         let is_said = said.iter().any(|line| line.contains("store"));
@@ -173,97 +173,84 @@ fn a_second_broker_on_the_same_directory_is_refused() {
     assert!(server.terminate().success());
 }
 
-/// A small file system of its own, unmounted when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None` after a printed line where nothing may be mounted.
-    fn mount(name: &str, mebibytes: u32) -> Option<Self> {
-        let place = directory(name);
-        fs::create_dir_all(&place).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
-            .arg(&place)
-            .output();
-        if mount.is_ok_and(|output| output.status.success()) {
-            return Some(Self(place));
-        }
-        println!(
-            "skipped: a file system of its own for a full disk, since nothing may be mounted here"
-        );
-        None
+/// A file system of its own, or `None` after a printed line.
+fn small(name: &str, mebibytes: u32) -> Option<Small> {
+    let small = Small::mount(&directory(name), mebibytes);
+    if small.is_none() {
+        println!("skipped: a full disk, since nothing may be mounted here");
     }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Publishes until one is refused, and returns how many were taken.
-fn fill(publisher: &mut RawClient, next: &mut u32) {
-    loop {
-        let mut payload = vec![7; 60_000];
-        payload[..4].copy_from_slice(&next.to_be_bytes());
-        publisher.publish(1, 1, "t", &payload);
-        let answer = publisher.frame();
-        assert_eq!(answer.first, PUBACK, "{answer:02x?}");
-        if answer.ack_reason() == 0x97 {
-            return;
-        }
-        assert!(answer.ack_reason() < 0x80, "{answer:02x?}");
-        *next += 1;
-        assert!(*next < 100_000, "a small disk is full some time");
-    }
+    small
 }
 
 #[test]
 fn a_full_disk_refuses_what_would_be_stored_and_recovers_by_itself() {
-    let Some(small) = Small::mount("full", 160) else {
+    let Some(small) = small("full", 96) else {
         return;
     };
-    let mut spec = spec("full-configuration", "ack");
-    spec.data = small.0.join("data");
-    let mut server = Server::start(&spec);
+    let filled = full::run(paloma(), &small, 5, |fill, resumed| {
+        println!("fill {fill}: a message is taken {resumed:.1?} after there is room");
+    });
+    let verdict = &filled.verdict;
+    assert!(verdict.is_clean(), "{verdict}: {:?}", verdict.words);
+    assert_eq!((filled.fills, filled.resumed.len()), (5, 5));
+    assert!(verdict.acknowledged > 500 && verdict.received == verdict.acknowledged);
+    // Five seconds are promised.
+    let slowest = filled.resumed.iter().max().unwrap();
+    assert!(*slowest < Duration::from_secs(50), "{slowest:?}");
+}
+
+#[test]
+fn before_5_0_a_publisher_on_a_full_disk_is_held_and_closed_and_its_message_taken_when_it_comes_again()
+ {
+    // Its reserve takes all of it but a little.
+    let Some(small) = small("held", 80) else {
+        return;
+    };
+    let mut spec = spec("held-configuration", "ack");
+    spec.data = small.place().join("data");
+    let server = Server::start(&spec);
     subscribe(&server);
+    let mut filler = RawClient::connect(server.address(), V5, "filler");
     let mut taken = 0;
-    let mut seen = 0;
-    for round in 0..3 {
-        let mut publisher = RawClient::connect(server.address(), V5, "publisher");
-        fill(&mut publisher, &mut taken);
-        // QoS 0 goes on, and so does everything that needs no room.
-        let mut reader = RawClient::connect(server.address(), V5, "reader");
-        assert_eq!(reader.subscribe(&[("free", 0)]), [0]);
-        publisher.publish(0, 0, "free", b"still");
-        assert_eq!(reader.message().payload, b"still");
-        // The acknowledgements of the queue make room.
-        let numbers = waiting(&server, (taken - seen) as usize);
-        assert_eq!(
-            numbers,
-            (seen..taken).collect::<Vec<u32>>(),
-            "round {round}"
-        );
-        seen = taken;
-        let emptied = Instant::now();
-        loop {
-            publisher.publish(1, 1, "t", &taken.to_be_bytes());
-            if publisher.frame().ack_reason() < 0x80 {
-                taken += 1;
+    loop {
+        filler.publish(1, 1, "t", &[&[0; 4][..], &[7; 100_000]].concat());
+        match filler.frame().ack_reason() {
+            0x97 => break,
+            reason => assert!(reason < 0x80, "{reason:02x}"),
+        }
+        taken += 1;
+    }
+    let connect = Connect::persistent(V311, "old");
+    let (mut old, _) = RawClient::connect_as(server.address(), V311, &connect);
+    let sent = Instant::now();
+    let mut packet = wire::publish(V311, 1, 9, "t", &[0, 0, 0, 99]);
+    old.send(&packet);
+    assert_eq!(
+        old.frame_or_end(),
+        None,
+        "it is neither acknowledged nor answered"
+    );
+    let held = sent.elapsed();
+    println!("held for {held:.1?}");
+    assert!(held >= Duration::from_secs(9), "{held:?}");
+    // It is as if it had never come.
+    packet[0] |= 0x08;
+    let (mut old, present) = RawClient::connect_as(server.address(), V311, &connect);
+    assert!(present);
+    let mut numbers = waiting(&server, taken);
+    loop {
+        old.send(&packet);
+        match old.frame_or_end() {
+            Some(answer) => {
+                assert_eq!((answer.first, answer.id()), (PUBACK, 9));
                 break;
             }
-            assert!(emptied.elapsed() < Duration::from_secs(50), "room again");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        println!(
-            "round {round}: {taken} taken, room again after {:?}",
-            emptied.elapsed()
-        );
-        if round == 1 {
-            // Killed with a nearly full disk, it comes back.
-            server.kill();
-            server = Server::start(&spec);
+            // Held once more, since room was found too late.
+            None => old = RawClient::connect_as(server.address(), V311, &connect).0,
         }
     }
+    numbers.extend(waiting(&server, 1));
+    assert_eq!(numbers.len(), taken + 1);
+    assert_eq!(numbers.last(), Some(&99));
     assert!(server.terminate().success());
 }

@@ -82,13 +82,14 @@ impl RedbStore {
 
     pub(crate) fn open_in(directory: Directory, options: &Options) -> Result<Self, OpenError> {
         let file = directory.file();
-        let is_new = !directory.has_file();
-        let disk = FileDisk::open(&file).map_err(|error| OpenError::io(&file, error))?;
-        if is_new {
-            directory
-                .sync()
-                .map_err(|error| OpenError::io(&file, error))?;
-        }
+        let disk = if directory.has_file() {
+            FileDisk::open_old(&file)?
+        } else {
+            let disk = FileDisk::create(&file)?;
+            let synced = directory.sync();
+            synced.map_err(|error| OpenError::io(&file, error))?;
+            disk
+        };
         let mut store = Self::on_disk(Arc::new(disk), options)?;
         store._directory = Some(directory);
         Ok(store)

@@ -175,6 +175,7 @@ pub(crate) fn spawn(
         .spawn(move || {
             let mut worker = Worker {
                 queue,
+                unreadable: store.usage().unreadable,
                 store,
                 shared,
                 group: Vec::new(),
@@ -213,6 +214,8 @@ struct Worker {
     commit_by: Option<Instant>,
     /// What the core was told last.
     space: Space,
+    /// Messages that could not be read, as far as the log says so.
+    unreadable: u64,
 }
 
 impl Worker {
@@ -360,7 +363,14 @@ impl Worker {
             Err(error) => return Err(error),
         };
         self.tell(rested.space);
-        self.queue.figures().usage = self.store.usage();
+        let usage = self.store.usage();
+        if usage.unreadable > self.unreadable {
+            // Messages are not read at the start, and so not missed then.
+            let count = usage.unreadable - self.unreadable;
+            tracing::error!(count, what = "messages", "lost from the store");
+            self.unreadable = usage.unreadable;
+        }
+        self.queue.figures().usage = usage;
         let memory_bytes = self.store.memory_bytes();
         (self.queue.0.memory_bytes).store(memory_bytes, Ordering::Relaxed);
         let if_full = (rested.space == Space::Full).then_some(FULL_REST);

@@ -1,6 +1,7 @@
 //! The real binary on a real directory, killed again and again.
 
 mod drive;
+pub mod full;
 mod series;
 pub mod server;
 

@@ -5,7 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use paloma_broker::store::StoreError;
+
 use super::Disk;
+use crate::error::OpenError;
 
 /// A file, readable by its owner only, and another beside it that holds the reserve.
 #[derive(Debug)]
@@ -26,6 +29,31 @@ impl FileDisk {
             file: open_private(path)?,
             reserve: open_private(Path::new(&reserve))?,
         })
+    }
+
+    /// Opens the file of a store that is there already. The reserve is held once everything else of a new store is on the
+    /// disk, so that an empty file beside one has lost what it held.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or the file is empty.
+    pub(crate) fn open_old(path: &Path) -> Result<Self, OpenError> {
+        let at = |error| OpenError::io(path, error);
+        let disk = Self::open(path).map_err(at)?;
+        if disk.len().map_err(at)? == 0 && disk.reserved().map_err(at)? > 0 {
+            return Err(StoreError::Corrupt("its file is empty").into());
+        }
+        Ok(disk)
+    }
+
+    /// Makes the file of a new store, beside whose name the reserve of another may lie.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn create(path: &Path) -> Result<Self, OpenError> {
+        let at = |error| OpenError::io(path, error);
+        let disk = Self::open(path).map_err(at)?;
+        disk.reserve(0).map_err(at)?;
+        Ok(disk)
     }
 }
 

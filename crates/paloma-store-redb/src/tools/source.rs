@@ -36,8 +36,7 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(directory: &Directory, tolerance: Tolerance) -> Result<Self, OpenError> {
-        let file = directory.file();
-        let disk = FileDisk::open(&file).map_err(|error| OpenError::io(&file, error))?;
+        let disk = FileDisk::open_old(&directory.file())?;
         Self::on_disk(Arc::new(disk), tolerance)
     }
 

@@ -1,0 +1,312 @@
+//! Damaged files under the real binary: it says what is lost or why it does not start, and gives nobody anything that was not sent.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test all through: a panic is how it reports, and it prints figures"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use paloma_crash::message::Label;
+use paloma_crash::process::server::listens_on;
+use paloma_crash::process::{Server, ServerSpec};
+use paloma_interop::PATIENCE;
+use paloma_interop::broker::paloma;
+use paloma_interop::peer::Version::V5;
+use paloma_interop::process::{Process, Stream};
+use paloma_interop::random::Random;
+use paloma_interop::raw::RawClient;
+use paloma_interop::wire::{self, Connect, PUBACK};
+use redb::{Database, ReadableDatabase, TableDefinition};
+
+/// Messages that wait for the subscriber, and retained ones.
+const QUEUED: u32 = 150;
+const RETAINED: u32 = 50;
+
+fn spec(name: &str) -> ServerSpec {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("damage-{name}"));
+    let _ = fs::remove_dir_all(&directory);
+    ServerSpec::new(paloma(), &directory, "ack")
+}
+
+fn file(spec: &ServerSpec) -> PathBuf {
+    spec.data.join("paloma.redb")
+}
+
+fn label(stream: u16, number: u32) -> Label {
+    Label { stream, number }
+}
+
+fn connect(address: SocketAddr, name: &str) -> (RawClient, bool) {
+    RawClient::connect_as(address, V5, &Connect::persistent(V5, name))
+}
+
+/// A store with a queue and retained messages, as a stop or a kill leaves it.
+fn original(spec: &ServerSpec, is_clean: bool) -> Vec<u8> {
+    let server = Server::start(spec);
+    let (mut subscriber, _) = connect(server.address(), "subscriber");
+    assert_eq!(subscriber.subscribe(&[("t", 2), ("end", 1)]), [2, 1]);
+    subscriber.leave();
+    let mut publisher = RawClient::connect(server.address(), V5, "publisher");
+    for number in 0..QUEUED {
+        let payload = label(0, number).payload(50 + number as usize * 20);
+        publisher.publish_fully(1 + (number % 2) as u8, 1, "t", &payload);
+    }
+    for number in 0..RETAINED {
+        let payload = label(1, number).payload(300);
+        let topic = format!("kept/{number}");
+        let block = wire::empty_properties(V5);
+        publisher.send(&wire::publish_with(
+            &block,
+            0x33,
+            1,
+            topic.as_bytes(),
+            &payload,
+        ));
+        publisher.skip_to(PUBACK, 1);
+    }
+    if is_clean {
+        assert!(server.terminate().success());
+    } else {
+        server.kill();
+    }
+    fs::read(file(spec)).unwrap()
+}
+
+/// What a broker on a damaged file came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// It does not start, and says why.
+    Refused,
+    /// It serves, and says that something is lost.
+    Reported,
+    /// It serves all that there was.
+    Whole,
+}
+
+/// No panic, whatever else is said.
+fn check_said(what: &str, said: &str) {
+    assert!(!said.contains("panicked"), "{what}: {said}");
+}
+
+/// Has `paloma store check` look at the bytes: true if it says that nothing is wrong.
+fn is_whole(spec: &ServerSpec, what: &str) -> bool {
+    let output = Command::new(paloma())
+        .args(["store", "check", "--data"])
+        .arg(&spec.data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    check_said(what, &said);
+    let is_whole = output.status.code() == Some(0);
+    assert!(
+        is_whole || output.status.code() == Some(1),
+        "{what}: {said}"
+    );
+    let is_explained = is_whole || said.contains("lost:") || said.contains("paloma store repair");
+    assert!(is_explained, "{what}: {said}");
+    is_whole
+}
+
+/// Starts a broker on the bytes and takes what it has. What was not synced in the end may be gone without a word unless it
+/// was stopped.
+fn serve(spec: &ServerSpec, is_clean: bool, what: &str) -> Outcome {
+    let mut process = Process::start(&mut spec.command());
+    let deadline = Instant::now() + PATIENCE;
+    let mut said = String::new();
+    let mut address = None;
+    while address.is_none()
+        && let Some((_, line)) = process.next_line(deadline)
+    {
+        address = listens_on(&line);
+        said += &line;
+        said.push('\n');
+    }
+    let Some(address) = address else {
+        assert!(!process.wait().success(), "{what}: {said}");
+        check_said(what, &said);
+        assert!(said.contains("paloma store repair"), "{what}: {said}");
+        return Outcome::Refused;
+    };
+    let mut found = BTreeSet::new();
+    let (mut subscriber, present) = connect(address, "subscriber");
+    if present {
+        // What it sends to itself comes behind all that waits.
+        subscriber.send(&wire::subscribe(V5, 1, &[("end", 1)]));
+        subscriber.publish(1, 2, "end", b"");
+        while let Some(label) = taken(&mut subscriber, what) {
+            found.insert(label);
+        }
+    }
+    let retained = retained_of(&said);
+    let mut reader = RawClient::connect(address, V5, "reader");
+    reader.send(&wire::subscribe(V5, 1, &[("kept/#", 1)]));
+    for _ in 0..retained {
+        found.extend(taken(&mut reader, what));
+    }
+    assert!(process.terminate().success(), "{what}: {said}");
+    said += &process.rest_of(Stream::Out).join("\n");
+    said += &process.rest_of(Stream::Err).join("\n");
+    check_said(what, &said);
+    if said.contains("lost from the store") {
+        return Outcome::Reported;
+    }
+    let missing = (QUEUED + RETAINED) as usize - found.len();
+    assert!(
+        missing <= usize::from(!is_clean),
+        "{what}: {missing} are missing, and nothing was said: {said}"
+    );
+    Outcome::Whole
+}
+
+/// The next message, which has to be one that was sent; `None` is the one at the end.
+fn taken(client: &mut RawClient, what: &str) -> Option<Label> {
+    let publish = client.message();
+    if publish.topic == "end" {
+        return None;
+    }
+    let label = Label::of(&publish.payload);
+    Some(label.unwrap_or_else(|| panic!("{what}: a payload that nobody sent: {publish:?}")))
+}
+
+/// How many retained messages the broker says that it has recovered.
+fn retained_of(said: &str) -> u32 {
+    let Some((_, after)) = said.split_once("retained=") else {
+        return 0;
+    };
+    let end = after
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(after.len());
+    after[..end].parse().unwrap()
+}
+
+/// A place that holds something.
+fn place(bytes: &[u8], random: &mut Random) -> usize {
+    loop {
+        let at = random.between(0, bytes.len());
+        if bytes[at] != 0 {
+            return at;
+        }
+    }
+}
+
+fn check_damages(is_clean: bool, seed: u64) {
+    let spec = spec(&format!("{seed}"));
+    let original = original(&spec, is_clean);
+    let mut random = Random::new(seed);
+    let mut outcomes = BTreeMap::new();
+    let mut damaged = |bytes: &[u8], what: &str| {
+        fs::write(file(&spec), bytes).unwrap();
+        let is_whole = is_whole(&spec, what);
+        // The check may have mended something.
+        fs::write(file(&spec), bytes).unwrap();
+        let outcome = serve(&spec, is_clean, what);
+        assert!(
+            is_whole == (outcome == Outcome::Whole) || !is_clean,
+            "{what}: whole {is_whole}, but {outcome:?}"
+        );
+        *outcomes.entry(outcome).or_insert(0) += 1;
+        outcome
+    };
+    assert_eq!(damaged(&original, "no damage"), Outcome::Whole);
+    for _ in 0..10 {
+        let mut bytes = original.clone();
+        let (at, bit) = (place(&bytes, &mut random), random.between(0, 8));
+        bytes[at] ^= 1 << bit;
+        damaged(&bytes, &format!("bit {bit} of byte {at}"));
+    }
+    // In the middle of a payload, of which there is one copy.
+    let mut bytes = original.clone();
+    let needle = &label(0, 77).payload(50 + 77 * 20)[10..];
+    let at = bytes
+        .windows(needle.len())
+        .position(|found| found == needle);
+    bytes[at.unwrap() + 100] ^= 1;
+    assert_eq!(damaged(&bytes, "a payload"), Outcome::Reported);
+    for _ in 0..3 {
+        let len = place(&original, &mut random);
+        let outcome = damaged(&original[..len], &format!("cut at {len}"));
+        assert_ne!(outcome, Outcome::Whole);
+    }
+    assert_eq!(damaged(&[], "cut at 0"), Outcome::Refused);
+    println!("clean {is_clean}: {outcomes:?}");
+}
+
+#[test]
+fn damage_after_a_stop_is_reported_or_refused_and_gives_nobody_anything_wrong() {
+    check_damages(true, 1);
+}
+
+#[test]
+fn damage_after_a_kill_is_reported_or_refused_and_gives_nobody_anything_wrong() {
+    check_damages(false, 2);
+}
+
+#[test]
+fn a_refused_store_serves_again_after_a_repair() {
+    let spec = spec("repair");
+    let original = original(&spec, true);
+    for bytes in [&original[..original.len() / 3], &[]] {
+        fs::write(file(&spec), bytes).unwrap();
+        assert_eq!(serve(&spec, true, "cut"), Outcome::Refused);
+        let repair = Command::new(paloma())
+            .args(["store", "repair", "--data"])
+            .arg(&spec.data)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(repair.stdout).unwrap();
+        assert!(said.contains("the damaged file is"), "{said}");
+        // What it has then depends on the damage; that it serves does not.
+        let server = Server::start(&spec);
+        let mut client = RawClient::connect(server.address(), V5, "client");
+        client.ping();
+        assert!(server.terminate().success());
+    }
+}
+
+#[test]
+fn a_store_of_a_later_version_is_refused_by_its_number_and_left_alone() {
+    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let spec = spec("later");
+    original(&spec, true);
+    let database = Database::open(file(&spec)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut meta = transaction.open_table(META).unwrap();
+        let format = meta.insert("format", 99).unwrap();
+        assert_eq!(format.map(|format| format.value()), Some(1));
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let before = fs::read(file(&spec)).unwrap();
+    let expected = "the store has format 99, and this version reads up to 1";
+    let mut process = Process::start(&mut spec.command());
+    assert!(!process.wait().success());
+    let said = process.rest_of(Stream::Err).join("\n");
+    assert!(said.contains(expected), "{said}");
+    for tool in ["check", "stats", "export", "repair", "compact"] {
+        let output = Command::new(paloma())
+            .args(["store", tool, "--data"])
+            .arg(&spec.data)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && said.contains(expected),
+            "{tool}: {said}"
+        );
+    }
+    assert_eq!(fs::read(file(&spec)).unwrap().len(), before.len());
+    let database = Database::open(file(&spec)).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let meta = transaction.open_table(META).unwrap();
+    let format = meta.get("format").unwrap();
+    assert_eq!(format.map(|format| format.value()), Some(99));
+}

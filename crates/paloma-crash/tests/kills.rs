@@ -1,0 +1,102 @@
+//! What a killed broker owes its clients, one thing at a time: the real binary, and clients that look at every packet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test all through: a panic is how it reports"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use paloma_crash::process::{Server, ServerSpec};
+use paloma_interop::broker::paloma;
+use paloma_interop::peer::Version::V5;
+use paloma_interop::raw::{Publish, RawClient};
+use paloma_interop::wire::{self, Connect, PUBCOMP, PUBREL};
+
+fn spec(name: &str) -> ServerSpec {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kills-{name}"));
+    let _ = fs::remove_dir_all(&directory);
+    ServerSpec::new(paloma(), &directory, "ack")
+}
+
+/// Connects a durable client, whose session is there or not.
+fn durable(server: &Server, name: &str, is_present: bool) -> RawClient {
+    let connect = Connect::persistent(V5, name);
+    let (client, present) = RawClient::connect_as(server.address(), V5, &connect);
+    assert_eq!(present, is_present, "session of {name}");
+    client
+}
+
+fn killed(server: Server, spec: &ServerSpec) -> Server {
+    server.kill();
+    Server::start(spec)
+}
+
+/// The next PUBLISH, which is acknowledged to the end before anything else is looked at.
+fn taken(client: &mut RawClient) -> Publish {
+    let publish = client.message();
+    if publish.qos == 2 {
+        client.skip_to(PUBREL, publish.id);
+        client.send(&wire::ack(PUBCOMP, publish.id));
+    }
+    publish
+}
+
+#[test]
+fn what_was_on_its_way_to_a_client_comes_again_with_dup() {
+    // [MQTT-3.3.1-1] [MQTT-4.4.0-1]
+    let spec = spec("dup");
+    let mut server = Server::start(&spec);
+    let mut subscriber = durable(&server, "subscriber", false);
+    assert_eq!(subscriber.subscribe(&[("one", 1), ("two", 2)]), [1, 2]);
+    let mut publisher = RawClient::connect(server.address(), V5, "publisher");
+    publisher.publish_fully(1, 1, "one", b"at least once");
+    publisher.publish_fully(2, 2, "two", b"exactly once");
+    let before = [subscriber.unacknowledged(), subscriber.unacknowledged()];
+    assert!(before.iter().all(|publish| !publish.dup));
+    let id_of = |publishes: &[Publish], topic: &str| {
+        let mut found = publishes.iter().filter(|publish| publish.topic == topic);
+        found.next().map(|publish| publish.id)
+    };
+    for _ in 0..2 {
+        server = killed(server, &spec);
+        let mut subscriber = durable(&server, "subscriber", true);
+        let again = [subscriber.unacknowledged(), subscriber.unacknowledged()];
+        assert!(again.iter().all(|publish| publish.dup), "{again:?}");
+        assert_eq!(id_of(&again, "two"), id_of(&before, "two"));
+        assert!(id_of(&again, "one").is_some());
+    }
+    // What comes after it is new.
+    let mut publisher = RawClient::connect(server.address(), V5, "publisher");
+    publisher.publish_fully(1, 1, "one", b"new");
+    let mut subscriber = durable(&server, "subscriber", true);
+    let all: BTreeMap<Vec<u8>, bool> = (0..3)
+        .map(|_| taken(&mut subscriber))
+        .map(|publish| (publish.payload, publish.dup))
+        .collect();
+    let expected = [
+        (&b"at least once"[..], true),
+        (b"exactly once", true),
+        (b"new", false),
+    ];
+    let expected = expected.map(|(payload, dup)| (payload.to_vec(), dup));
+    assert_eq!(all, BTreeMap::from(expected));
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn what_waited_for_a_client_that_had_left_comes_for_the_first_time() {
+    let spec = spec("first");
+    let server = Server::start(&spec);
+    let mut subscriber = durable(&server, "subscriber", false);
+    assert_eq!(subscriber.subscribe(&[("t", 1)]), [1]);
+    subscriber.leave();
+    let mut publisher = RawClient::connect(server.address(), V5, "publisher");
+    publisher.publish_fully(1, 1, "t", b"x");
+    let server = killed(server, &spec);
+    let publish = taken(&mut durable(&server, "subscriber", true));
+    assert_eq!((&publish.payload[..], publish.dup), (&b"x"[..], false));
+    assert!(server.terminate().success());
+}
