@@ -95,7 +95,8 @@ pub struct Limits {
     /// Bytes that the store's files may take. Above it the store is full: what would have to be stored is refused. Kept by the
     /// store.
     pub store_bytes_max: u64,
-    /// Bytes that wait for a commit before publishers are no longer read.
+    /// Bytes that wait for a commit before publishers are no longer read. A quarter of what the store keeps in reserve: what was taken
+    /// when its disk turns out to be full has to fit, on pages that are not full and beside what is to be deleted.
     pub uncommitted_bytes_max: u64,
     /// Bytes of memory in all, by [`Broker::memory_bytes`](crate::Broker::memory_bytes). Above it nothing new is published, and
     /// 5 % above it nobody new is let in; `u64::MAX` is unlimited.
@@ -144,7 +145,7 @@ impl Default for Limits {
             rate_limit_loopback: false,
             failed_logins_per_minute_max: 10,
             store_bytes_max: 8_589_934_592,
-            uncommitted_bytes_max: 67_108_864,
+            uncommitted_bytes_max: 16_777_216,
             memory_bytes_max: u64::MAX,
         }
     }

@@ -55,23 +55,32 @@ fn original(spec: &ServerSpec, is_clean: bool) -> Vec<u8> {
     assert_eq!(subscriber.subscribe(&[("t", 2), ("end", 1)]), [2, 1]);
     subscriber.leave();
     let mut publisher = RawClient::connect(server.address(), V5, "publisher");
-    for number in 0..QUEUED {
+    let queued = (0..QUEUED).map(|number| {
         let payload = label(0, number).payload(50 + number as usize * 20);
-        publisher.publish_fully(1 + (number % 2) as u8, 1, "t", &payload);
-    }
-    for number in 0..RETAINED {
+        (0x32, "t".to_owned(), payload)
+    });
+    let retained = (0..RETAINED).map(|number| {
         let payload = label(1, number).payload(300);
-        let topic = format!("kept/{number}");
-        let block = wire::empty_properties(V5);
-        publisher.send(&wire::publish_with(
-            &block,
-            0x33,
-            1,
-            topic.as_bytes(),
-            &payload,
-        ));
-        publisher.skip_to(PUBACK, 1);
+        (0x33, format!("kept/{number}"), payload)
+    });
+    let all: Vec<_> = queued.chain(retained).collect();
+    for some in all.chunks(16) {
+        for (id, (first, topic, payload)) in (1..).zip(some) {
+            let block = wire::empty_properties(V5);
+            publisher.send(&wire::publish_with(
+                &block,
+                *first,
+                id,
+                topic.as_bytes(),
+                payload,
+            ));
+        }
+        for id in 1..=some.len() as u16 {
+            publisher.skip_to(PUBACK, id);
+        }
     }
+    // One that has its packet id in the store.
+    publisher.publish_fully(2, 1, "t", &label(0, QUEUED).payload(50));
     if is_clean {
         assert!(server.terminate().success());
     } else {
@@ -152,13 +161,12 @@ fn serve(spec: &ServerSpec, is_clean: bool, what: &str) -> Outcome {
         found.extend(taken(&mut reader, what));
     }
     assert!(process.terminate().success(), "{what}: {said}");
-    said += &process.rest_of(Stream::Out).join("\n");
     said += &process.rest_of(Stream::Err).join("\n");
     check_said(what, &said);
     if said.contains("lost from the store") {
         return Outcome::Reported;
     }
-    let missing = (QUEUED + RETAINED) as usize - found.len();
+    let missing = (QUEUED + 1 + RETAINED) as usize - found.len();
     assert!(
         missing <= usize::from(!is_clean),
         "{what}: {missing} are missing, and nothing was said: {said}"
@@ -216,7 +224,7 @@ fn check_damages(is_clean: bool, seed: u64) {
         outcome
     };
     assert_eq!(damaged(&original, "no damage"), Outcome::Whole);
-    for _ in 0..10 {
+    for _ in 0..6 {
         let mut bytes = original.clone();
         let (at, bit) = (place(&bytes, &mut random), random.between(0, 8));
         bytes[at] ^= 1 << bit;
@@ -229,8 +237,10 @@ fn check_damages(is_clean: bool, seed: u64) {
         .windows(needle.len())
         .position(|found| found == needle);
     bytes[at.unwrap() + 100] ^= 1;
-    assert_eq!(damaged(&bytes, "a payload"), Outcome::Reported);
-    for _ in 0..3 {
+    let outcome = damaged(&bytes, "a payload");
+    // After a kill the engine looks at all its pages' checksums, and gives up at the first that is wrong.
+    assert!(outcome == Outcome::Reported || !is_clean && outcome == Outcome::Refused);
+    for _ in 0..2 {
         let len = place(&original, &mut random);
         let outcome = damaged(&original[..len], &format!("cut at {len}"));
         assert_ne!(outcome, Outcome::Whole);
