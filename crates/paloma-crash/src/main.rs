@@ -209,20 +209,22 @@ fn run(arguments: Run) -> ExitCode {
 }
 
 fn fill(arguments: &Fill) -> ExitCode {
+    let program = match arguments.paloma.canonicalize() {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!("{}: {error}", arguments.paloma.display());
+            return ExitCode::FAILURE;
+        }
+    };
     let root = arguments.root.clone().unwrap_or_else(std::env::temp_dir);
     let place = root.join(format!("fill-{}", std::process::id()));
-    let Some(small) = Small::mount(&place, arguments.mebibytes) else {
+    let Some(mut small) = Small::mount(&place, arguments.mebibytes) else {
         eprintln!("{}: nothing may be mounted there", place.display());
         return ExitCode::FAILURE;
     };
-    let filled = full::run(
-        &arguments.paloma,
-        &small,
-        arguments.fills,
-        |fill, resumed| {
-            println!("fill {fill}: a message is taken {resumed:.1?} after there is room");
-        },
-    );
+    let filled = full::run(&program, &mut small, arguments.fills, |fill, resumed| {
+        println!("fill {fill}: a message is taken {resumed:.1?} after there is room");
+    });
     drop(small);
     let _ = fs::remove_dir(&place);
     for words in &filled.verdict.words {

@@ -184,10 +184,10 @@ fn small(name: &str, mebibytes: u32) -> Option<Small> {
 
 #[test]
 fn a_full_disk_refuses_what_would_be_stored_and_recovers_by_itself() {
-    let Some(small) = small("full", 96) else {
+    let Some(mut small) = small("full", 96) else {
         return;
     };
-    let filled = full::run(paloma(), &small, 5, |fill, resumed| {
+    let filled = full::run(paloma(), &mut small, 5, |fill, resumed| {
         println!("fill {fill}: a message is taken {resumed:.1?} after there is room");
     });
     let verdict = &filled.verdict;

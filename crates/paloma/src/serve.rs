@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use paloma_broker::StoreError;
 use paloma_store_redb::{Options, RedbStore};
-use paloma_tokio::Monitor;
+use paloma_tokio::{Failure, Monitor};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -36,10 +37,21 @@ pub(crate) fn serve(arguments: &ConfigArgs, config: &Config, security: Security)
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("paloma: {error}");
+            let way_out = if is_damaged(&error) {
+                "; see `paloma store check` and `paloma store repair`"
+            } else {
+                ""
+            };
+            eprintln!("paloma: {error}{way_out}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a store that could be opened has turned out to be damaged.
+fn is_damaged(error: &io::Error) -> bool {
+    let failure = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(failure, Some(Failure::Store(error)) if matches!(**error, StoreError::Corrupt(_)))
 }
 
 fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) -> io::Result<()> {

@@ -21,9 +21,15 @@ const PAYLOAD_BYTES: usize = 60_000;
 /// Messages on their way at once while a disk is filled.
 const WINDOW: usize = 8;
 
+/// By how much a small file system grows.
+const GROWTH_MEBIBYTES: u32 = 8;
+
 /// A file system of its own, in memory, unmounted when dropped.
 #[derive(Debug)]
-pub struct Small(PathBuf);
+pub struct Small {
+    place: PathBuf,
+    mebibytes: u32,
+}
 
 impl Small {
     /// Mounts one; `None` where nothing may be mounted.
@@ -33,40 +39,39 @@ impl Small {
     #[must_use]
     pub fn mount(place: &Path, mebibytes: u32) -> Option<Self> {
         fs::create_dir_all(place).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
-            .arg(place)
-            .output();
-        let is_mounted = mount.is_ok_and(|output| output.status.success());
-        is_mounted.then(|| Self(place.to_owned()))
+        let small = Self {
+            place: place.to_owned(),
+            mebibytes,
+        };
+        let size = format!("size={mebibytes}m");
+        mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], place).then_some(small)
     }
 
     /// Where it is.
     #[must_use]
     pub fn place(&self) -> &Path {
-        &self.0
+        &self.place
     }
 
-    /// Has somebody else take so much of it.
+    /// Makes it a little larger.
     ///
     /// # Panics
-    /// If there is not so much left.
-    pub fn take(&self, bytes: usize) {
-        fs::write(self.0.join("of-somebody-else"), vec![1; bytes]).unwrap();
+    /// If it cannot be.
+    pub fn grow(&mut self) {
+        self.mebibytes += GROWTH_MEBIBYTES;
+        let options = format!("remount,size={}m", self.mebibytes);
+        assert!(mount(&["-o", &options], &self.place), "it was mounted");
     }
+}
 
-    /// Gives it back.
-    ///
-    /// # Panics
-    /// If it was not taken.
-    pub fn give_back(&self) {
-        fs::remove_file(self.0.join("of-somebody-else")).unwrap();
-    }
+fn mount(arguments: &[&str], place: &Path) -> bool {
+    let mount = Command::new("mount").args(arguments).arg(place).output();
+    mount.is_ok_and(|output| output.status.success())
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.place).status();
     }
 }
 
@@ -81,13 +86,12 @@ pub struct Filled {
     pub verdict: Verdict,
 }
 
-/// Fills the broker's disk so many times. Room comes from somebody else, who gives back what he has of it, and from the
-/// subscriber, who takes what waits, in turn; now and then the broker is killed or stopped on the full disk, and what it has left is
-/// looked through by `paloma store check`.
+/// Fills the broker's disk so many times. Room comes from a disk that grows, or from the subscriber, who takes what waits; now
+/// and then the broker is killed or stopped on the full disk, and what it has left is looked through by `paloma store check`.
 ///
 /// # Panics
 /// If the broker cannot be run.
-pub fn run(program: &Path, small: &Small, fills: u64, tell: impl Fn(u64, Duration)) -> Filled {
+pub fn run(program: &Path, small: &mut Small, fills: u64, tell: impl Fn(u64, Duration)) -> Filled {
     // Beside the disk that is full.
     let directory = small.place().with_extension("configuration");
     let mut spec = ServerSpec::new(program, &directory, "ack");
@@ -129,11 +133,7 @@ struct Fill {
 
 impl Fill {
     /// Until the disk is full, and until there is room again.
-    fn once(&mut self, number: u64, small: &Small) -> Duration {
-        let is_taken = number.is_multiple_of(2);
-        if is_taken {
-            small.take(8 << 20);
-        }
+    fn once(&mut self, number: u64, small: &mut Small) -> Duration {
         let mut publisher = RawClient::connect(self.server.address(), V5, "publisher");
         self.fill(&mut publisher);
         self.filled.fills += 1;
@@ -148,8 +148,8 @@ impl Fill {
             3 => self.stop_and_check(),
             _ => {}
         }
-        if is_taken {
-            small.give_back();
+        if number.is_multiple_of(4) {
+            small.grow();
         } else {
             self.drain();
         }
