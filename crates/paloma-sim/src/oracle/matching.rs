@@ -288,8 +288,9 @@ impl Oracle {
             replays()
                 .find(|replay| is_new(replay) && replay.1.target.filter().matches(name.borrowed()))
         };
-        let (place, replay) = new.copied().or_else(other)?;
-        Some((place, form_of(replay)))
+        // Whichever it is, it came in the form of one that fits.
+        let (place, _) = new.copied().or_else(other)?;
+        Some((place, sight.form.clone()))
     }
 
     /// Takes what was owed off its list; what came before it has to be missing for a reason that counts.
