@@ -34,6 +34,25 @@ impl ConnectionId {
         Key::from_parts(self.index, self.generation)
     }
 
+    /// The id as a number, for a record of what happens.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.index as u64
+    }
+
+    /// The id that a number stands for; it may be that of no connection.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "each half is taken by itself"
+        )]
+        Self {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+        }
+    }
+
     /// A small number, used again once the connection is closed: an index for the driver's own table.
     #[must_use]
     pub const fn index(self) -> usize {
@@ -64,6 +83,18 @@ pub enum Transport {
     SecureWebSocket,
     /// Bytes within the process.
     Memory,
+}
+
+impl Transport {
+    /// Every transport, in the order of declaration.
+    pub const ALL: [Self; 6] = [
+        Self::Tcp,
+        Self::Unix,
+        Self::Tls,
+        Self::WebSocket,
+        Self::SecureWebSocket,
+        Self::Memory,
+    ];
 }
 
 /// What a listener asks of a CONNECT, where that is its own.

@@ -103,6 +103,128 @@ pub struct Limits {
     pub memory_bytes_max: u64,
 }
 
+impl Limits {
+    /// Shows every bound to `each` by its name, as a number, and takes over what it makes of that; a number that is none of the
+    /// bound's is not taken. For writing limits down and reading them again.
+    pub fn visit(&mut self, each: &mut dyn FnMut(&'static str, &mut u64)) {
+        self.visit_u32(each);
+        visit_all(
+            [
+                ("keep_alive_seconds_max", &mut self.keep_alive_seconds_max),
+                ("receive_maximum", &mut self.receive_maximum),
+                ("inflight_max", &mut self.inflight_max),
+                ("topic_alias_maximum", &mut self.topic_alias_maximum),
+                ("client_id_bytes_max", &mut self.client_id_bytes_max),
+                ("user_properties_max", &mut self.user_properties_max),
+                (
+                    "filters_per_subscribe_max",
+                    &mut self.filters_per_subscribe_max,
+                ),
+                ("topic_levels_max", &mut self.topic_levels_max),
+                ("topic_bytes_max", &mut self.topic_bytes_max),
+            ],
+            each,
+        );
+        visit_all(
+            [
+                ("retained_bytes_max", &mut self.retained_bytes_max),
+                ("store_bytes_max", &mut self.store_bytes_max),
+                ("uncommitted_bytes_max", &mut self.uncommitted_bytes_max),
+                ("memory_bytes_max", &mut self.memory_bytes_max),
+            ],
+            each,
+        );
+        visit_all([("qos_max", &mut self.qos_max)], each);
+        for (name, switch) in [
+            ("keep_alive_enforce_v3", &mut self.keep_alive_enforce_v3),
+            ("retain_available", &mut self.retain_available),
+            ("queue_qos0", &mut self.queue_qos0),
+            ("rate_limit_loopback", &mut self.rate_limit_loopback),
+        ] {
+            let mut number = u64::from(*switch);
+            each(name, &mut number);
+            *switch = number != 0;
+        }
+        let mut number = u64::from(self.queue_when_full == QueueWhenFull::DropOldest);
+        each("queue_when_full", &mut number);
+        self.queue_when_full = if number == 0 {
+            QueueWhenFull::DropNewest
+        } else {
+            QueueWhenFull::DropOldest
+        };
+    }
+
+    fn visit_u32(&mut self, each: &mut dyn FnMut(&'static str, &mut u64)) {
+        visit_all(
+            [
+                ("packet_bytes_max", &mut self.packet_bytes_max),
+                ("connect_bytes_max", &mut self.connect_bytes_max),
+                ("connect_timeout_ms", &mut self.connect_timeout_ms),
+                ("inflight_bytes_max", &mut self.inflight_bytes_max),
+                ("topic_alias_bytes_max", &mut self.topic_alias_bytes_max),
+                ("will_bytes_max", &mut self.will_bytes_max),
+                (
+                    "user_properties_bytes_max",
+                    &mut self.user_properties_bytes_max,
+                ),
+                ("connections_max", &mut self.connections_max),
+                ("queue_messages_max", &mut self.queue_messages_max),
+                ("queue_bytes_max", &mut self.queue_bytes_max),
+                (
+                    "queue_memory_messages_max",
+                    &mut self.queue_memory_messages_max,
+                ),
+                (
+                    "session_expiry_seconds_max",
+                    &mut self.session_expiry_seconds_max,
+                ),
+                ("sessions_max", &mut self.sessions_max),
+                (
+                    "subscriptions_per_client_max",
+                    &mut self.subscriptions_per_client_max,
+                ),
+                (
+                    "wildcard_levels_per_client_max",
+                    &mut self.wildcard_levels_per_client_max,
+                ),
+                ("retained_messages_max", &mut self.retained_messages_max),
+                (
+                    "outbound_buffer_bytes_max",
+                    &mut self.outbound_buffer_bytes_max,
+                ),
+                ("stall_timeout_ms", &mut self.stall_timeout_ms),
+                ("will_delay_seconds_max", &mut self.will_delay_seconds_max),
+                (
+                    "connections_per_second_max",
+                    &mut self.connections_per_second_max,
+                ),
+                (
+                    "connections_per_second_per_address_max",
+                    &mut self.connections_per_second_per_address_max,
+                ),
+                (
+                    "failed_logins_per_minute_max",
+                    &mut self.failed_logins_per_minute_max,
+                ),
+            ],
+            each,
+        );
+    }
+}
+
+fn visit_all<T: Copy + Into<u64> + TryFrom<u64>, const N: usize>(
+    bounds: [(&'static str, &mut T); N],
+    each: &mut dyn FnMut(&'static str, &mut u64),
+) {
+    for (name, bound) in bounds {
+        let mut number = (*bound).into();
+        each(name, &mut number);
+        if let Ok(read) = T::try_from(number) {
+            *bound = read;
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -148,5 +270,40 @@ impl Default for Limits {
             uncommitted_bytes_max: 16_777_216,
             memory_bytes_max: u64::MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_is_visited_and_comes_back() {
+        let mut numbers = Vec::new();
+        let mut written = Limits {
+            qos_max: 1,
+            queue_when_full: QueueWhenFull::DropOldest,
+            queue_qos0: true,
+            memory_bytes_max: 7,
+            ..Limits::default()
+        };
+        written.visit(&mut |_, number| numbers.push(*number));
+        let mut numbers = numbers.into_iter();
+        let mut read = Limits::default();
+        read.visit(&mut |_, number| *number = numbers.next().unwrap());
+        assert_eq!(read, written);
+        assert_eq!(numbers.next(), None);
+    }
+
+    #[test]
+    fn no_bound_is_left_out() {
+        let mut limits = Limits::default();
+        let text = format!("{limits:?}");
+        let mut count = 0;
+        limits.visit(&mut |name, _| {
+            assert!(text.contains(&format!(" {name}: ")), "{name}");
+            count += 1;
+        });
+        assert_eq!(text.matches(": ").count(), count);
     }
 }

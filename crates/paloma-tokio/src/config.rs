@@ -9,6 +9,7 @@ use std::time::Duration;
 use paloma_broker::{AllowAll, Authenticator, BrokerConfig, MemoryStore, Store};
 
 use crate::listener::Listener;
+use crate::record::Record;
 
 /// Longest that [`Running::stop`](crate::Running::stop) waits for clients, unless configured otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub struct Config {
     pub threads: NonZeroUsize,
     /// Longest that a graceful stop waits for clients to take what they are still owed. Default 5 s.
     pub stop_timeout: Duration,
+    /// Where everything that the core takes in is recorded. Default nowhere.
+    pub record: Option<Record>,
 }
 
 impl Config {
@@ -50,6 +53,7 @@ impl Config {
             store: Box::new(MemoryStore::new()),
             threads: NonZeroUsize::MIN,
             stop_timeout: STOP_TIMEOUT,
+            record: None,
         }
     }
 
@@ -77,6 +81,7 @@ impl fmt::Debug for Config {
             .field("store", &self.store)
             .field("threads", &self.threads)
             .field("stop_timeout", &self.stop_timeout)
+            .field("record", &self.record)
             .finish_non_exhaustive()
     }
 }

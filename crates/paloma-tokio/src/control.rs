@@ -66,7 +66,7 @@ impl Control {
                 client_id: client.client_id.into(),
                 identity: client.identity.clone(),
                 address: client.address,
-                rules: client.rules.cloned(),
+                rules: client.rules.map(|rules| core.broker.rules_of(rules)),
                 listener: client.listener,
             });
             clients.collect()

@@ -245,7 +245,8 @@ impl Input {
                 break Flow::Read;
             }
             let is_full = decoded.is_full;
-            let (done, flow, must_flush) = hand_over(shared, link, used, &mut batch, decoded, pace);
+            let (done, flow, must_flush) =
+                hand_over(shared, link, (bytes, used), &mut batch, decoded, pace);
             used = done;
             if must_flush {
                 flush::flush(shared, link.shard);
@@ -309,11 +310,11 @@ fn is_laborious(packet: &PacketRef<'_>, len: usize) -> bool {
 /// Bytes that are no packet: why, and the version that the answer has to be in.
 type Invalid = (DecodeError, Option<ProtocolVersion>);
 
-/// One turn with a batch. Returns where the bytes that were taken end, how to go on, and whether to flush first.
+/// One turn with a batch of what was decoded from `bytes` on. Returns where the bytes that were taken end, how to go on, and whether to flush first.
 fn hand_over(
     shared: &Arc<Shared>,
     link: &Link,
-    from: usize,
+    (bytes, from): (&[u8], usize),
     batch: &mut Batch<'_>,
     decoded: Decoded,
     pace: Pace,
@@ -325,7 +326,8 @@ fn hand_over(
         let mut flow = Flow::Read;
         let count = batch.len();
         for (at, (packet, packet_end)) in batch.drain(..).enumerate() {
-            core.broker.handle_packet(now, id, packet);
+            let frame = bytes.get(end..packet_end).unwrap_or_default();
+            core.broker.handle_packet(now, id, packet, frame);
             end = packet_end;
             if !core.broker.may_read(id) {
                 flow = Flow::Pause;

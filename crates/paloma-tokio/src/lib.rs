@@ -8,7 +8,6 @@ mod clock;
 mod config;
 mod connection;
 mod control;
-
 mod establish;
 mod failure;
 mod flush;
@@ -24,6 +23,7 @@ mod monitor;
 mod network;
 pub mod proxy;
 mod raw;
+mod record;
 mod report;
 mod running;
 mod shared;
@@ -45,6 +45,7 @@ pub use listener::{ListenAddress, Listener};
 pub use listeners::Listeners;
 pub use monitor::Monitor;
 pub use network::{Network, NetworkError};
+pub use record::Record;
 pub use running::{Broker, Counts, Running, serve};
 pub use socket::Stream;
 pub use tls::{

@@ -37,6 +37,7 @@ impl Monitor {
             accept_errors: counters.accept_errors.load(Ordering::Relaxed),
             stalled: counters.stalled.load(Ordering::Relaxed),
             handshakes_failed: counters.handshakes_failed.load(Ordering::Relaxed),
+            records_ended: counters.records_ended.load(Ordering::Relaxed),
         }
     }
 

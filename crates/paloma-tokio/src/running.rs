@@ -7,9 +7,8 @@ use std::thread::JoinHandle as ThreadHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use paloma_broker::{
-    Accounting, Broker as Core, ConnectionInfo, Recovery, Refusal, Tables, Transport,
-};
+use paloma_broker::{Accounting, ConnectionInfo, Recovery, Refusal, Tables, Transport};
+use paloma_record::Tap;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -25,7 +24,7 @@ use crate::monitor::Monitor;
 use crate::shared::{Admission, Parts, Shared};
 use crate::socket::{Socket, Stream};
 use crate::store::{self, StoreQueue};
-use crate::{flush, listen, timer};
+use crate::{flush, listen, record, timer};
 
 /// Most I/O runtimes of one broker.
 const THREADS_MAX: usize = 64;
@@ -133,8 +132,15 @@ impl Drop for Workers {
 
 fn start_on(mut config: Config, shards: Vec<Handle>) -> io::Result<Running> {
     let clock = Clock::new();
-    let (mut core, recovery) = Core::recover(config.broker, clock.now(), &mut *config.store)
-        .map_err(|error| io::Error::other(Failure::Store(Arc::new(error))))?;
+    let recording = config.record.take();
+    let recording = recording.map(|record| record.create().map(|file| (record, file)));
+    let recording = recording.transpose()?;
+    let limits = &config.broker.limits;
+    let transmit_bytes = usize::try_from(limits.outbound_buffer_bytes_max).unwrap_or(usize::MAX);
+    let settings = (recording.as_ref()).map(|(record, _)| record.settings(transmit_bytes));
+    let (mut core, recovery) =
+        Tap::recover(config.broker, clock.now(), &mut *config.store, settings)
+            .map_err(|error| io::Error::other(Failure::Store(Arc::new(error))))?;
     report_recovery(&recovery);
     let (inline, queued) = if config.store.is_blocking() {
         (None, Some((StoreQueue::default(), config.store)))
@@ -155,10 +161,15 @@ fn start_on(mut config: Config, shards: Vec<Handle>) -> io::Result<Running> {
         Some((queue, store)) => Some((queue.clone(), store::spawn(queue, store, &shared)?)),
         None => None,
     };
+    let record_thread = match recording {
+        Some((record, file)) => Some(record::spawn(file, record, &shared)?),
+        None => None,
+    };
     let mut running = Running {
         tasks: Vec::new(),
         listeners: Listeners::new(Arc::clone(&shared)),
         store_thread,
+        record_thread,
         stop_timeout: config.stop_timeout,
         shared,
     };
@@ -196,6 +207,7 @@ pub struct Running {
     tasks: Vec<AbortHandle>,
     listeners: Listeners,
     store_thread: Option<(StoreQueue, ThreadHandle<()>)>,
+    record_thread: Option<ThreadHandle<()>>,
 }
 
 impl Running {
@@ -358,6 +370,11 @@ impl Running {
             }
         }
         self.shared.close_store();
+        self.shared.record.close();
+        if let Some(thread) = self.record_thread.take() {
+            // What it says it has said in the log.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
         self.failure().map_or(Ok(()), Err)
     }
 }
@@ -372,6 +389,7 @@ impl Drop for Running {
         if let Some((queue, _)) = self.store_thread.take() {
             queue.close();
         }
+        self.shared.record.close();
     }
 }
 
@@ -389,4 +407,6 @@ pub struct Counts {
     pub stalled: u64,
     /// Connections that ended before their transport stood: TLS, the upgrade to a WebSocket, a PROXY header.
     pub handshakes_failed: u64,
+    /// Records of the core's inputs that ended while the broker went on: full, or not to be written.
+    pub records_ended: u64,
 }

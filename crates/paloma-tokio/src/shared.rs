@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use paloma_broker::store::{Store, StoreBatch};
 use paloma_broker::{
-    AuthOutcome, AuthRequest, Authenticator, Broker, CloseCause, ConnectionId, ConnectionInfo,
-    Effect, Limits, Refusal, Reply,
+    AuthOutcome, AuthRequest, Authenticator, CloseCause, ConnectionId, ConnectionInfo, Effect,
+    Limits, Refusal, Reply,
 };
 use paloma_codec::ConnAckReason;
+use paloma_record::Tap;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -26,6 +27,7 @@ use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::lane::Lane;
 use crate::links::{Link, Links, Wakes};
+use crate::record::RecordThread;
 use crate::report::Reporter;
 use crate::socket::Socket;
 use crate::store::StoreQueue;
@@ -40,7 +42,7 @@ const ROUNDS_PER_TURN: usize = 4;
 const FLUSH_AFTER_PACKETS: usize = 256;
 
 /// Payloads from this size on are written from where they are.
-const LARGE_BYTES_MIN: usize = 4 * 1024;
+pub(crate) const LARGE_BYTES_MIN: usize = 4 * 1024;
 
 /// What all tasks of one broker share.
 pub(crate) struct Shared {
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     transmit_bytes: usize,
     authentications: Authentications,
     pub(crate) store: Option<StoreQueue>,
+    pub(crate) record: RecordThread,
     runtime: Handle,
     /// Connection tasks that are alive, closing ones included.
     tasks: AtomicUsize,
@@ -87,6 +90,7 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: AtomicU64,
     pub(crate) stalled: AtomicU64,
     pub(crate) handshakes_failed: AtomicU64,
+    pub(crate) records_ended: AtomicU64,
 }
 
 impl Counters {
@@ -97,7 +101,7 @@ impl Counters {
 
 /// What the lock guards.
 pub(crate) struct Core {
-    pub(crate) broker: Broker,
+    pub(crate) broker: Tap,
     pub(crate) links: Links,
     /// A store that answers at once.
     pub(crate) store: Option<Box<dyn Store>>,
@@ -112,7 +116,7 @@ pub(crate) struct Core {
 
 /// What a [`Shared`] is made of.
 pub(crate) struct Parts {
-    pub(crate) broker: Broker,
+    pub(crate) broker: Tap,
     /// The one that the core was made by.
     pub(crate) clock: Clock,
     pub(crate) authenticator: Arc<dyn Authenticator>,
@@ -164,6 +168,7 @@ impl Shared {
             transmit_bytes: outbound_bytes_max,
             authentications: Authentications::new(parts.authenticator, cores),
             store: parts.store_queue,
+            record: RecordThread::default(),
             runtime: parts.runtime,
             tasks: AtomicUsize::new(0),
             listeners: Mutex::default(),
@@ -208,11 +213,16 @@ impl Shared {
         if failed.is_some() {
             core.links.give_up();
         }
+        core.broker.end_turn();
+        let is_ripe = core.broker.is_record_ripe();
         let wakes = core.links.take_wakes();
         let notices = (!core.broker.has_no_notices()).then(|| core.broker.take_notices());
         let traced = (!core.broker.has_traced_nothing()).then(|| core.broker.take_traced());
         drop(guard);
         self.wake(wakes);
+        if is_ripe {
+            self.record.wake();
+        }
         if let Some((notices, lost)) = notices {
             self.reporter.report(now.monotonic, notices, lost);
         }

@@ -9,12 +9,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("paloma-session", &["paloma-topic", "paloma-codec"]),
     ("paloma-broker", CORES),
     (
+        "paloma-record",
+        &[
+            "paloma-topic",
+            "paloma-codec",
+            "paloma-session",
+            "paloma-broker",
+        ],
+    ),
+    (
         "paloma-tokio",
         &[
             "paloma-topic",
             "paloma-codec",
             "paloma-session",
             "paloma-broker",
+            "paloma-record",
         ],
     ),
     (
@@ -54,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-codec",
             "paloma-session",
             "paloma-broker",
+            "paloma-record",
             "paloma-tokio",
             "paloma-auth",
             "paloma-admin",

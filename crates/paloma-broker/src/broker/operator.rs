@@ -67,6 +67,17 @@ impl Broker {
         self.limits = limits;
     }
 
+    /// The random numbers that the next client id to be assigned is made of: for a record of what happens.
+    #[must_use]
+    pub fn next_random(&self) -> [u64; 2] {
+        self.client_ids.peek()
+    }
+
+    /// Has the next client id that is assigned made of these numbers: for the replay of a record that does not have the seed.
+    pub const fn give_random(&mut self, numbers: [u64; 2]) {
+        self.client_ids.give(numbers);
+    }
+
     /// Ends a client's connection for its operator: 5.0 gets DISCONNECT 0x98; will and session go by their usual rules.
     /// False if no such client is connected.
     pub fn disconnect(&mut self, now: Now, client_id: &str) -> bool {

@@ -1,0 +1,120 @@
+//! Packets, messages and secrets as a record has them: without what nobody should read in it, and as long as they were.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use paloma_codec::{Message, Packet, PacketRef, Secret};
+
+use crate::wire::{Damaged, Reader, put_bytes, put_number};
+
+/// What stands where something was left out.
+const MASK: u8 = b'*';
+
+/// Bytes of which the end may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) head: &'a [u8],
+    /// So many bytes behind it are left out.
+    pub(crate) masked: usize,
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn to_bytes(self) -> Cow<'a, [u8]> {
+        if self.masked == 0 {
+            return Cow::Borrowed(self.head);
+        }
+        let mut bytes = self.head.to_vec();
+        bytes.resize(self.head.len() + self.masked, MASK);
+        Cow::Owned(bytes)
+    }
+}
+
+#[inline]
+fn put_frame(out: &mut Vec<u8>, bytes: &[u8], masked: usize) {
+    put_number(out, masked as u64);
+    put_bytes(out, bytes.get(..bytes.len() - masked).unwrap_or(bytes));
+}
+
+pub(crate) fn read_frame<'a>(reader: &mut Reader<'a>) -> Result<Frame<'a>, Damaged> {
+    let masked = reader.small::<usize>()?;
+    let head = reader.bytes()?;
+    reader.allow(masked)?;
+    Ok(Frame { head, masked })
+}
+
+/// A packet that came as `frame`.
+#[inline]
+pub(crate) fn put_packet(
+    out: &mut Vec<u8>,
+    packet: &PacketRef<'_>,
+    frame: &[u8],
+    with_secrets: bool,
+) {
+    if with_secrets {
+        put_frame(out, frame, 0);
+    } else if let PacketRef::Publish(publish) = packet {
+        put_frame(out, frame, publish.payload.len().min(frame.len()));
+    } else if let PacketRef::Connect(_) | PacketRef::Auth(_) = packet {
+        put_bytes_of(out, packet, frame.len());
+    } else {
+        put_frame(out, frame, 0);
+    }
+}
+
+/// A packet with secrets, encoded anew without them.
+#[cold]
+fn put_bytes_of(out: &mut Vec<u8>, packet: &PacketRef<'_>, frame_len: usize) {
+    let mut packet = packet.clone().into_owned();
+    let mut version = paloma_codec::ProtocolVersion::V5;
+    if let Packet::Connect(connect) = &mut packet {
+        version = connect.version;
+        mask(&mut connect.password);
+        if let Some(will) = &mut connect.will {
+            will.payload = masked(will.payload.len());
+        }
+        if let Some(authentication) = &mut connect.authentication {
+            mask(&mut authentication.data);
+        }
+    } else if let Packet::Auth(auth) = &mut packet
+        && let Some(authentication) = &mut auth.authentication
+    {
+        mask(&mut authentication.data);
+    }
+    let mut bytes = Vec::with_capacity(frame_len);
+    let encoded = packet.encode(version, &mut bytes);
+    debug_assert!(encoded.is_ok(), "what was decoded can be encoded");
+    put_frame(out, &bytes, 0);
+}
+
+fn mask(secret: &mut Option<Secret>) {
+    if let Some(secret) = secret {
+        *secret = Secret::new(masked(secret.len()));
+    }
+}
+
+fn masked(len: usize) -> Bytes {
+    Bytes::from(vec![MASK; len])
+}
+
+pub(crate) fn put_message(out: &mut Vec<u8>, message: &Message, with_secrets: bool) {
+    // The payload is the end of a message's bytes.
+    let left_out = if with_secrets {
+        0
+    } else {
+        message.payload().len()
+    };
+    put_frame(out, message.as_bytes(), left_out);
+}
+
+pub(crate) fn read_message(reader: &mut Reader<'_>) -> Result<Message, Damaged> {
+    Message::from_bytes(&read_frame(reader)?.to_bytes()).map_err(|_| Damaged)
+}
+
+pub(crate) fn put_secret(out: &mut Vec<u8>, secret: &Secret, with_secrets: bool) {
+    put_frame(out, secret, if with_secrets { 0 } else { secret.len() });
+}
+
+pub(crate) fn read_secret(reader: &mut Reader<'_>) -> Result<Secret, Damaged> {
+    let bytes = read_frame(reader)?.to_bytes().into_owned();
+    Ok(Secret::new(Bytes::from(bytes)))
+}
