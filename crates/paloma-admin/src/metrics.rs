@@ -144,6 +144,8 @@ impl Metrics {
         writer.counter("panics", help, self.0.panics)?;
         let help = "Connections that ended in the handshake of their transport";
         writer.counter("handshakes_failed", help, self.0.handshakes_failed)?;
+        let help = "Records of what the broker takes in that ended before it did";
+        writer.counter("records_ended", help, self.0.records_ended)?;
         let help = "Connections cut because their socket took nothing for too long";
         writer.counter("connections_stalled", help, self.0.stalled)
     }

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub stalled: u64,
     /// Connections that ended before their TLS or other handshake was through.
     pub handshakes_failed: u64,
+    /// Records of what the broker takes in that ended before it did.
+    pub records_ended: u64,
     /// The broker's name.
     pub node: String,
     /// The broker's version.

@@ -80,6 +80,7 @@ impl Source for Running {
             accept_errors: counts.accept_errors,
             stalled: counts.stalled,
             handshakes_failed: counts.handshakes_failed,
+            records_ended: counts.records_ended,
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -20,6 +20,8 @@ mod memory;
 mod notify;
 mod passwd;
 mod reload;
+#[cfg(feature = "replay")]
+mod replay;
 mod serve;
 mod store;
 #[cfg_attr(
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         },
         Command::Check(arguments) => check(&arguments),
         Command::Trace(arguments) => control::trace(&arguments),
+        #[cfg(feature = "replay")]
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Config(ConfigCommand::Show(arguments)) => match configuration(&arguments) {
             Ok((config, _)) => print(config::show(&config).as_bytes()),
             Err(code) => code,
@@ -172,6 +176,7 @@ fn read_configuration(arguments: &ConfigArgs) -> Result<(Config, Security), Prob
         data: arguments.data.clone(),
         in_memory: arguments.in_memory,
         log: arguments.log.clone(),
+        record: arguments.record.clone(),
     };
     let mut problems = Problems::default();
     let file = arguments.config.as_deref();

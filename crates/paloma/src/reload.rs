@@ -303,6 +303,7 @@ impl Reloader {
                 config.sys_interval_seconds != old.sys_interval_seconds,
             ),
             ("admin.address, admin.control", config.admin != old.admin),
+            ("record", config.record != old.record),
             ("log.format", config.log_format != old.log_format),
             (
                 "limits.outbound_buffer_bytes_max",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use paloma_broker::StoreError;
 use paloma_store_redb::{Options, RedbStore};
-use paloma_tokio::{Failure, Monitor};
+use paloma_tokio::{Failure, Monitor, Record};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
@@ -151,6 +151,12 @@ fn broker_config(config: &Config) -> paloma_tokio::Config {
     broker.broker.behaviour.upgrade_outgoing_qos = config.upgrade_outgoing_qos;
     broker.broker.sys_interval_seconds = config.sys_interval_seconds;
     broker.broker.behaviour.check_retain_source = config.check_retain_source;
+    broker.record = config.record.file.clone().map(|file| {
+        let mut record = Record::new(file);
+        record.bytes_max = config.record.bytes_max;
+        record.with_secrets = config.record.with_secrets;
+        record
+    });
     broker.threads = NonZeroUsize::new(config.threads).unwrap_or(NonZeroUsize::MIN);
     broker
 }

@@ -86,6 +86,16 @@ pub(crate) enum Command {
     ///
     /// Exit codes: 0 it has ended, 1 the broker cannot be asked, 2 the command line is wrong.
     Trace(TraceArgs),
+    /// Replay what a broker recorded with --record, and print it step by step.
+    ///
+    /// The record's inputs are given to the same core again: what came, what the broker sent, whom it asked and what it
+    /// stored, a line each behind the number of its step. What it gives out is compared with what the recorded
+    /// broker gave out. Payloads and secrets are not in a record unless they were asked for: asterisks stand in their place.
+    ///
+    /// Exit codes: 0 the replay did what was recorded; 1 it did not, the broker panicked, or the record is damaged or cut
+    /// short, after everything before that was printed; 2 the command line is wrong.
+    #[cfg(feature = "replay")]
+    Replay(ReplayArgs),
     /// Look at a configuration, or make one of mosquitto's.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -141,7 +151,7 @@ pub(crate) struct CheckArgs {
     #[arg(
         long,
         requires = "config",
-        conflicts_with_all = ["listen", "data", "in_memory", "log"]
+        conflicts_with_all = ["listen", "data", "in_memory", "log", "record"]
     )]
     pub(crate) against_running: bool,
 }
@@ -172,6 +182,26 @@ pub(crate) struct TraceArgs {
     /// The configuration that names it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[cfg(feature = "replay")]
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The record.
+    pub(crate) file: PathBuf,
+
+    /// Stop after this step.
+    #[arg(long, value_name = "STEP")]
+    pub(crate) until: Option<u64>,
+
+    /// Say why the client gets what is published on the topic, or does not, at the end or after the --until step; and of the
+    /// steps only what became of messages for it.
+    #[arg(long, num_args = 2, value_names = ["CLIENT", "TOPIC"], allow_hyphen_values = true)]
+    pub(crate) why_not: Vec<String>,
+
+    /// Print no steps.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -333,6 +363,11 @@ pub(crate) struct ConfigArgs {
     /// Keep everything in memory; nothing survives a restart.
     #[arg(long)]
     pub(crate) in_memory: bool,
+
+    /// Record everything that the broker takes in, for `paloma replay`, without payloads and secrets. A file that is there is
+    /// kept as FILE.old; the record ends at 256 MiB unless the configuration says otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
 
     /// How much to log: off, error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL")]

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use paloma_broker::Limits;
 use paloma_store_redb::Durability;
+use paloma_tokio::Record;
 
 use toml::de::{DeTable, DeValue};
 
@@ -57,6 +58,7 @@ pub(crate) struct Config {
     /// How often `$SYS` topics are published; 0 publishes none.
     pub(crate) sys_interval_seconds: u32,
     pub(crate) admin: Admin,
+    pub(crate) record: RecordSettings,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -74,6 +76,7 @@ impl Default for Config {
             check_retain_source: true,
             sys_interval_seconds: 10,
             admin: Admin::default(),
+            record: RecordSettings::default(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
         }
@@ -126,6 +129,27 @@ impl Default for Admin {
     }
 }
 
+/// Where everything that the broker takes in is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordSettings {
+    /// `None` records nothing.
+    pub(crate) file: Option<PathBuf>,
+    /// The record ends when it has so many bytes.
+    pub(crate) bytes_max: u64,
+    /// Payloads and secrets are recorded too.
+    pub(crate) with_secrets: bool,
+}
+
+impl Default for RecordSettings {
+    fn default() -> Self {
+        Self {
+            file: None,
+            bytes_max: Record::BYTES_MAX,
+            with_secrets: false,
+        }
+    }
+}
+
 fn default_limits() -> Limits {
     let mut limits = Limits::default();
     limits.memory_bytes_max = memory::share(memory::DEFAULT_PERCENT);
@@ -162,6 +186,7 @@ pub(crate) struct Flags {
     pub(crate) data: Option<PathBuf>,
     pub(crate) in_memory: bool,
     pub(crate) log: Option<String>,
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// Reads `file`, if there is one, then the variables that begin with `PALOMA__`, then the flags. What is wrong in any of
@@ -375,6 +400,9 @@ fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {
         config.store.path.clone_from(path);
     }
     config.store.in_memory |= flags.in_memory;
+    if let Some(file) = &flags.record {
+        config.record.file = Some(file.clone());
+    }
     if let Some(level) = &flags.log {
         match Value::Text(level).choice(LOG_LEVELS) {
             Ok(level) => config.log_level = level,

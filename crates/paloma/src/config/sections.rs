@@ -20,6 +20,7 @@ pub(super) const SECTIONS: &[(&str, Keys)] = &[
     ("behaviour", Keys::Config(BEHAVIOUR)),
     ("sys", Keys::Config(SYS)),
     ("admin", Keys::Config(ADMIN)),
+    ("record", Keys::Config(RECORD)),
     ("log", Keys::Config(LOG)),
 ];
 
@@ -199,6 +200,21 @@ const ADMIN: &[Key<Config>] = &[
     Key {
         name: "control",
         set: |config, value| put(&mut config.admin.control, path(value)),
+    },
+];
+
+const RECORD: &[Key<Config>] = &[
+    Key {
+        name: "file",
+        set: |config, value| put(&mut config.record.file, path(value)),
+    },
+    Key {
+        name: "bytes_max",
+        set: |config, value| put(&mut config.record.bytes_max, value.number(65_536, 1 << 40)),
+    },
+    Key {
+        name: "with_secrets",
+        set: |config, value| put(&mut config.record.with_secrets, value.switch()),
     },
 ];
 

@@ -46,6 +46,14 @@ pub(crate) fn show(config: &Config) -> String {
         "control",
         &control.map_or_else(String::new, |path| path.display().to_string()),
     );
+    page.table("[record]");
+    let file = config.record.file.as_ref();
+    page.text(
+        "file",
+        &file.map_or_else(String::new, |path| path.display().to_string()),
+    );
+    page.bare("bytes_max", config.record.bytes_max);
+    page.bare("with_secrets", config.record.with_secrets);
     page.table("[log]");
     let level = LOG_LEVELS
         .iter()

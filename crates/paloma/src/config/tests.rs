@@ -468,6 +468,27 @@ fn listeners_do_not_share_an_address_or_a_name() {
 }
 
 #[test]
+fn a_record_is_asked_for_by_file_or_flag() {
+    assert_eq!(accepted("").record, RecordSettings::default());
+    let text = "[record]\nfile = '/srv/r'\nbytes_max = 1_000_000\nwith_secrets = true";
+    let record = accepted(text).record;
+    assert_eq!(record.file.as_deref(), Some(Path::new("/srv/r")));
+    assert_eq!((record.bytes_max, record.with_secrets), (1_000_000, true));
+    let flags = Flags {
+        record: Some("x".into()),
+        ..Flags::default()
+    };
+    let config = load_text(text, &[], &flags).unwrap();
+    assert_eq!(config.record.file.as_deref(), Some(Path::new("x")));
+    check(
+        "[record]\nbytes_max = 1\n",
+        &[
+            "p.toml:2:13: record.bytes_max: 1 is out of range; it must be between 65536 and 1099511627776",
+        ],
+    );
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let text = "[limits]\npacket_bytes_max = 5000\nqos_max = 1\n[log]\nlevel = 'warn'\n";
     let environment = [
