@@ -14,6 +14,7 @@ pub mod codec_decode_v5;
 pub mod codec_message;
 pub mod codec_round_trip;
 pub mod codec_split;
+pub mod record_events;
 pub mod session_ops;
 pub mod session_packets;
 pub mod store_recover;
@@ -43,4 +44,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("auth_acl", auth_acl::run),
     ("auth_files", auth_files::run),
     ("store_recover", store_recover::run),
+    ("record_events", record_events::run),
 ];

@@ -65,8 +65,18 @@ pub fn play(scenario: fn(&Stage), near: Library, far: Library, version: Version)
     if !near.is_available() || !far.is_available() {
         return;
     }
+    play_on(Broker::start(), scenario, (near, far), version);
+}
+
+/// The same with a broker that was started for it.
+pub fn play_on(
+    broker: Broker,
+    scenario: fn(&Stage),
+    (near, far): (Library, Library),
+    version: Version,
+) {
     let stage = Stage {
-        broker: Broker::start(),
+        broker,
         near,
         far,
         version,
