@@ -225,15 +225,41 @@ fn run_tests(arguments: &[&str]) -> Outcome {
     process::run(process::cargo(&all).args(arguments))
 }
 
-/// Suites that run again over other transports than TCP: each library over those it speaks, and hand-made bytes over TLS.
+/// Suites that run again over other transports than TCP: each library over those it speaks, and hand-made bytes over all.
 const OVER: &[(&str, &[&str])] = &[
     (
         "tls",
-        &["clients_own", "clients_paho", "exactly_once", "wills"],
+        &[
+            "clients_own",
+            "clients_paho",
+            "exactly_once",
+            "home_automation",
+            "wills",
+        ],
     ),
-    ("ws", &["clients_own", "clients_mqttjs"]),
-    ("wss", &["clients_own"]),
-    ("unix", &["clients_own", "clients_rumqttc"]),
+    (
+        "ws",
+        &[
+            "clients_own",
+            "clients_mqttjs",
+            "exactly_once",
+            "home_automation",
+            "malformed",
+            "wills",
+        ],
+    ),
+    ("wss", &["clients_own", "exactly_once", "wills"]),
+    (
+        "unix",
+        &[
+            "clients_own",
+            "clients_rumqttc",
+            "exactly_once",
+            "home_automation",
+            "malformed",
+            "wills",
+        ],
+    ),
 ];
 
 fn run_over_transports() -> Outcome {
