@@ -53,7 +53,7 @@ fn certify(directory: &Path) {
         .args(["-c", CERTIFY])
         .current_dir(directory)
         .output();
-    let made = made.unwrap();
+    let made = made.expect("a shell");
     assert!(made.status.success(), "{made:?}");
 }
 
@@ -70,7 +70,8 @@ fn scan(testssl: &Path, directory: &Path, port: u16) -> Vec<Value> {
     command.arg("--jsonfile").arg(&report);
     command.args(["-p", "-s", "-f", "-P", "-S", "-U"]);
     command.arg(format!("localhost:{port}"));
-    let output = command.current_dir(directory).output().unwrap();
+    let output = command.current_dir(directory).output();
+    let output = output.expect("`timeout` of the system");
     let said = String::from_utf8_lossy(&output.stdout);
     // Its exit code counts findings, so the report alone says whether it came to its end.
     let text = fs::read_to_string(&report).unwrap_or_else(|error| panic!("{error}: {said}"));
@@ -130,7 +131,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Self {
         let path = std::env::temp_dir().join(format!("paloma-scan-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
+        fs::create_dir(&path).expect("a directory of its own");
         Self(path)
     }
 }
