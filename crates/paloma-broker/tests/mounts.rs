@@ -1,7 +1,5 @@
 //! Listeners with a mount point: their clients' names stand behind a prefix that they do not see.
 #![expect(
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
     clippy::unwrap_used,
     reason = "the whole file is a test: what should not happen may panic"
 )]
