@@ -14,6 +14,18 @@ pub mod codec_decode_v5;
 pub mod codec_message;
 pub mod codec_round_trip;
 pub mod codec_split;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the binary's own module: targets use a part of it"
+)]
+#[path = "../../crates/paloma/src/config/mod.rs"]
+mod config;
+pub mod config_file;
+#[allow(dead_code, reason = "likewise")]
+#[path = "../../crates/paloma/src/memory.rs"]
+mod memory;
+pub mod proxy_headers;
 pub mod record_events;
 pub mod session_ops;
 pub mod session_packets;
@@ -22,6 +34,8 @@ pub mod topic_map;
 pub mod topic_matches;
 pub mod topic_target;
 pub mod topic_trie;
+pub mod websocket_frames;
+pub mod websocket_upgrade;
 
 /// What a fuzz target is: a function that panics when the bytes uncover a fault.
 pub type Target = fn(&[u8]);
@@ -45,4 +59,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("auth_files", auth_files::run),
     ("store_recover", store_recover::run),
     ("record_events", record_events::run),
+    ("websocket_frames", websocket_frames::run),
+    ("websocket_upgrade", websocket_upgrade::run),
+    ("proxy_headers", proxy_headers::run),
+    ("config_file", config_file::run),
 ];

@@ -197,18 +197,29 @@ pub(crate) fn load(
     flags: &Flags,
     problems: &mut Problems,
 ) -> Config {
-    let mut config = Config::default();
-    if let Some(path) = file {
-        match read_file(path) {
-            Ok(text) => apply_text(path, &text, &mut config, problems),
-            Err(fault) => problems.push(
-                Place::WholeFile {
-                    path: path.to_owned(),
-                },
-                "",
-                fault,
-            ),
+    let text = file.map(|path| (path, read_file(path)));
+    let readable = match &text {
+        Some((path, Ok(text))) => Some((*path, text.as_str())),
+        Some((path, Err(fault))) => {
+            let path = (*path).to_owned();
+            problems.push(Place::WholeFile { path }, "", fault.clone());
+            None
         }
+        None => None,
+    };
+    load_text(readable, environment, flags, problems)
+}
+
+/// The same with the text of the file.
+pub(crate) fn load_text(
+    file: Option<(&Path, &str)>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: &Flags,
+    problems: &mut Problems,
+) -> Config {
+    let mut config = Config::default();
+    if let Some((path, text)) = file {
+        apply_text(path, text, &mut config, problems);
     }
     apply_environment(environment, &mut config, problems);
     apply_flags(flags, &mut config, problems);
