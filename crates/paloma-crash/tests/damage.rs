@@ -131,10 +131,11 @@ fn serve(spec: &ServerSpec, is_clean: bool, what: &str) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     let mut said = String::new();
     let mut address = None;
-    while address.is_none()
+    // What it has recovered stands in its log, which may come later.
+    while (address.is_none() || !said.contains(" ready "))
         && let Some((_, line)) = process.next_line(deadline)
     {
-        address = listens_on(&line);
+        address = address.or_else(|| listens_on(&line));
         said += &line;
         said.push('\n');
     }
