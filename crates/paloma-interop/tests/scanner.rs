@@ -34,6 +34,21 @@ const LOOKED_AT: &[&str] = &[
     "RC4",
 ];
 
+/// How often it may scan until it has looked at all of these.
+const SCANS_MAX: usize = 3;
+
+/// The first of these that the scanner did not come to judge.
+fn not_looked_at(findings: &[Value]) -> Option<&'static str> {
+    let mut wanted = LOOKED_AT.iter().copied();
+    wanted.find(|id| {
+        let of_it = |finding: &&Value| text(finding, "id") == *id;
+        !findings
+            .iter()
+            .filter(of_it)
+            .any(|finding| text(finding, "severity") != "WARN")
+    })
+}
+
 /// An authority and what it signs, as docs/operating.md makes them; in addition the certificate says where it would be
 /// revoked, which the scanner wants of every certificate and does not look up.
 const CERTIFY: &str = "
@@ -60,6 +75,8 @@ fn certify(directory: &Path) {
 /// Everything that the scanner says about a port: protocols, ciphers, the certificate, known weaknesses.
 fn scan(testssl: &Path, directory: &Path, port: u16) -> Vec<Value> {
     let report = directory.join("report.json");
+    // It adds to no report that is there.
+    let _ = fs::remove_file(&report);
     let mut command = Command::new("timeout");
     command.arg("540").arg(testssl);
     command.args(["--quiet", "--color", "0", "--warnings", "off"]);
@@ -104,18 +121,21 @@ fn a_scanner_finds_nothing_worse_than_low() {
         ..Setup::default()
     };
     let broker = Broker::of_program(paloma(), &setup);
-    let findings = scan(&testssl, &directory.0, broker.listener(0).port());
-
-    for id in LOOKED_AT {
-        assert!(
-            findings.iter().any(|finding| text(finding, "id") == *id),
-            "{id} was not looked at: {findings:?}"
-        );
+    // On a busy machine the scanner's own patience may end before a check: then it looks again.
+    let mut findings = scan(&testssl, &directory.0, broker.listener(0).port());
+    for _ in 1..SCANS_MAX {
+        if not_looked_at(&findings).is_none() {
+            break;
+        }
+        findings = scan(&testssl, &directory.0, broker.listener(0).port());
     }
+    assert_eq!(not_looked_at(&findings), None, "{findings:?}");
     for finding in &findings {
         match text(finding, "severity") {
             "OK" | "INFO" => {}
             "LOW" => println!("low: {finding}"),
+            // What the scanner says of itself: it could not do the check.
+            "WARN" => println!("not looked at: {finding}"),
             _ => assert!(
                 NOT_OURS.iter().any(|(id, _)| text(finding, "id") == *id),
                 "{finding}"
