@@ -48,9 +48,9 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_bytes(out, text.as_bytes());
 }
 
-/// Bytes that were left out of one event, at most. A packet may have four times as many, but then thirty bytes of a file would
+/// Bytes that were left out of one event, at most. A packet may have sixteen times as many, but then thirty bytes of a file would
 /// stand for half a gigabyte of memory.
-const LEFT_OUT_MAX: usize = 64 << 20;
+const LEFT_OUT_MAX: usize = 16 << 20;
 
 /// Reads from the front.
 #[derive(Clone, Copy, Debug)]
