@@ -325,18 +325,47 @@ impl Connection {
         expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) -> Result<(), DropCause> {
-        let mounted = match &self.rare {
-            Some(rare) if !rare.mount.is_empty() => {
-                let own = outbound.message().without_prefix(&rare.mount);
-                Some(own.ok_or(DropCause::NotSupported)?)
-            }
-            Some(_) | None => None,
-        };
         let theirs = &self.theirs;
         if outbound.qos() > theirs.maximum_qos || (outbound.retain() && !theirs.retain_available) {
             return Err(DropCause::NotSupported);
         }
-        let message = mounted.as_ref().unwrap_or_else(|| outbound.message());
+        match &self.rare {
+            Some(rare) if !rare.mount.is_empty() => {
+                self.put_mounted(session, outbound, delivery, expiry_seconds, out)
+            }
+            Some(_) | None => {
+                let message = outbound.message();
+                self.put_message(session, (outbound, message), delivery, expiry_seconds, out)
+            }
+        }
+    }
+
+    /// Writes a PUBLISH without the mount point in its names.
+    #[cold]
+    fn put_mounted(
+        &mut self,
+        session: &Session,
+        outbound: &Outbound,
+        delivery: Delivery,
+        expiry_seconds: Option<u32>,
+        out: &mut Transmit,
+    ) -> Result<(), DropCause> {
+        let mount = self.rare.as_ref().map_or("", |rare| &rare.mount);
+        let own = outbound.message().without_prefix(mount);
+        let own = own.ok_or(DropCause::NotSupported)?;
+        self.put_message(session, (outbound, &own), delivery, expiry_seconds, out)
+    }
+
+    /// The message as the peer knows it, for the delivery it is of.
+    #[inline]
+    fn put_message(
+        &mut self,
+        session: &Session,
+        (outbound, message): (&Outbound, &Message),
+        delivery: Delivery,
+        expiry_seconds: Option<u32>,
+        out: &mut Transmit,
+    ) -> Result<(), DropCause> {
         let ids = session.subscription_ids(outbound);
         // A client must not send them. [MQTT-3.3.4-6]
         let subscription_ids: &[SubscriptionId] = match self.role {
@@ -350,7 +379,7 @@ impl Connection {
             expiry_seconds,
             subscription_ids,
         };
-        let (packet_bytes_max, version) = (theirs.packet_bytes_max as usize, self.version);
+        let (packet_bytes_max, version) = (self.theirs.packet_bytes_max as usize, self.version);
         let fits_for_certain =
             message.len() + HEAD_BYTES_MAX + ID_BYTES_MAX * subscription_ids.len()
                 <= packet_bytes_max;
