@@ -191,6 +191,11 @@ fn run_clippy() -> Outcome {
         "warnings",
     ];
     process::run(&mut process::cargo(&main))?;
+    // The broker as its users build it: in the workspace, every crate has the features that all others want of it.
+    for features in [&[][..], &["--no-default-features"]] {
+        let mut broker = process::cargo(&["clippy", "--locked", "-p", "paloma"]);
+        process::run(broker.args(features).args(["--", "-D", "warnings"]))?;
+    }
     let fuzz = [
         "clippy",
         "--manifest-path",

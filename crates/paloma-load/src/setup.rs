@@ -45,6 +45,7 @@ pub fn connect_as(target: &Target, name: &str, keeps_session: bool) -> Result<Ac
 }
 
 /// Connects to a session that is there. The CONNACK is left unread: what waits may come right behind it.
+#[cfg(feature = "compare")]
 pub(crate) fn connect_resumed(target: &Target, name: &str) -> Result<Link, LoadError> {
     let mut link = Link::connect(target)?;
     write(&mut link, &hello(target, name, true))?;
@@ -70,6 +71,7 @@ pub(crate) fn write(link: &mut Link, bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 /// Ends a connection and leaves its session.
+#[cfg(feature = "compare")]
 pub(crate) fn leave(link: &mut Link) -> Result<(), LoadError> {
     write(link, &packet::DISCONNECT)?;
     // The broker closes it once it has dealt with all that came before.

@@ -18,6 +18,7 @@ use crate::probe;
 use crate::setup;
 use crate::target::Target;
 use publisher::{MARK_BYTES, Publisher, Ring, Template};
+#[cfg(feature = "compare")]
 pub(crate) use subscriber::Mark;
 use subscriber::Subscriber;
 use worker::{Rules, Worker, WorkerOutcome};
