@@ -1,10 +1,9 @@
 //! Who a session acts for, and the one place where the rules are asked.
 
-use paloma_topic::Fault;
 use std::sync::Arc;
 
 use bytestring::ByteString;
-use paloma_topic::{TopicFilterRef, TopicNameRef};
+use paloma_topic::{Fault, TopicFilterRef, TopicNameRef};
 
 use crate::auth::{Action, Authorizer, Grant, Identity};
 use crate::mount::MountPoint;

@@ -1,13 +1,14 @@
 //! Retained messages, and the paced jobs that send them to new subscriptions.
 
-use paloma_topic::Fault;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::{Monotonic, Wall};
-use paloma_topic::{Cursor, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicNameRef, Walk};
+use paloma_topic::{
+    Cursor, Fault, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicNameRef, Walk,
+};
 
 use crate::auth::{Action, Authorizer, Grant};
 use crate::limits::Limits;

@@ -1,10 +1,9 @@
 //! Topic aliases of one connection, one table for each direction. Neither is ever stored. [MQTT-3.3.2-7]
 
 use alloc::vec::Vec;
-use paloma_topic::Fault;
 
 use paloma_codec::{TopicAlias, TopicForm};
-use paloma_topic::{TopicName, TopicNameRef};
+use paloma_topic::{Fault, TopicName, TopicNameRef};
 
 /// Hashes of topics seen lately that the outbound table keeps, a power of two.
 const SEEN: usize = 32;

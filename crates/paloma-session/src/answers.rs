@@ -2,9 +2,9 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use paloma_topic::Fault;
 
 use paloma_codec::{AckKind, Encode, EncodeError, PacketId, ProtocolVersion};
+use paloma_topic::Fault;
 
 use crate::gate::{Gate, LogSeq};
 

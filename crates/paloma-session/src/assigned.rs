@@ -1,9 +1,9 @@
 //! Packet ids that deliveries of QoS 2 have before they are sent.
 
 use alloc::collections::VecDeque;
-use paloma_topic::Fault;
 
 use paloma_codec::{PacketId, Qos};
+use paloma_topic::Fault;
 
 use crate::gate::LogSeq;
 use crate::outbound::Outbound;

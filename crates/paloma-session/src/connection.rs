@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use paloma_topic::Fault;
 
 use bytestring::ByteString;
 use paloma_codec::{ConnAck, DisconnectReason, PacketId, PacketRef, ProtocolVersion, Qos};
+use paloma_topic::Fault;
 
 use crate::alias::{InboundAliases, OutboundAliases};
 use crate::answers::{Ack, Answers, Body};

@@ -2,9 +2,9 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use paloma_topic::Fault;
 
 use paloma_codec::{DecodeError, Disconnect, DisconnectReason};
+use paloma_topic::Fault;
 
 use crate::connection::{Connection, Phase};
 use crate::event::Event;

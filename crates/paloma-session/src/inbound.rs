@@ -1,12 +1,12 @@
 //! What a connection does with PUBLISHes and acknowledgements that come in. QoS 2 release is here.
 
 use alloc::boxed::Box;
-use paloma_topic::Fault;
 
 use paloma_codec::{
     AckKind, Delivery, PacketId, PubAck, PubAckReason, PubComp, PubCompReason, PubRec,
     PubRecReason, PubRel, PubRelReason, PublishRef, PublishTopic, Qos, SubAck, UnsubAck,
 };
+use paloma_topic::Fault;
 
 use crate::answers::Ack;
 use crate::connection::{Connection, Early};

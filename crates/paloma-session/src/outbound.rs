@@ -2,9 +2,9 @@
 
 use core::fmt;
 use core::num::NonZeroU32;
-use paloma_topic::Fault;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
+use paloma_topic::Fault;
 
 use crate::time::Wall;
 

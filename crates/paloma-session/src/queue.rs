@@ -1,9 +1,9 @@
 //! Deliveries that wait for their receiver, bounded by count and bytes.
 
 use alloc::collections::VecDeque;
-use paloma_topic::Fault;
 
 use paloma_codec::Qos;
+use paloma_topic::Fault;
 
 use crate::outbound::Outbound;
 

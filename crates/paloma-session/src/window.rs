@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
 use core::num::NonZeroU32;
-use paloma_topic::Fault;
 
 use paloma_codec::PacketId;
+use paloma_topic::Fault;
 
 use crate::outbound::Outbound;
 

@@ -1,11 +1,11 @@
 //! The engine's storage: a [`Disk`] with a reserve, a switch for syncs, and a memory of what went wrong.
 
-use paloma_topic::Fault;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paloma_broker::store::Space;
+use paloma_topic::Fault;
 use redb::StorageBackend;
 
 use crate::disk::Disk;

@@ -1,6 +1,5 @@
 //! From a new socket to a session: CONNECT, authentication, takeover, resume.
 
-use paloma_topic::Fault;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use paloma_codec::{
 };
 use paloma_session::server::{Handshake, HandshakeEvent};
 use paloma_session::{Gate, Now, Options, Session, Transmit};
+use paloma_topic::Fault;
 
 use super::Broker;
 use super::audit::connect_bytes;

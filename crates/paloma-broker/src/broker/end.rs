@@ -1,6 +1,5 @@
 //! Connections end, wills are sent, sessions expire.
 
-use paloma_topic::Fault;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::shared::{GroupKey, Left};
 use crate::store::{MessageId, StoreOp};
 use crate::tag::Tag;
 use crate::timers::Timer;
-use paloma_topic::FilterId;
+use paloma_topic::{Fault, FilterId};
 
 /// Bytes of answers and deliveries that a connection that is being ended still gets.
 const FAREWELL_BYTES: usize = 64 * 1024;

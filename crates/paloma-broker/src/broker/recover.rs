@@ -1,12 +1,11 @@
 //! A broker from what a store has kept.
 
-use paloma_topic::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_codec::{PacketId, ProtocolVersion, SubscribeOptions};
 use paloma_session::{Flight, Now, Session, Wall};
-use paloma_topic::Target;
+use paloma_topic::{Fault, Target};
 
 use super::deliver::{outbound_of, queue_limits};
 use super::{Broker, BrokerConfig};

@@ -1,11 +1,10 @@
 //! Retained messages on their way to new subscriptions, a few each turn.
 
-use paloma_topic::Fault;
 use std::ops::ControlFlow;
 
 use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::{Now, Outbound, Pushed};
-use paloma_topic::FilterId;
+use paloma_topic::{Fault, FilterId};
 
 use super::Broker;
 use super::commits::Commits;

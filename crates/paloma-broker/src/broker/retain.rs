@@ -1,13 +1,12 @@
 //! Messages that are kept for later subscribers, for as long as they live.
 
-use paloma_topic::Fault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
 use paloma_codec::{Message, Qos};
 use paloma_session::{Monotonic, Now};
-use paloma_topic::TopicNameRef;
+use paloma_topic::{Fault, TopicNameRef};
 
 use super::Broker;
 use super::publish::Outcome;

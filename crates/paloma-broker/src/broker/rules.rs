@@ -1,11 +1,10 @@
 //! Rules change: what was granted is asked for again, and what waits is looked through.
 
-use paloma_topic::Fault;
 use std::sync::Arc;
 
 use paloma_codec::{PacketId, Qos};
 use paloma_session::{Now, Outbound};
-use paloma_topic::TopicFilterRef;
+use paloma_topic::{Fault, TopicFilterRef};
 
 use super::Broker;
 use super::publish::Outcome;

@@ -6,8 +6,7 @@ use paloma_codec::{
     UnsubAck, UnsubAckReason, Unsubscribe,
 };
 use paloma_session::Gate;
-use paloma_topic::Fault;
-use paloma_topic::{Cursor, FilterId, ShareName, Target, TopicFilter};
+use paloma_topic::{Cursor, Fault, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
 use crate::auth::Grant;
