@@ -35,6 +35,7 @@ mod tag;
 mod timers;
 mod trace;
 mod wall;
+pub mod wire;
 
 pub use accounting::{Accounting, DropCause};
 pub use auth::{

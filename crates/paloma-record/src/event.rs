@@ -4,17 +4,17 @@ use std::net::IpAddr;
 
 use bytestring::ByteString;
 use paloma_broker::store::{Loaded, Recovered, Space};
+use paloma_broker::wire::{Damaged, Reader, put_number, put_signed};
 use paloma_broker::{CloseCause, ConnectionId, ConnectionInfo, Grant, Limits};
 use paloma_codec::{DecodeError, ProtocolVersion};
 use paloma_session::{LogSeq, Monotonic, Now, Wall};
 
 use crate::recorder::Ended;
-use crate::redact::{Frame, read_frame};
+use crate::redact::{Frame, LEFT_OUT_MAX, read_frame};
 use crate::state::{
     Outcome, Start, read_address, read_info, read_limits, read_loaded, read_outcome,
     read_recovered, read_start, version_of,
 };
-use crate::wire::{Damaged, Reader, put_number, put_signed};
 
 /// The first byte of each event.
 pub(crate) mod kind {
@@ -204,7 +204,7 @@ impl Scan {
         if reader.is_empty() {
             return Ok(None);
         }
-        reader.begin();
+        reader.allow(LEFT_OUT_MAX);
         let kind = reader.byte()?;
         let is_same = kind & kind::SAME != 0;
         let kind = kind & !kind::SAME;

@@ -12,7 +12,6 @@ mod replay;
 mod rules;
 mod state;
 mod tap;
-mod wire;
 
 pub use error::{RecordError, ReplayError};
 pub use file::{HEADER, seal};

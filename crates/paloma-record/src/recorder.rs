@@ -130,7 +130,7 @@ impl Recorder {
     pub(crate) fn outside(&mut self, bytes: u64) {
         if bytes != self.outside {
             self.outside = bytes;
-            crate::wire::put_number(self.pen.event(kind::OUTSIDE), bytes);
+            paloma_broker::wire::put_number(self.pen.event(kind::OUTSIDE), bytes);
         }
     }
 

@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number};
 use paloma_codec::{Message, Packet, PacketRef, Secret};
 
-use crate::wire::{Damaged, Reader, put_bytes, put_number};
+/// Bytes that were left out of one event, at most. A packet may have sixteen times as many, but then thirty bytes of a file would
+/// stand for half a gigabyte of memory.
+pub(crate) const LEFT_OUT_MAX: usize = 16 << 20;
 
 /// What stands where something was left out.
 const MASK: u8 = b'*';
@@ -38,7 +41,7 @@ fn put_frame(out: &mut Vec<u8>, bytes: &[u8], masked: usize) {
 pub(crate) fn read_frame<'a>(reader: &mut Reader<'a>) -> Result<Frame<'a>, Damaged> {
     let masked = reader.small::<usize>()?;
     let head = reader.bytes()?;
-    reader.allow(masked)?;
+    reader.spend(masked)?;
     Ok(Frame { head, masked })
 }
 

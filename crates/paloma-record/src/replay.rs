@@ -7,6 +7,7 @@ use std::sync::Arc;
 use paloma_broker::store::{
     Committed, LoadRequest, Loaded, Recovered, Store, StoreBatch, StoreError,
 };
+use paloma_broker::wire::Reader;
 use paloma_broker::{
     Admission, AuthOutcome, Authorizer, Broker, ConnectionId, Explanation, Reply, TraceEvent,
     TraceId, TraceTarget,
@@ -24,7 +25,6 @@ use crate::recorder::Ended;
 use crate::redact::Frame;
 use crate::rules::{Played, Script};
 use crate::state::{Outcome, Start};
-use crate::wire::Reader;
 
 /// A core that takes in what a record has, step by step.
 #[derive(Debug)]

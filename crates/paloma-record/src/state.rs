@@ -10,6 +10,7 @@ use paloma_broker::store::{
     QueueSummary, Recovered, RetainedRecord, SessionId, SessionRecord, SubscriptionRecord,
     WillRecord,
 };
+use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number, put_option, put_text};
 use paloma_broker::{
     AuthOutcome, BrokerConfig, ConnectionInfo, Identity, Limits, ListenerTerms, MountPoint,
     Transport,
@@ -19,7 +20,6 @@ use paloma_session::{Monotonic, Wall};
 
 use crate::recorder::Settings;
 use crate::redact::{put_message, put_secret, read_message, read_secret};
-use crate::wire::{Damaged, Reader, put_bytes, put_number, put_option, put_text};
 
 /// What a broker was made with, and by which version.
 #[derive(Clone, Debug, PartialEq, Eq)]

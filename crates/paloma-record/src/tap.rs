@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use paloma_broker::store::{
     Committed, LoadRequest, Loaded, Recovered, Space, Store, StoreBatch, StoreError,
 };
+use paloma_broker::wire::{put_number, put_option, put_text};
 use paloma_broker::{
     AuthOutcome, Authorizer, Broker, BrokerConfig, CloseCause, ConnectionId, ConnectionInfo,
     Effect, Explanation, Limits, Notice, Recovery, Refusal, Reply, TraceId, TraceTarget, Traced,
@@ -20,7 +21,6 @@ use paloma_topic::TopicNameRef;
 use crate::event::kind;
 use crate::recorder::{Ended, Recorder, Settings};
 use crate::state::{put_address, put_info, put_limits, put_loaded, put_outcome};
-use crate::wire::{put_number, put_option, put_text};
 
 /// A [`Broker`] whose inputs are recorded, if anybody wants that; its methods are those of the broker.
 ///

@@ -7,10 +7,10 @@
 //! forgotten with the record that holds it.
 
 use paloma_broker::store::{Mark, MessageId, QueueEntry, SessionId};
+use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number};
 use paloma_codec::{PacketId, SubscriptionId};
 use paloma_session::Wall;
 
-use crate::record::{Damaged, Reader, put_bytes, put_number};
 use crate::rows::qos;
 
 /// One change of a queue or of a client's QoS 2 ids.

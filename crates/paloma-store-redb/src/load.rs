@@ -1,6 +1,7 @@
 //! Reads everything but messages into an index.
 
 use paloma_broker::store::{Loss, Mark, MessageId, SessionId, StoreError};
+use paloma_broker::wire::Damaged;
 use redb::{ReadTransaction, ReadableTableMetadata};
 
 use crate::engine::{
@@ -11,7 +12,7 @@ use crate::error::OpenError;
 use crate::index::Index;
 use crate::journal::Ops;
 use crate::log::Log;
-use crate::record::{Damaged, Kind, open};
+use crate::record::{Kind, open};
 use crate::rows;
 
 /// The format of everything that is written. A change that an older version cannot read counts it up.

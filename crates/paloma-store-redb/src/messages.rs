@@ -1,10 +1,11 @@
 //! Reading messages.
 
 use paloma_broker::store::MessageId;
+use paloma_broker::wire::Damaged;
 use paloma_codec::Message;
 use redb::{Range, ReadOnlyTable};
 
-use crate::record::{Damaged, Kind, open};
+use crate::record::{Kind, open};
 use crate::rows;
 
 /// Rows that are passed over on the way to the next one that is wanted; what is farther is looked up.

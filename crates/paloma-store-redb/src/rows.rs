@@ -5,10 +5,9 @@ use paloma_broker::store::{
     FanOutRecord, MessageId, Owner, RetainedRecord, SessionId, SessionRecord, SubscriptionRecord,
     WillRecord,
 };
+use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number, put_option};
 use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::Wall;
-
-use crate::record::{Damaged, Reader, put_bytes, put_number, put_option};
 
 pub(crate) fn put_session(out: &mut Vec<u8>, record: &SessionRecord) {
     put_owner(out, &record.owner);

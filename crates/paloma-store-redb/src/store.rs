@@ -10,6 +10,7 @@ use paloma_broker::store::{
     MessageId, Recovered, Rested, RetainedRecord, SessionId, Space, Store, StoreBatch, StoreError,
     StoreUsage,
 };
+use paloma_broker::wire::Damaged;
 use redb::{ReadTransaction, ReadableTableMetadata, Table};
 
 use crate::backend::Bounds;
@@ -26,7 +27,7 @@ use crate::load::{
 };
 use crate::messages::{MessageReader, MessageTable, read_message};
 use crate::options::{Durability, Options};
-use crate::record::{Damaged, Kind, open, seal};
+use crate::record::{Kind, open, seal};
 use crate::rows;
 
 /// How long a full store waits before it looks for room again.
