@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use bytestring::ByteString;
 
 use crate::properties::id;
+use crate::publish::Plain;
 use crate::write::{Count, Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{EncodeError, ProtocolVersion, UserProperties};
 
@@ -81,6 +82,12 @@ pub(crate) trait Body {
     /// Describes everything behind the fixed header. Must give the same bytes each time.
     fn write(&self, version: ProtocolVersion, keep: Keep, sink: &mut impl Sink);
 
+    /// The packet as a PUBLISH without properties, if it is one: its length is known before it is written.
+    #[inline]
+    fn plain(&self, _: ProtocolVersion) -> Option<Plain<'_>> {
+        None
+    }
+
     /// Writes the packet, or leaves `out` as it was.
     #[inline]
     fn append(
@@ -90,7 +97,10 @@ pub(crate) trait Body {
         packet_bytes_max: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        append(self, version, keep, packet_bytes_max, out)
+        match self.plain(version) {
+            Some(plain) => plain.append(version, packet_bytes_max, out),
+            None => append(self, version, keep, packet_bytes_max, out),
+        }
     }
 }
 
@@ -203,18 +213,19 @@ fn body_len<B: Body + ?Sized>(
 
 /// [`Body::append`] of a packet whose length shows once it is written.
 #[inline]
-pub(crate) fn append<B: Body + ?Sized>(
+fn append<B: Body + ?Sized>(
     body: &B,
     version: ProtocolVersion,
     keep: Keep,
     packet_bytes_max: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    let packet_bytes_max = packet_bytes_max as usize;
     let (before, len_min) = (out.len(), body.len_min());
     if len_min > VARIABLE_INT_MAX {
         return Err(EncodeError::PacketTooLarge);
     }
-    if len_min >= packet_bytes_max as usize {
+    if len_min >= packet_bytes_max {
         return Err(EncodeError::MaximumPacketSize);
     }
     // Room for what most packets have besides.
@@ -226,7 +237,7 @@ pub(crate) fn append<B: Body + ?Sized>(
     body.write(version, keep, &mut writer);
     writer.end_length(start, len_bytes);
     let refused = match writer.finish() {
-        Ok(()) if writer.position() - before <= packet_bytes_max as usize => return Ok(()),
+        Ok(()) if writer.position() - before <= packet_bytes_max => return Ok(()),
         Ok(()) => EncodeError::MaximumPacketSize,
         Err(error) => error,
     };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use paloma_topic::{TopicError, TopicLimits, TopicName, TopicNameRef};
 
 use crate::decoder::{Context, Role};
-use crate::encode::{Body, Keep, PropertyBlock, append, property_block, u32_property};
+use crate::encode::{Body, Keep, PropertyBlock, property_block, u32_property};
 use crate::properties::{UserPropertyBudget, block, flag, id, not_allowed};
 use crate::publish_properties::write_forwarded;
 use crate::read::{self, Parsed, broken};
@@ -367,26 +367,17 @@ impl Body for Publish {
     }
 
     #[inline]
-    fn append(
-        &self,
-        version: ProtocolVersion,
-        keep: Keep,
-        packet_bytes_max: u32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), EncodeError> {
+    fn plain(&self, version: ProtocolVersion) -> Option<Plain<'_>> {
         match &self.topic {
             PublishTopic::Name(name) if !version.is_v5() || self.properties.is_default() => {
-                let plain = Plain {
+                Some(Plain {
                     first_byte: self.first_byte(),
                     name: name.borrowed(),
                     id: self.delivery.id(),
                     payload: &self.payload,
-                };
-                plain.append(version, packet_bytes_max, out)
+                })
             }
-            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => {
-                append(self, version, keep, packet_bytes_max, out)
-            }
+            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => None,
         }
     }
 }
@@ -429,32 +420,23 @@ impl Body for PublishRef<'_> {
     }
 
     #[inline]
-    fn append(
-        &self,
-        version: ProtocolVersion,
-        keep: Keep,
-        packet_bytes_max: u32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), EncodeError> {
-        match self.topic {
+    fn plain(&self, version: ProtocolVersion) -> Option<Plain<'_>> {
+        match &self.topic {
             PublishTopic::Name(name) if !version.is_v5() || self.properties.is_empty() => {
-                let plain = Plain {
+                Some(Plain {
                     first_byte: self.first_byte(),
-                    name,
+                    name: *name,
                     id: self.delivery.id(),
                     payload: self.payload,
-                };
-                plain.append(version, packet_bytes_max, out)
+                })
             }
-            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => {
-                append(self, version, keep, packet_bytes_max, out)
-            }
+            PublishTopic::Name(_) | PublishTopic::Alias(_) | PublishTopic::Define { .. } => None,
         }
     }
 }
 
 /// A PUBLISH without properties, as most are: its length is known before it is written.
-struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     first_byte: u8,
     name: TopicNameRef<'a>,
     id: Option<PacketId>,
@@ -463,7 +445,7 @@ struct Plain<'a> {
 
 impl Plain<'_> {
     #[inline]
-    fn append(
+    pub(crate) fn append(
         &self,
         version: ProtocolVersion,
         packet_bytes_max: u32,
