@@ -373,6 +373,19 @@ async fn another_application_protocol_is_refused_and_none_is_fine() {
     }
 }
 
+/// Bytes that are no handshake get an alert or nothing, and the connection ends.
+async fn check_turned_away(running: &Running, bytes: &[u8]) {
+    let mut stream = tcp(running).await;
+    // It may be closed while we still write.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("an end");
+    let is_alert = answer.is_empty() || answer.starts_with(&[0x15]);
+    assert!(is_alert, "{answer:?} to {:?}", &bytes[..9]);
+}
+
 /// A client hello by hand: `version` in its body, and nothing that 1.3 needs.
 fn hello(version: [u8; 2], suites: &[u8]) -> Vec<u8> {
     let mut body = version.to_vec();
@@ -402,15 +415,7 @@ async fn old_versions_weak_suites_and_rubbish_are_refused_at_once() {
         vec![0xFF; 70_000],
     ];
     for bytes in cases {
-        let mut stream = tcp(&running).await;
-        // It may be closed while we still write.
-        let _ = stream.write_all(&bytes).await;
-        let mut answer = Vec::new();
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
-            .await
-            .expect("an end");
-        let is_alert = answer.is_empty() || answer.starts_with(&[0x15]);
-        assert!(is_alert, "{answer:?} to {:?}", &bytes[..9]);
+        check_turned_away(&running, &bytes).await;
     }
     connected(&world, &running).await;
 }
@@ -449,16 +454,7 @@ async fn hello_may_be_long_and_does_not_have_to_be_understood() {
         named(&[0, 9, 0, 0, 1, b'a']),
     ];
     for bytes in cases {
-        let mut stream = tcp(&running).await;
-        let _ = stream.write_all(&bytes).await;
-        let mut answer = Vec::new();
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
-            .await
-            .expect("an end");
-        assert!(
-            answer.is_empty() || answer.starts_with(&[0x15]),
-            "{answer:?}"
-        );
+        check_turned_away(&running, &bytes).await;
     }
     connected(&world, &running).await;
 }
