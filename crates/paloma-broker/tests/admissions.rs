@@ -109,3 +109,35 @@ fn a_renewal_waits_for_a_reauthentication_that_is_under_way() {
     assert!(world.asked.is_empty());
     assert_eq!(world.closed(ann), None);
 }
+
+#[test]
+fn a_reauthentication_that_comes_while_a_renewal_is_under_way_is_asked_about_after_it() {
+    let mut world = World::new();
+    let authentication = |data: &'static str| Authentication {
+        method: "M".into(),
+        data: Some(data.into()),
+    };
+    let connect = Connect {
+        authentication: Some(authentication("at first")),
+        ..v5("a")
+    };
+    let ann = log_in(&mut world, connect, for_seconds("ann", 100));
+    world.advance(90);
+    assert_eq!(world.asked.len(), 1, "the renewal");
+    let auth = Auth {
+        reason: AuthReason::ReAuthenticate,
+        authentication: Some(authentication("once more")),
+        ..Auth::default()
+    };
+    world.send(ann, Packet::Auth(Box::new(auth)));
+    assert_eq!(world.asked.len(), 1, "one question at a time");
+    world.answer(for_seconds("ann", 100));
+    assert!(world.next(ann).is_none(), "nobody has judged her proof yet");
+    let data = world.asked.front().and_then(|(_, ask)| ask.method.clone());
+    assert_eq!(data.map(|(_, data)| data), Some("once more".into()));
+    world.answer(for_seconds("ann", 100));
+    match world.next(ann) {
+        Some(Packet::Auth(auth)) => assert_eq!(auth.reason, AuthReason::Success),
+        other => panic!("expected AUTH, got {other:?}"),
+    }
+}

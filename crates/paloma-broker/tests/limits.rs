@@ -23,6 +23,21 @@ fn connections_are_bounded_and_their_places_used_again() {
 }
 
 #[test]
+fn connections_have_small_numbers_which_no_two_have_at_a_time() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..4).map(|n| world.client(&n.to_string())).collect();
+    let index = |world: &World, client| world.connection(client).index();
+    let mut numbers: Vec<_> = clients.iter().map(|one| index(&world, *one)).collect();
+    let given_up = numbers[2];
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    world.cut(clients[2]);
+    let next = world.client("next");
+    assert_eq!(index(&world, next), given_up);
+    assert_ne!(world.connection(next), world.connection(clients[2]));
+}
+
+#[test]
 fn new_connections_are_bounded_by_address_and_in_all() {
     let mut world = World::with(|config| {
         config.limits.connections_per_second_max = 3;

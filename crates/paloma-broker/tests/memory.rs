@@ -2,11 +2,15 @@
 
 mod support;
 
+use bytes::Bytes;
+use paloma_broker::store::Space;
+use paloma_broker::{AuthOutcome, Reply};
 use paloma_codec::{
-    ConnAckReason, Connect, Packet, PubAckReason, Publish, Qos, SubAckReason, SubscribeOptions,
-    Unsubscribe,
+    Authentication, ConnAckReason, Connect, Packet, ProtocolVersion, PubAckReason, Publish,
+    PublishTopic, Qos, Secret, SubAckReason, SubscribeOptions, TopicAlias, Unsubscribe,
 };
-use support::{Handle, World, id, message, publish_packet, qos1, target, v3, v5};
+use paloma_topic::TopicName;
+use support::{Handle, World, id, message, publish_packet, qos1, target, v3, v5, will};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -281,4 +285,131 @@ fn hostile_filters_are_bounded_by_their_levels() {
         leave(&mut world, client, "$share/g/a/+");
         world.subscribe(client, &filter(11), Qos::AtMostOnce);
     }
+}
+
+/// What stays behind after `play` is charged for about as the allocator counts it.
+fn check_growth(what: &str, play: impl FnOnce(&mut World)) {
+    let mut world = World::with(|config| {
+        config.limits.connect_timeout_ms = u32::MAX;
+        config.limits.topic_alias_maximum = 1_000;
+        config.limits.topic_alias_bytes_max = u32::MAX;
+        config.limits.inflight_max = 1_000;
+    });
+    // A little of everything is there before, so that timers, tables and batches are not empty.
+    absent(&mut world, 1);
+    let writer = world.client("w");
+    world.retain(writer, "r", "x");
+    publish(&mut world, writer, "t/0", 1);
+    settle_accounts(&mut world);
+    let before = world.broker.memory_bytes();
+    let live = allocation_counter::measure(|| {
+        play(&mut world);
+        settle_accounts(&mut world);
+    });
+    let live = u64::try_from(live.bytes_current).unwrap_or_default();
+    let said = world.broker.memory_bytes() - before;
+    assert!(
+        said * 10 > live * 7 && said * 10 < live * 16,
+        "{what}: {said} said, {live} live"
+    );
+}
+
+#[test]
+fn each_thing_that_is_held_is_charged_for() {
+    check_growth("filters", |world| {
+        let client = world.client("c");
+        for n in 0..1_000 {
+            let filter = format!("house/{n}/floor/+/temperature/of/the/{n}");
+            world.subscribe(client, &filter, Qos::AtMostOnce);
+        }
+    });
+    check_growth("small retained messages", |world| {
+        let client = world.client("c");
+        for n in 0..1_000 {
+            world.retain(client, &n.to_string(), "x");
+        }
+    });
+    check_growth("aliases", |world| {
+        let client = world.client("c");
+        for n in 1..=500 {
+            let topic = TopicName::new("a".repeat(500)).unwrap();
+            let alias = TopicAlias::new(n).unwrap();
+            let defined = Publish {
+                topic: PublishTopic::Define { name: topic, alias },
+                ..message("t", "x")
+            };
+            world.send(client, publish_packet(defined));
+        }
+    });
+    check_growth("what is sent and not acknowledged", |world| {
+        let (writer, reader) = (world.client("x"), world.client("y"));
+        world.subscribe(reader, "u", Qos::AtLeastOnce);
+        for _ in 0..100 {
+            publish(world, writer, "u", 5_000);
+        }
+        assert_eq!(world.publishes(reader).len(), 100);
+    });
+    check_growth("what waits for its commit", |world| {
+        let writer = world.client("x");
+        world.commits = false;
+        for n in 1..=30 {
+            let publish = Publish {
+                delivery: qos1(n),
+                ..message("t/0", &"x".repeat(5_000))
+            };
+            world.send(writer, publish_packet(publish));
+        }
+        assert_eq!(world.closed(writer), None);
+    });
+}
+
+#[test]
+fn what_waits_for_somebody_elses_word_is_charged_for() {
+    let authentication = || Authentication {
+        method: "M".into(),
+        data: None,
+    };
+    let rich = |client_id: String| Connect {
+        will: Some(will("w", &"w".repeat(10_000))),
+        username: Some("n".repeat(1_000).into()),
+        password: Some(Bytes::from("p".repeat(1_000)).into()),
+        authentication: Some(authentication()),
+        ..v5(&client_id)
+    };
+    for has_next_step in [false, true] {
+        check_growth("CONNECT", |world| {
+            world.authenticates = false;
+            for n in 0..50 {
+                let client = world.open(ProtocolVersion::V5);
+                let connect = Packet::Connect(Box::new(rich(n.to_string())));
+                world.send(client, connect);
+                if has_next_step {
+                    world.answer(AuthOutcome::Continue(Secret::default()));
+                    world.drain(client);
+                }
+            }
+        });
+    }
+    // A store without room: a 3.1.1 client cannot be told, so that its message is held.
+    let mut world = limited(u64::MAX);
+    absent(&mut world, 1);
+    let clients: Vec<_> = (0..10)
+        .map(|n| world.connect(v3(&n.to_string(), true)).0)
+        .collect();
+    world
+        .broker
+        .handle_reply(world.now, Reply::Space(Space::Full));
+    settle_accounts(&mut world);
+    let before = world.broker.memory_bytes();
+    for client in clients {
+        let publish = Publish {
+            delivery: qos1(1),
+            ..message("t/0", &"x".repeat(10_000))
+        };
+        world.send(client, publish_packet(publish));
+    }
+    // A message is held for no longer than this, and a round comes as often.
+    world.advance_millis(9_999);
+    let charged = world.broker.memory_bytes() - before;
+    assert!((100_000..120_000).contains(&charged), "{charged}");
 }

@@ -81,6 +81,23 @@ fn packets_bytes_and_messages_are_counted_on_their_way() {
 }
 
 #[test]
+fn bytes_that_came_in_add_up_for_everybody_who_asks() {
+    let mut world = with_sys();
+    for bytes in [100, 20, 3] {
+        world.broker.count_received_bytes(bytes);
+    }
+    assert_eq!(world.broker.statistics().traffic.bytes_received, 123);
+    world.advance(10);
+    let client = world.client("c");
+    let topic = "$SYS/broker/bytes/received";
+    world.subscribe(client, topic, Qos::AtMostOnce);
+    assert_eq!(
+        publishes(&mut world, client),
+        [(topic.to_owned(), "123".to_owned())]
+    );
+}
+
+#[test]
 fn ends_and_refusals_are_counted_by_their_cause() {
     let mut world = World::with(|config| config.limits.connections_max = 2);
     let first = world.client("a");

@@ -298,6 +298,22 @@ fn a_large_fan_out_that_reaches_a_long_queue_late_is_neither_lost_nor_doubled() 
 }
 
 #[test]
+fn a_large_fan_out_is_not_lost_where_the_store_begins_behind_it() {
+    let (mut world, client, publisher) = world_with_crowd();
+    world.cut(client);
+    // Four wait in memory; the fifth comes to this client after the sixth, which waits in the store only.
+    let mut packets: Vec<_> = (1..=4).map(|n| at_least_once("few", n)).collect();
+    packets.push(at_least_once("many", 5));
+    packets.push(at_least_once("few", 6));
+    world.send_all(publisher, packets);
+    let mut taken = resume_and_take(&mut world);
+    taken.sort_unstable();
+    assert_eq!(taken, numbers(1..=6));
+    assert_eq!(world.dropped(DropCause::StoreLost), 0);
+    assert_eq!(world.store.message_count(), 0);
+}
+
+#[test]
 fn two_copies_of_a_large_fan_out_stay_two_wherever_the_store_begins() {
     for ahead in [2, 3] {
         let (mut world, client, publisher) = world_with_crowd();

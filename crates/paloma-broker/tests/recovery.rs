@@ -8,12 +8,13 @@ use std::time::Duration;
 use paloma_broker::store::Loss;
 use paloma_broker::{Action, BrokerConfig, DropCause};
 use paloma_codec::{
-    ConnAckReason, Connect, DisconnectReason, Publish, PublishProperties, Qos, SubAckReason,
-    SubscribeOptions, SubscriptionId, Will,
+    ConnAckReason, Connect, DisconnectReason, PacketId, Publish, PublishProperties, Qos,
+    SubAckReason, SubscribeOptions, SubscriptionId, Will,
 };
 use paloma_session::Wall;
 use support::{
-    Handle, Rules, World, id, message, pub_comp, publish_packet, qos1, qos2, texts, v3, v5, will,
+    Handle, Rules, World, id, message, pub_comp, pub_rel, publish_packet, qos1, qos2, texts, v3,
+    v5, will,
 };
 
 const YEARS: u64 = 40 * 366 * 24 * 3_600 * 1_000;
@@ -61,7 +62,7 @@ fn sessions_and_subscriptions_are_there_with_all_their_options() {
             ..message(topic, "x")
         };
         world.send(publisher, publish_packet(publish));
-        world.send(publisher, support::pub_rel(id(1)));
+        world.send(publisher, pub_rel(id(1)));
     }
     world.send(client, publish_packet(message("a/own", "not for me")));
     let got = world.publishes(client);
@@ -279,6 +280,44 @@ fn retained_messages_are_there_with_their_qos_and_without_those_deleted() {
         got.iter()
             .all(|publish| publish.delivery.qos() == Qos::AtLeastOnce)
     );
+}
+
+#[test]
+fn retained_messages_on_their_way_at_qos_2_come_again_each_under_its_id() {
+    // [MQTT-4.4.0-1]
+    let mut world = World::new();
+    let publisher = world.client("p");
+    for (n, topic) in (1..).zip(["a", "b", "c"]) {
+        let publish = Publish {
+            retain: true,
+            delivery: qos2(n),
+            ..message(topic, topic)
+        };
+        world.send(publisher, publish_packet(publish));
+        world.send(publisher, pub_rel(id(n)));
+    }
+    let (client, _) = world.durable("c");
+    world.subscribe(client, "live", Qos::ExactlyOnce);
+    // Its number comes right before those of the copies that are made for the client.
+    world.publish_qos(publisher, "live", "live", qos2(9));
+    world.subscribe(client, "+", Qos::ExactlyOnce);
+    let mut sent: Vec<_> = pairs(&world.publishes(client));
+    world.crash();
+    let client = resume(&mut world);
+    let taken = world.take_all(client);
+    let mut again = pairs(&taken);
+    sent.sort();
+    again.sort();
+    let payloads: Vec<_> = again.iter().map(|(payload, _)| payload).collect();
+    assert_eq!(payloads, ["a", "b", "c", "live"]);
+    assert_eq!(again, sent);
+    assert_eq!(world.broker.queued(), 0);
+}
+
+/// What came, and under which id.
+fn pairs(publishes: &[Publish]) -> Vec<(String, Option<PacketId>)> {
+    let ids = publishes.iter().map(|publish| publish.delivery.id());
+    texts(publishes).into_iter().zip(ids).collect()
 }
 
 #[test]

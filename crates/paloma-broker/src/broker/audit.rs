@@ -157,3 +157,111 @@ pub(super) fn connect_bytes(connect: &paloma_codec::Connect) -> u64 {
     let password = connect.password.as_ref().map_or(0, |secret| secret.len());
     (will + 2 * (name + password) + connect.client_id.len()) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos};
+    use paloma_session::{Pushed, Session};
+    use paloma_topic::TopicNameRef;
+
+    use super::*;
+    use crate::auth::Identity;
+    use crate::mount::MountPoint;
+    use crate::principal::Principal;
+    use crate::session::Will;
+    use crate::store::SessionId;
+
+    fn message(bytes: usize) -> Message {
+        let parts = MessageParts {
+            id: 1,
+            stamp: 0,
+            topic: TopicNameRef::new("t").unwrap(),
+            properties: &PublishProperties::default(),
+            payload: &vec![b'x'; bytes],
+        };
+        Message::new(&parts, &mut Vec::new()).unwrap()
+    }
+
+    fn wait(session: &mut SessionEntry, message: Message) {
+        let outbound = Outbound::new(message, Qos::AtLeastOnce);
+        let pushed = session.protocol.enqueue(outbound, &[], |_| {});
+        assert!(matches!(pushed, Pushed::Stored));
+    }
+
+    fn send(session: &mut SessionEntry, message: Message) {
+        let outbound = Outbound::new(message, Qos::AtLeastOnce);
+        let flight = Flight::Publish(outbound);
+        let id = PacketId::new(1).unwrap();
+        assert!(session.protocol.restore_flight(id, flight).is_ok());
+    }
+
+    fn leave_a_will(session: &mut SessionEntry, message: Message) {
+        session.will = Some(Box::new(Will {
+            message,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            delay_seconds: 0,
+        }));
+    }
+
+    fn session() -> SessionEntry {
+        let principal = Principal {
+            client_id: "c".into(),
+            identity: Identity::ANONYMOUS,
+            rules: None,
+            mount: MountPoint::default(),
+            is_local: false,
+        };
+        SessionEntry::new(SessionId(1), Arc::new(principal), Session::default())
+    }
+
+    /// What a session takes from the allocator is what it is charged for, or little less than that.
+    fn check(what: &str, hold: impl FnOnce(&mut SessionEntry)) {
+        let mut session = session();
+        // A little of everything is there before.
+        session.filters.reserve(1);
+        session.groups.reserve(1);
+        wait(&mut session, message(1));
+        leave_a_will(&mut session, message(1));
+        let before = session.memory_bytes();
+        let taken = allocation_counter::measure(|| hold(&mut session));
+        let taken = u64::try_from(taken.bytes_current).unwrap();
+        let charged = session.memory_bytes() - before;
+        assert!(
+            (taken * 9 / 10..taken * 3 / 2).contains(&charged),
+            "{what}: {charged} charged, {taken} taken"
+        );
+    }
+
+    #[test]
+    fn a_session_is_charged_for_what_it_takes() {
+        check("filters", |session| session.filters.reserve(1_000));
+        check("groups", |session| session.groups.reserve(1_000));
+        check("a will", |session| leave_a_will(session, message(9_000)));
+        check("a sent message", |session| send(session, message(9_000)));
+        check("waiting messages", |session| {
+            for _ in 0..100 {
+                wait(session, message(200));
+            }
+        });
+    }
+
+    #[test]
+    fn those_who_hold_a_message_together_share_its_cost() {
+        let (mut one, mut other) = (session(), session());
+        let before = one.memory_bytes() + other.memory_bytes();
+        let taken = allocation_counter::measure(|| {
+            let message = message(9_000);
+            wait(&mut one, message.clone());
+            send(&mut other, message);
+        });
+        let taken = u64::try_from(taken.bytes_current).unwrap();
+        let charged = one.memory_bytes() + other.memory_bytes() - before;
+        assert!(
+            (taken * 9 / 10..taken * 3 / 2).contains(&charged),
+            "{charged} charged, {taken} taken"
+        );
+    }
+}
