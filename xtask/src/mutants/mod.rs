@@ -24,7 +24,7 @@ use tree::{Program, Tree};
 
 pub(crate) const COMMAND: Command = Command {
     name: "mutants",
-    arguments: "[--sample N] [--seed S] [-p CRATE…] [--only TEXT…] [--jobs N] [--record]",
+    arguments: "[--sample N] [--seed S] [-p CRATE…] [--only TEXT…] [--jobs N] [--resume] [--record]",
     about: "changes checks at random, one at a time, and fails on a change that no test notices",
     details: "\
 --sample N   how many changes (300)
@@ -32,7 +32,8 @@ pub(crate) const COMMAND: Command = Command {
 -p CRATE     of these crates, in place of paloma-topic, -codec, -session and -broker
 --only TEXT  of those with this in their name
 --jobs N     programs of tests at a time (2)
---record     append the outcome to docs/records/mutants.tsv
+--resume     take over what a run of the same sample that was cut short has judged
+--record     append the outcome to docs/records/mutants.tsv, and what nobody noticed to docs/records/mutants-unnoticed.tsv
 
 cargo-mutants (`cargo install cargo-mutants --locked`) makes the list of changes. One build has all of a sample in it, each behind
 a question whether it is the one that is wanted, so that a change costs a run of tests and no build; what does not compile that way
@@ -54,6 +55,10 @@ const ABOVE: [&str; 2] = ["paloma-sim", "paloma-conformance"];
 /// Percent of changes that have to be noticed.
 const ENOUGH: usize = 90;
 const RECORD: &str = "docs/records/mutants.tsv";
+const RECORD_TITLE: &str =
+    "commit\tseed\tsample\tunviable\tcaught\tcaught_above\ttimed_out\tharmless\tmissed\tpercent\n";
+const UNNOTICED: &str = "docs/records/mutants-unnoticed.tsv";
+const UNNOTICED_TITLE: &str = "commit\tseed\tverdict\tchange\n";
 
 struct Options {
     sample: usize,
@@ -61,6 +66,7 @@ struct Options {
     crates: Vec<&'static str>,
     only: Vec<String>,
     jobs: usize,
+    is_resumed: bool,
     is_recorded: bool,
 }
 
@@ -72,12 +78,18 @@ fn options(arguments: &[String]) -> Outcome<Options> {
         crates: Vec::new(),
         only: Vec::new(),
         jobs: 2,
+        is_resumed: false,
         is_recorded: false,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
-        if name == "--record" {
-            options.is_recorded = true;
+        let switch = match name.as_str() {
+            "--resume" => Some(&mut options.is_resumed),
+            "--record" => Some(&mut options.is_recorded),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
             continue;
         }
         let value = rest.next().ok_or_else(usage)?;
@@ -101,6 +113,7 @@ fn options(arguments: &[String]) -> Outcome<Options> {
 
 fn run(arguments: &[String]) -> Outcome {
     let options = options(arguments)?;
+    let revision = options.is_recorded.then(revision).transpose()?;
     let mut all = list::all(&options.crates)?;
     if !options.only.is_empty() {
         all.retain(|mutant| options.only.iter().any(|text| mutant.name.contains(text)));
@@ -109,13 +122,20 @@ fn run(arguments: &[String]) -> Outcome {
     let chosen = list::choose(all, options.sample, options.seed);
     println!("{} of {count} changes, seed {}", chosen.len(), options.seed);
     let exceptions = list::exceptions()?;
-    let mut trial = Trial::new(Tree::new(&CRATES, chosen)?, exceptions, options.jobs)?;
+    let tree = Tree::new(&CRATES, chosen)?;
+    let mut trial = Trial::new(tree, exceptions, options.jobs, options.is_resumed)?;
     trial.judge_asleep()?;
     trial.judge_alone()?;
     let tally = Tally::of(&trial.verdicts);
     println!("{tally}");
-    if options.is_recorded {
-        tally.record(&options)?;
+    if let Some(revision) = revision {
+        let row = tally.row(&revision, options.seed);
+        append(RECORD, RECORD_TITLE, &row)?;
+        append(
+            UNNOTICED,
+            UNNOTICED_TITLE,
+            &trial.unnoticed_rows(&revision, options.seed),
+        )?;
     }
     let missed = trial.verdicts.iter();
     let missed = missed.filter(|(_, verdict)| **verdict == Verdict::Missed);
@@ -128,6 +148,29 @@ fn run(arguments: &[String]) -> Outcome {
         });
     }
     Ok(())
+}
+
+/// The commit that is judged. What is not committed could not be judged again.
+fn revision() -> Outcome<String> {
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        process::stdout(git.args(arguments).current_dir(workspace::root()))
+    };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    let changed = changed.lines().map(|line| format!("not committed: {line}"));
+    Failure::unless_empty("mutants", changed.collect())?;
+    Ok(git(&["rev-parse", "--short", "HEAD"])?.trim().to_owned())
+}
+
+/// Adds rows at the end of a file that begins with its title.
+fn append(path: &str, title: &str, rows: &str) -> Outcome {
+    let path = workspace::root().join(path);
+    let text = if path.exists() {
+        fs::read_to_string(&path).map_err(Failure::file(&path))?
+    } else {
+        title.to_owned()
+    };
+    fs::write(&path, text + rows).map_err(Failure::file(&path))
 }
 
 /// What became of a change.
@@ -157,6 +200,17 @@ impl Verdict {
             Self::Missed => ("missed", ""),
         }
     }
+
+    /// The one with this name, if it was somebody's and not only nobody's.
+    fn of_parts(what: &str, by: &str) -> Option<Self> {
+        match what {
+            "caught" => Some(Self::Caught(by.to_owned())),
+            "caught above" => Some(Self::CaughtAbove(by.to_owned())),
+            "timed out" => Some(Self::TimedOut),
+            "unviable" => Some(Self::Unviable),
+            _ => None,
+        }
+    }
 }
 
 /// By the numbers of changes.
@@ -175,29 +229,45 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(mut tree: Tree, exceptions: Vec<String>, jobs: usize) -> Outcome<Self> {
+    fn new(
+        mut tree: Tree,
+        exceptions: Vec<String>,
+        jobs: usize,
+        is_resumed: bool,
+    ) -> Outcome<Self> {
         tree.settle(&["check", "--keep-going"], &CRATES)?;
         let programs = tree.settle(&["test", "--no-run"], &CRATES)?;
         let results = workspace::target().join("mutants/results.tsv");
-        fs::write(&results, "").map_err(Failure::file(&results))?;
+        let verdicts = if is_resumed {
+            let text = fs::read_to_string(&results).map_err(Failure::file(&results))?;
+            judged_before(&text, &tree)
+        } else {
+            fs::write(&results, "").map_err(Failure::file(&results))?;
+            BTreeMap::new()
+        };
+        if is_resumed {
+            println!("{} were judged before", verdicts.len());
+        }
         Ok(Self {
             programs: baseline(programs, None)?,
             tree,
             exceptions,
             jobs,
-            verdicts: BTreeMap::new(),
+            verdicts,
             results,
             began: Instant::now(),
         })
     }
 
+    /// Those without a verdict.
+    fn open(&self) -> impl Iterator<Item = u32> {
+        let numbers = self.tree.numbers();
+        numbers.filter(|number| !self.verdicts.contains_key(number))
+    }
+
     /// Judges what is in the copy already.
     fn judge_asleep(&mut self) -> Outcome {
-        let asleep: Vec<u32> = self
-            .tree
-            .numbers()
-            .filter(|n| self.tree.is_asleep(*n))
-            .collect();
+        let asleep: Vec<u32> = self.open().filter(|n| self.tree.is_asleep(*n)).collect();
         let (caught, left) = self.judge(&asleep, &|number| self.own(number), None)?;
         self.verdicts.extend(caught);
         println!("{} are left for the crates above", left.len());
@@ -230,8 +300,7 @@ impl Trial {
     /// longer than all others.
     fn judge_alone(&mut self) -> Outcome {
         let alone: Vec<u32> = self
-            .tree
-            .numbers()
+            .open()
             .filter(|number| !self.tree.is_asleep(*number))
             .collect();
         println!("{} are built alone", alone.len());
@@ -349,6 +418,19 @@ impl Trial {
         Ok((caught, left))
     }
 
+    /// What is recorded of those that nobody noticed.
+    fn unnoticed_rows(&self, revision: &str, seed: u64) -> String {
+        let unnoticed = self
+            .verdicts
+            .iter()
+            .filter(|(_, verdict)| matches!(verdict, Verdict::Harmless | Verdict::Missed));
+        let rows = unnoticed.map(|(number, verdict)| {
+            let name = &self.tree.mutant(*number).name;
+            format!("{revision}\t{seed}\t{}\t{name}\n", verdict.parts().0)
+        });
+        rows.collect()
+    }
+
     /// Says it at once: a run that is cut short has shown something too.
     fn note(&self, number: u32, verdict: &Verdict) -> Outcome {
         let (what, by) = verdict.parts();
@@ -359,6 +441,21 @@ impl Trial {
         let written = file.and_then(|mut file| writeln!(file, "{number}\t{what}\t{name}\t{by}"));
         written.map_err(Failure::file(&self.results))
     }
+}
+
+/// What a run that was cut short has said, if its changes had the same numbers and names. What nobody had noticed is judged
+/// again.
+fn judged_before(results: &str, tree: &Tree) -> BTreeMap<u32, Verdict> {
+    let judged = results.lines().filter_map(|line| {
+        let mut parts = line.split('\t');
+        let number = parts.next()?.parse().ok()?;
+        let (what, name, by) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_same =
+            tree.numbers().any(|known| known == number) && tree.mutant(number).name == name;
+        let verdict = Verdict::of_parts(what, by)?;
+        is_same.then_some((number, verdict))
+    });
+    judged.collect()
 }
 
 /// The first of these programs that notices a change.
@@ -440,31 +537,20 @@ impl Tally {
         100.0 * share(caught) / share(self.viable().max(1))
     }
 
-    fn record(&self, options: &Options) -> Outcome {
-        let commit = process::stdout(
-            std::process::Command::new("git")
-                .args(["rev-parse", "--short", "HEAD"])
-                .current_dir(workspace::root()),
-        )?;
-        let path = workspace::root().join(RECORD);
-        let mut text = workspace::text(Path::new(RECORD)).ok().flatten().unwrap_or_else(|| {
-            "commit\tseed\tsample\tunviable\tcaught\tcaught_above\ttimed_out\tharmless\tmissed\tpercent\n"
-                .to_owned()
-        });
+    /// What is recorded of it.
+    fn row(&self, revision: &str, seed: u64) -> String {
         let sample: usize = self.0.values().sum();
-        text += &format!("{}\t{}\t{sample}", commit.trim(), options.seed);
-        for what in [
+        let counts = [
             "unviable",
             "caught",
             "caught above",
             "timed out",
             "harmless",
             "missed",
-        ] {
-            text += &format!("\t{}", self.count(what));
-        }
-        text += &format!("\t{:.1}\n", self.percent());
-        fs::write(&path, text).map_err(Failure::file(&path))
+        ];
+        let counts = counts.map(|what| self.count(what).to_string()).join("\t");
+        let percent = self.percent();
+        format!("{revision}\t{seed}\t{sample}\t{counts}\t{percent:.1}\n")
     }
 }
 
@@ -502,6 +588,27 @@ mod tests {
         let tally = Tally::of(&(1..).zip(verdicts).collect());
         assert_eq!(tally.viable(), 4);
         assert!((tally.percent() - 75.0).abs() < 0.001);
+        assert_eq!(
+            tally.row("c0ffee", 6),
+            "c0ffee\t6\t5\t1\t1\t1\t1\t0\t1\t75.0\n"
+        );
+    }
+
+    #[test]
+    fn a_verdict_is_read_as_it_was_written_unless_nobody_noticed() {
+        let by = || "a test".to_owned();
+        for verdict in [
+            Verdict::Caught(by()),
+            Verdict::CaughtAbove(by()),
+            Verdict::TimedOut,
+            Verdict::Unviable,
+        ] {
+            let (what, by) = verdict.parts();
+            assert_eq!(Verdict::of_parts(what, by), Some(verdict.clone()));
+        }
+        for verdict in [Verdict::Harmless, Verdict::Missed] {
+            assert_eq!(Verdict::of_parts(verdict.parts().0, ""), None);
+        }
     }
 
     #[test]
