@@ -19,7 +19,7 @@ use paloma_interop::broker::paloma;
 use paloma_interop::peer::Version::{V5, V311};
 use paloma_interop::process::{Process, Stream};
 use paloma_interop::raw::RawClient;
-use paloma_interop::tools::{REQUIRE, in_path};
+use paloma_interop::tools::{REQUIRE, in_path, say};
 use paloma_interop::wire::{self, Connect, PUBACK};
 
 fn directory(name: &str) -> PathBuf {
@@ -38,7 +38,7 @@ fn strace() -> Option<PathBuf> {
     if found.is_none() {
         let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
         assert!(!required, "strace is missing and {REQUIRE}=1");
-        println!("skipped: strace is missing");
+        say("skipped: strace is missing");
     }
     found
 }
@@ -177,7 +177,7 @@ fn a_second_broker_on_the_same_directory_is_refused() {
 fn small(name: &str, mebibytes: u32) -> Option<Small> {
     let small = Small::mount(&directory(name), mebibytes);
     if small.is_none() {
-        println!("skipped: a full disk, since nothing may be mounted here");
+        say("skipped: a full disk, since nothing may be mounted here");
     }
     small
 }

@@ -1,6 +1,7 @@
 //! Programs the tests need and a machine may lack.
 
 use std::env;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Set to 1 where every tool is installed: a missing one then fails the test instead of skipping it.
@@ -45,10 +46,18 @@ impl Tool {
         if found.is_none() {
             let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
             assert!(!required, "{self:?} is missing and {REQUIRE}=1");
-            println!("skipped: {self:?} is missing (see crates/paloma-interop/setup.sh)");
+            say(&format!(
+                "skipped: {self:?} is missing (see crates/paloma-interop/setup.sh)"
+            ));
         }
         found
     }
+}
+
+/// A line that is seen whether or not the test passes: what is printed is kept from whoever reads of a success.
+pub fn say(line: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    drop(writeln!(std::io::stderr(), "{test}: {line}"));
 }
 
 /// The directory of this build's profile (`target/debug`), which holds the binaries beside the tests.

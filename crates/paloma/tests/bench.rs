@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
-use support::site::skip;
+use support::tools::{mosquitto, skip};
 use support::{paloma, signal, start};
 
 /// A broker that is stopped at the end of a test.
@@ -50,10 +50,7 @@ impl Broker {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port().to_string();
         drop(free);
-        let program = ["/usr/sbin/mosquitto", "mosquitto"]
-            .into_iter()
-            .find(|program| !program.starts_with('/') || fs::exists(program).unwrap_or(false))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(mosquitto());
         command.args(["-p", &port]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let Ok(child) = command.spawn() else {

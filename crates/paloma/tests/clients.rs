@@ -2,19 +2,18 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a broken process ends the test, a missing one is said"
+    reason = "a broken process ends the test"
 )]
 
 mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::tools::{mosquitto, skip};
 use support::{paloma, start};
 
 /// A broker on a free port, which ends with the test.
@@ -42,7 +41,7 @@ impl Broker {
             .local_addr()
             .unwrap()
             .port();
-        let child = Command::new(mosquitto_program())
+        let child = Command::new(mosquitto())
             .args(["-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -109,23 +108,6 @@ impl Drop for Broker {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Debian keeps daemons where an ordinary user's PATH does not lead.
-fn mosquitto_program() -> &'static str {
-    let program = "/usr/sbin/mosquitto";
-    if Path::new(program).exists() {
-        program
-    } else {
-        "mosquitto"
-    }
-}
-
-/// Says that a tool is missing, or fails where all of them are required.
-fn skip(tool: &str) {
-    let is_required = std::env::var_os("PALOMA_REQUIRE_TOOLS").is_some();
-    assert!(!is_required, "{tool} is not installed");
-    println!("skipped: {tool} is not installed");
 }
 
 /// [MQTT-4.3.2-4] [MQTT-4.3.3-4] [MQTT-4.3.3-8] [MQTT-4.5.0-2] [MQTT311-4.3.2-2] [MQTT311-4.3.3-2]

@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-use support::site::{ACCEPTED, Client, PATIENCE, Site, skip};
+use support::site::{ACCEPTED, Client, PATIENCE, Site};
+use support::tools::{say, skip};
 use support::{Lines, paloma, signal};
 
 const LISTENER: &str = "[[listener]]\nname = 'a'\naddress = '127.0.0.1:0'\n";
@@ -265,7 +266,7 @@ fn the_control_socket_is_its_owners_alone_and_survives_nonsense() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(!said.contains("tracing"), "{said}");
         }
-        Ok(_) => println!("skipped: only root can be somebody else"),
+        Ok(_) => say("skipped: only root can be somebody else"),
         Err(_) => skip("setpriv"),
     }
     signal(site.child.as_ref().unwrap(), "-HUP");

@@ -9,7 +9,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, PATIENCE, Site, WRONG_PASSWORD, skip};
+use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, PATIENCE, Site, WRONG_PASSWORD};
+use support::tools::skip;
 use support::{Lines, paloma, start};
 
 /// What `paloma check` and `paloma serve` say about a configuration that is refused.

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod site;
+pub(crate) mod tools;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use super::tools::skip;
 use super::{Lines, paloma, signal, start};
 
 /// Time for what must happen; far more than it takes.
@@ -256,11 +257,4 @@ impl Client {
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         }
     }
-}
-
-/// Says that a tool is missing, or fails where all of them are required.
-pub(crate) fn skip(tool: &str) {
-    let is_required = std::env::var_os("PALOMA_REQUIRE_TOOLS").is_some();
-    assert!(!is_required, "{tool} is not installed");
-    println!("skipped: {tool} is not installed");
 }
