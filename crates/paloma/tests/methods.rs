@@ -20,10 +20,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair as CertifiedKey, KeyUsagePurpose, SerialNumber, date_time_ymd,
-};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
@@ -71,11 +67,7 @@ fn anns(secret: &[u8]) -> String {
 
 fn secret_file(site: &Site, name: &str, bytes: &[u8]) {
     fs::write(site.path(name), bytes).unwrap();
-    private(site, name);
-}
-
-fn private(site: &Site, name: &str) {
-    fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    site.keep_private(name);
 }
 
 fn with_secret(name: &str, more: &str) -> Site {
@@ -469,7 +461,7 @@ fn secure_service(site: &Site) -> String {
 #[test]
 fn a_service_behind_tls_is_asked_if_the_authority_vouches_for_it() {
     let mut site = Site::new("hook-tls");
-    certify(&site, &["server"]);
+    site.certify(&["server"]);
     let url = secure_service(&site);
     let config =
         |more: &str| format!("{LISTENER}[auth.http]\nurl = '{url}'\ntimeout_ms = 30_000\n{more}");
@@ -481,7 +473,7 @@ fn a_service_behind_tls_is_asked_if_the_authority_vouches_for_it() {
     site.reload();
     site.check(Some(("ann", "x")), BUSY);
     let other = Site::new("hook-tls-other");
-    certify(&other, &[]);
+    other.certify(&[]);
     fs::copy(other.path("ca.pem"), site.path("ca.pem")).unwrap();
     site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
     site.reload();
@@ -714,41 +706,10 @@ fn scram_lets_in_who_knows_the_password_and_again_while_connected() {
 
 // ---- certificates -------------------------------------------------------------------------------------------------
 
-/// An authority in `ca.pem`, and certificates of it for these names, `NAME.pem` with `NAME.key`.
-fn certify(site: &Site, names: &[&str]) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = CertifiedKey::generate().unwrap();
-    let authority = params.self_signed(&key).unwrap();
-    fs::write(site.path("ca.pem"), authority.pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    let nobody = CertificateRevocationListParams {
-        this_update: date_time_ymd(2020, 1, 1),
-        next_update: date_time_ymd(3000, 1, 1),
-        crl_number: SerialNumber::from(1),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let nobody = nobody.signed_by(&issuer).unwrap();
-    fs::write(site.path("crl.pem"), nobody.pem().unwrap()).unwrap();
-    for name in names {
-        let key = CertifiedKey::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, *name);
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        fs::write(site.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        let key_file = format!("{name}.key");
-        fs::write(site.path(&key_file), key.serialize_pem()).unwrap();
-        private(site, &key_file);
-    }
-}
-
 #[test]
 fn certificates_name_clients_on_every_listener_that_asks_for_them() {
     let mut site = Site::new("certificates");
-    certify(&site, &["server", "ann"]);
+    site.certify(&["server", "ann"]);
     site.write(
         "rules",
         "user ann\ntopic write a/#\nuser CN=ann\ntopic write b/#\n",
@@ -793,7 +754,7 @@ fn certificates_name_clients_on_every_listener_that_asks_for_them() {
 #[test]
 fn a_broken_file_of_any_kind_changes_nothing_and_is_named() {
     let mut site = Site::new("any-kind");
-    certify(&site, &["server", "ann"]);
+    site.certify(&["server", "ann"]);
     site.user("passwords", "pat", "p");
     site.passwd(&["--scram", "scram", "sam"], "s\n");
     secret_file(&site, "secret", SECRET);
@@ -860,7 +821,7 @@ fn a_broken_file_of_any_kind_changes_nothing_and_is_named() {
             check(&site);
         }
         fs::write(site.path(name), sound).unwrap();
-        private(&site, name);
+        site.keep_private(name);
         let said = site.reload();
         assert!(said.contains("has been read again"), "{name}: {said}");
         check(&site);

@@ -7,9 +7,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Output, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::site::Site;
 use support::{Lines, paloma, signal, start};
 
 struct Directory(PathBuf);
@@ -202,4 +203,152 @@ fn key_that_everybody_may_read_stops_the_start() {
         said.contains("server.key: everybody may use this private key (mode 0644)"),
         "{said}"
     );
+}
+
+/// A listener of each kind that a URL may name, in this order.
+const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
+
+fn is_secure(scheme: &str) -> bool {
+    matches!(scheme, "mqtts" | "wss")
+}
+
+/// Starts a broker with a listener of each kind, whose TLS is made of the site's certificates and of these lines.
+fn start_all(site: &mut Site, auth: &str, tls: &str) {
+    let mut config = format!("[admin]\naddress = ''\n[auth]\nacl_file = 'DIR/rules'\n{auth}");
+    for scheme in SCHEMES {
+        config += "[[listener]]\naddress = '127.0.0.1:0'\n";
+        if scheme.starts_with("ws") {
+            config += "transport = 'websocket'\n";
+        }
+        if is_secure(scheme) {
+            config += "[listener.tls]\ncertificate = 'DIR/server.pem'\nkey = 'DIR/server.key'\n";
+            config += tls;
+        }
+        if scheme.starts_with("ws") {
+            config += "[listener.websocket]\npath = '/gate'\n";
+        }
+    }
+    site.write("paloma.toml", &config);
+    site.start(SCHEMES.len());
+}
+
+/// The place of a site's listener as a URL has it, by the name in its certificate.
+fn place(site: &Site, scheme: &str) -> String {
+    let number = SCHEMES.iter().position(|known| *known == scheme).unwrap();
+    let (_, port) = site
+        .addresses
+        .get(number)
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap();
+    format!("localhost:{port}")
+}
+
+/// What comes of `paloma pub` and of `paloma sub` with the same arguments, neither of which gets far.
+fn both(arguments: &[&str]) -> [Output; 2] {
+    [
+        &["pub", "-q", "1", "-m", "unheard"][..],
+        &["sub", "-W", "30"],
+    ]
+    .map(|command| paloma(command).args(arguments).output().unwrap())
+}
+
+#[test]
+fn a_client_certificate_gives_publishers_and_subscribers_their_name() {
+    let mut site = Site::new("named");
+    site.certify(&["server", "ann", "bob"]);
+    site.write("rules", "user ann\ntopic readwrite ann/#\n");
+    let tls =
+        "client_ca = 'DIR/ca.pem'\nclient_certificate = 'required'\nidentity = 'common_name'\n";
+    start_all(&mut site, "", tls);
+    let ca = site.path("ca.pem");
+    for url in [
+        format!("mqtts://{}", place(&site, "mqtts")),
+        format!("wss://{}/gate", place(&site, "wss")),
+    ] {
+        for version in ["311", "5"] {
+            let arguments = ["-L", &url, "-V", version, "-t", "ann/x", "--cafile", &ca];
+            let (cert, key) = (site.path("ann.pem"), site.path("ann.key"));
+            check(&[&arguments[..], &["--cert", &cert, "--key", &key]].concat());
+        }
+        let (cert, key) = (site.path("bob.pem"), site.path("bob.key"));
+        let arguments = ["-L", &url, "-V", "5", "-t", "ann/x", "--cafile", &ca];
+        for output in both(&[&arguments[..], &["--cert", &cert, "--key", &key]].concat()) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("not authorized"), "{url}: {output:?}");
+            assert_eq!(output.status.code(), Some(1), "{url}");
+        }
+    }
+    site.stop();
+}
+
+#[test]
+fn who_shows_no_certificate_or_a_strangers_is_turned_away_where_one_is_required() {
+    let mut site = Site::new("required");
+    site.certify(&["server", "ann"]);
+    let stranger = Site::new("strangers");
+    stranger.certify(&["ann"]);
+    site.write("rules", "topic readwrite #\n");
+    let tls = "client_ca = 'DIR/ca.pem'\nclient_certificate = 'required'\n";
+    start_all(&mut site, "", tls);
+    let ca = site.path("ca.pem");
+    for url in [
+        format!("mqtts://{}", place(&site, "mqtts")),
+        format!("wss://{}/gate", place(&site, "wss")),
+    ] {
+        let arguments = ["-L", &url, "-t", "t", "--cafile", &ca];
+        let (cert, key) = (stranger.path("ann.pem"), stranger.path("ann.key"));
+        for shown in [&[][..], &["--cert", &cert, "--key", &key]] {
+            for output in both(&[&arguments[..], shown].concat()) {
+                assert_eq!(output.status.code(), Some(1), "{url} {shown:?}: {output:?}");
+                assert_ne!(output.stderr, b"", "it says why: {url} {shown:?}");
+            }
+        }
+        // The certificate was all that was wrong.
+        let (cert, key) = (site.path("ann.pem"), site.path("ann.key"));
+        check(&[&arguments[..], &["--cert", &cert, "--key", &key]].concat());
+    }
+    site.stop();
+}
+
+#[test]
+fn urls_name_broker_user_password_and_topic_or_path() {
+    let mut site = Site::new("urls");
+    site.certify(&["server"]);
+    site.user("passwords", "ann", "p@ss:/word");
+    site.write("rules", "user ann\ntopic readwrite ann/#\n");
+    start_all(&mut site, "password_file = 'DIR/passwords'\n", "");
+    let ca = site.path("ca.pem");
+    for scheme in SCHEMES {
+        let place = place(&site, scheme);
+        let is_web = scheme.starts_with("ws");
+        let (path, topic) = if is_web {
+            ("gate", &["-t", "ann/x"][..])
+        } else {
+            ("ann/x", &[][..])
+        };
+        let trust: &[&str] = if is_secure(scheme) {
+            &["--cafile", &ca]
+        } else {
+            &[]
+        };
+        let right = format!("{scheme}://ann:p%40ss%3A%2Fword@{place}/{path}");
+        check(&[&["-L", &right], topic, trust].concat());
+        let wrong = format!("{scheme}://ann:password@{place}/{path}");
+        for output in both(&[&["-L", &wrong], topic, trust].concat()) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                said.contains("bad user name or password"),
+                "{wrong}: {said}"
+            );
+            assert_eq!(output.status.code(), Some(4), "{wrong}");
+        }
+        if is_web {
+            let elsewhere = right.replace("/gate", "/mqtt");
+            for output in both(&[&["-L", &elsewhere], topic, trust].concat()) {
+                assert_eq!(output.status.code(), Some(1), "{elsewhere}: {output:?}");
+            }
+        }
+    }
+    site.stop();
 }

@@ -3,9 +3,15 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
 
 use super::tools::skip;
 use super::{Lines, paloma, signal, start};
@@ -68,6 +74,42 @@ impl Site {
     pub(crate) fn user(&self, file: &str, user: &str, password: &str) {
         let output = self.passwd(&[file, user], password);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+
+    /// An authority in `ca.pem`, and certificates of it for these names, `NAME.pem` with `NAME.key`.
+    pub(crate) fn certify(&self, names: &[&str]) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let authority = params.self_signed(&key).unwrap();
+        fs::write(self.path("ca.pem"), authority.pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let nobody = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(3000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let nobody = nobody.signed_by(&issuer).unwrap();
+        fs::write(self.path("crl.pem"), nobody.pem().unwrap()).unwrap();
+        for name in names {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, *name);
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
+            let key_file = format!("{name}.key");
+            fs::write(self.path(&key_file), key.serialize_pem()).unwrap();
+            self.keep_private(&key_file);
+        }
+    }
+
+    /// Nobody else may use this file.
+    pub(crate) fn keep_private(&self, name: &str) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Starts the broker with `paloma.toml`, which has so many listeners.
