@@ -237,6 +237,8 @@ const OVER: &[(&str, &[&str])] = &[
         &[
             "clients_own",
             "clients_paho",
+            "clients_rumqttc",
+            "command_lines",
             "exactly_once",
             "home_automation",
             "wills",
@@ -247,18 +249,31 @@ const OVER: &[(&str, &[&str])] = &[
         &[
             "clients_own",
             "clients_mqttjs",
+            "clients_rumqttc",
+            "command_lines",
             "exactly_once",
             "home_automation",
             "malformed",
             "wills",
         ],
     ),
-    ("wss", &["clients_own", "exactly_once", "wills"]),
+    (
+        "wss",
+        &[
+            "clients_own",
+            "clients_rumqttc",
+            "command_lines",
+            "exactly_once",
+            "home_automation",
+            "wills",
+        ],
+    ),
     (
         "unix",
         &[
             "clients_own",
             "clients_rumqttc",
+            "command_lines",
             "exactly_once",
             "home_automation",
             "malformed",

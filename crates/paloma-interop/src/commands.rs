@@ -1,14 +1,14 @@
 //! The command-line publishers and subscribers, which share their flags.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::broker::paloma;
 use crate::process::{Process, Stream};
-use crate::tools::Tool;
+use crate::tools::{Tool, say};
+use crate::transport::{Endpoint, Transport};
 
 /// Whose commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +24,19 @@ pub enum Family {
 pub struct Commands {
     publish: Vec<PathBuf>,
     subscribe: Vec<PathBuf>,
-    address: SocketAddr,
+    place: Vec<String>,
 }
 
 impl Commands {
     /// The commands of `family`, or `None` after a printed line.
     #[must_use]
-    pub fn find(family: Family, address: SocketAddr) -> Option<Self> {
+    pub fn find(family: Family, endpoint: &Endpoint) -> Option<Self> {
+        let Some(place) = place(family, endpoint) else {
+            say(&format!(
+                "skipped: {family:?} has no commands for {endpoint}"
+            ));
+            return None;
+        };
         let (publish, subscribe) = match family {
             Family::Mosquitto => (
                 vec![Tool::MosquittoPub.find()?],
@@ -44,7 +50,7 @@ impl Commands {
         Some(Self {
             publish,
             subscribe,
-            address,
+            place,
         })
     }
 
@@ -104,9 +110,31 @@ impl Commands {
     fn command(&self, program: &[PathBuf], arguments: &[&str]) -> Command {
         let mut command = Command::new(&program[0]);
         command.args(&program[1..]);
-        command.args(["-h", &self.address.ip().to_string()]);
-        command.args(["-p", &self.address.port().to_string()]);
-        command.args(arguments);
+        command.args(&self.place).args(arguments);
         command
     }
+}
+
+/// The arguments that name a broker, if the commands of `family` speak its transport.
+fn place(family: Family, endpoint: &Endpoint) -> Option<Vec<String>> {
+    let mut place: Vec<String> = match (family, endpoint.transport) {
+        (_, Transport::Tcp) | (Family::Mosquitto, Transport::Tls) => {
+            let port = endpoint.port.to_string();
+            vec![
+                "-h".to_owned(),
+                "127.0.0.1".to_owned(),
+                "-p".to_owned(),
+                port,
+            ]
+        }
+        (Family::Mosquitto, Transport::Unix) => {
+            vec!["--unix".to_owned(), endpoint.socket.display().to_string()]
+        }
+        (Family::Mosquitto, Transport::WebSocket | Transport::SecureWebSocket) => return None,
+        (Family::Paloma, _) => vec!["-L".to_owned(), endpoint.url.clone()],
+    };
+    if let Some(authority) = &endpoint.authority {
+        place.extend(["--cafile".to_owned(), authority.display().to_string()]);
+    }
+    Some(place)
 }

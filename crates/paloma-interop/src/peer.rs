@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Once;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::tools::Tool;
-use crate::transport::{Endpoint, Transport};
+use crate::transport::Endpoint;
 use crate::{PATIENCE, own, rumqttc, scripted};
 
 /// A version of the protocol.
@@ -59,34 +58,13 @@ impl Library {
         }
     }
 
-    /// Whether it speaks the transport by itself; what does not is named once in a printed line.
-    fn speaks(self, transport: Transport) -> bool {
-        static TOLD: Once = Once::new();
-        let speaks = match self {
-            Self::Paho | Self::MqttJs | Self::Own => true,
-            // Its TLS and WebSockets would bring a second webpki and a second tungstenite into the tests.
-            Self::Rumqttc => matches!(transport, Transport::Tcp | Transport::Unix),
-        };
-        if !speaks {
-            TOLD.call_once(|| {
-                println!("{self:?} is built without {transport:?}: its bytes go through a tunnel")
-            });
-        }
-        speaks
-    }
-
     /// A client that will connect to a broker over the transport under test.
     ///
     /// # Panics
     /// If the library is not available.
     #[must_use]
     pub fn peer_of(self, broker: &Broker, version: Version) -> Peer {
-        let endpoint = broker.endpoint();
-        if self.speaks(endpoint.transport) {
-            self.peer_at(endpoint, version)
-        } else {
-            self.peer(broker.address(), version)
-        }
+        self.peer_at(broker.endpoint(), version)
     }
 
     /// A client that will connect to `address` by TCP.

@@ -1,5 +1,6 @@
 //! rumqttc, driven in this process: one thread with its own runtime per client.
 
+use std::fs;
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -10,12 +11,12 @@ use rumqttc::{QoS, v5};
 use tokio::sync::oneshot;
 
 use crate::peer::{Connect, Driver, Event, Incoming, Outgoing, Properties, Subscription, Version};
-use crate::transport::{Endpoint, Transport};
+use crate::transport::{self, Endpoint};
 
 /// Commands that may wait in the library before its event loop takes them.
 const REQUESTS_MAX: usize = 10_000;
 
-/// A client that will connect to `endpoint`, by TCP or a Unix socket.
+/// A client that will connect to `endpoint`.
 #[must_use]
 pub fn start(endpoint: &Endpoint, version: Version) -> (Box<dyn Driver>, Receiver<Event>) {
     let (sender, events) = channel();
@@ -56,9 +57,28 @@ pub(crate) fn run(steps: impl Future<Output = ()> + Send + 'static) -> oneshot::
 
 /// Host and port, or what the library takes for them.
 fn place(endpoint: &Endpoint) -> (String, u16) {
+    let host = match endpoint.transport {
+        transport::Transport::Unix => endpoint.socket.display().to_string(),
+        transport::Transport::WebSocket | transport::Transport::SecureWebSocket => {
+            endpoint.url.clone()
+        }
+        transport::Transport::Tcp | transport::Transport::Tls => "127.0.0.1".to_owned(),
+    };
+    (host, endpoint.port)
+}
+
+/// How the library gets there.
+fn way(endpoint: &Endpoint) -> rumqttc::Transport {
+    let authority = || {
+        let file = endpoint.authority.as_ref();
+        fs::read(file.expect("whoever has a certificate has an authority")).unwrap()
+    };
     match endpoint.transport {
-        Transport::Unix => (endpoint.socket.display().to_string(), 0),
-        _ => ("127.0.0.1".to_owned(), endpoint.port),
+        transport::Transport::Tcp => rumqttc::Transport::tcp(),
+        transport::Transport::Tls => rumqttc::Transport::tls(authority(), None, None),
+        transport::Transport::WebSocket => rumqttc::Transport::ws(),
+        transport::Transport::SecureWebSocket => rumqttc::Transport::wss(authority(), None, None),
+        transport::Transport::Unix => rumqttc::Transport::unix(),
     }
 }
 
@@ -93,10 +113,8 @@ impl Driver for Version4 {
     fn connect(&mut self, connect: &Connect) {
         let (host, port) = place(&self.endpoint);
         let mut options = rumqttc::MqttOptions::new(&connect.client_id, host, port);
-        if self.endpoint.transport == Transport::Unix {
-            options.set_transport(rumqttc::Transport::unix());
-        }
         options
+            .set_transport(way(&self.endpoint))
             .set_clean_session(connect.clean)
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))
             .set_inflight(connect.window)
@@ -214,13 +232,11 @@ impl Version5 {
     fn options(&self, connect: &Connect) -> v5::MqttOptions {
         let (host, port) = place(&self.endpoint);
         let mut options = v5::MqttOptions::new(&connect.client_id, host, port);
-        if self.endpoint.transport == Transport::Unix {
-            options.set_transport(rumqttc::Transport::unix());
-        }
         options
             .set_clean_start(connect.clean)
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))
             .set_session_expiry_interval(Some(connect.expiry_seconds))
+            .set_transport(way(&self.endpoint))
             .set_receive_maximum(connect.receive_maximum)
             .set_topic_alias_max(connect.topic_alias_maximum)
             .set_max_packet_size(Some(4 << 20))

@@ -52,7 +52,9 @@ impl Transport {
         }
     }
 
-    fn is_secure(self) -> bool {
+    /// Whether it is encrypted.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
         matches!(self, Self::Tls | Self::SecureWebSocket)
     }
 
@@ -119,6 +121,16 @@ impl Endpoint {
     #[must_use]
     pub fn tcp(address: SocketAddr) -> Self {
         Self::announced(&format!("tcp://{address}"), Path::new("/"))
+    }
+
+    /// A TCP port on which nobody listens: it was free a moment ago, and is not handed out again at once.
+    ///
+    /// # Panics
+    /// If the system has no free port.
+    #[must_use]
+    pub fn of_nobody() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::tcp(listener.local_addr().unwrap())
     }
 
     /// What a broker announced as `SCHEME://PLACE`; its files are in `directory`.
