@@ -92,9 +92,11 @@ impl Broker {
     pub fn with_limits(limits: &[(&str, u64)]) -> Self {
         match Kind::under_test() {
             Kind::Paloma => {
-                let mut setup = Transport::under_test().setup();
-                setup.configuration += &limits_section(limits);
-                Self::of_program(paloma(), &setup)
+                let configuration = limits_section(limits);
+                Self::with(Setup {
+                    configuration,
+                    ..Setup::default()
+                })
             }
             Kind::Mosquitto => {
                 let directory = fresh_directory();
@@ -108,6 +110,15 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// Starts a Paloma with one listener of the transport under test, and with more in its configuration and more files.
+    #[must_use]
+    pub fn with(more: Setup) -> Self {
+        let mut setup = Transport::under_test().setup();
+        setup.configuration += &more.configuration;
+        setup.files.extend(more.files);
+        Self::of_program(paloma(), &setup)
     }
 
     /// Starts a `paloma` binary as told.

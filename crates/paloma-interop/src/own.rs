@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use paloma_client::codec::{
     self, PayloadFormat, ProtocolVersion, PublishProperties, Qos, ReceiveMaximum, RetainHandling,
-    Subscribe, SubscribeFilter, SubscribeOptions, SubscriptionId, UserProperties, Will,
+    Secret, Subscribe, SubscribeFilter, SubscribeOptions, SubscriptionId, UserProperties, Will,
 };
 use paloma_client::topic::{Target, TopicName};
 use paloma_client::{
@@ -179,6 +179,7 @@ fn options(version: Version, connect: &Connect) -> Options {
     let v5 = version == Version::V5;
     // Before 5.0 a session either ends with its connection or never.
     let v311_expiry = if connect.clean { 0 } else { u32::MAX };
+    let (username, password) = connect.login.clone().unzip();
     Options {
         connect: codec::Connect {
             version: if v5 {
@@ -190,6 +191,8 @@ fn options(version: Version, connect: &Connect) -> Options {
             keep_alive_seconds: connect.keep_alive_seconds,
             client_id: connect.client_id.as_str().into(),
             will: connect.will.as_ref().map(will),
+            username: username.map(Into::into),
+            password: password.map(|password| Secret::new(password.into_bytes().into())),
             session_expiry_seconds: if v5 {
                 connect.expiry_seconds
             } else {

@@ -186,6 +186,8 @@ pub struct Connect {
     pub keep_alive_seconds: u16,
     /// Will.
     pub will: Option<Outgoing>,
+    /// User name and password.
+    pub login: Option<(String, String)>,
     /// Connect again, at once and for ever, when the connection is lost.
     pub reconnect: bool,
     /// How many QoS 1 and 2 messages the library may have on their way, where that can be set.
@@ -206,6 +208,7 @@ impl Connect {
             expiry_seconds: 0,
             keep_alive_seconds: 60,
             will: None,
+            login: None,
             reconnect: false,
             window: 20,
             receive_maximum: None,
@@ -228,6 +231,15 @@ impl Connect {
     pub fn with_will(self, will: Outgoing) -> Self {
         Self {
             will: Some(will),
+            ..self
+        }
+    }
+
+    /// The same with a user name and a password.
+    #[must_use]
+    pub fn with_login(self, user: &str, password: &str) -> Self {
+        Self {
+            login: Some((user.to_owned(), password.to_owned())),
             ..self
         }
     }
@@ -325,6 +337,20 @@ impl Peer {
         })
     }
 
+    /// Connects in vain, and returns why as a code of 5.0, which some libraries give in 3.1.1 too.
+    pub fn connect_in_vain(&mut self, connect: &Connect) -> u8 {
+        self.driver.connect(connect);
+        let code = self.expect("CONNACK with a refusal", |event| match event {
+            Event::Refused(code) => Some(*code),
+            _ => None,
+        });
+        match code {
+            4 => 0x86,
+            5 => 0x87,
+            code => code,
+        }
+    }
+
     /// Subscribes with default options, asserting that the QoS is granted.
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         let granted = self.subscribe_as(&Subscription::new(filter, qos));
@@ -361,15 +387,18 @@ impl Peer {
 
     /// Waits until one exchange is complete.
     pub fn published(&mut self) {
-        let reason = self.expect("completion", |event| match event {
-            Event::Published { reason } => Some(*reason),
-            _ => None,
-        });
+        let reason = self.completion();
         assert!(
             reason < 0x80,
             "{} publishes and gets {reason:#04x}",
             self.name
         );
+    }
+
+    /// Publishes, waits until the exchange is complete, and returns the reason code that ended it, where the library tells.
+    pub fn publish_as(&mut self, message: &Outgoing) -> u8 {
+        self.start_publish(message);
+        self.completion()
     }
 
     /// Publishes many, at most `window` on their way at once: not every library minds a server's Receive Maximum.
@@ -432,6 +461,13 @@ impl Peer {
         self.unread
             .pop_front()
             .or_else(|| self.events.recv_timeout(patience).ok())
+    }
+
+    fn completion(&mut self) -> u8 {
+        self.expect("completion", |event| match event {
+            Event::Published { reason } => Some(*reason),
+            _ => None,
+        })
     }
 
     fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {

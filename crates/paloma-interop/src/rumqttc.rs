@@ -119,6 +119,9 @@ impl Driver for Version4 {
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))
             .set_inflight(connect.window)
             .set_max_packet_size(4 << 20, 4 << 20);
+        if let Some((user, password)) = &connect.login {
+            options.set_credentials(user, password);
+        }
         if let Some(will) = &connect.will {
             options.set_last_will(rumqttc::LastWill::new(
                 &will.topic,
@@ -233,14 +236,17 @@ impl Version5 {
         let (host, port) = place(&self.endpoint);
         let mut options = v5::MqttOptions::new(&connect.client_id, host, port);
         options
+            .set_transport(way(&self.endpoint))
             .set_clean_start(connect.clean)
             .set_keep_alive(Duration::from_secs(connect.keep_alive_seconds.into()))
             .set_session_expiry_interval(Some(connect.expiry_seconds))
-            .set_transport(way(&self.endpoint))
             .set_receive_maximum(connect.receive_maximum)
             .set_topic_alias_max(connect.topic_alias_maximum)
             .set_max_packet_size(Some(4 << 20))
             .set_outgoing_inflight_upper_limit(connect.window);
+        if let Some((user, password)) = &connect.login {
+            options.set_credentials(user, password);
+        }
         if let Some(will) = &connect.will {
             let properties = v5_packets::LastWillProperties {
                 delay_interval: will.properties.will_delay_seconds,
@@ -345,7 +351,11 @@ impl Driver for Version5 {
 
 fn v5_end(error: &v5::ConnectionError) -> Event {
     match error {
-        v5::ConnectionError::ConnectionRefused(code) => Event::Refused(*code as u8),
+        v5::ConnectionError::ConnectionRefused(code) => Event::Refused(match code {
+            v5_packets::ConnectReturnCode::BadUserNamePassword => 0x86,
+            v5_packets::ConnectReturnCode::NotAuthorized => 0x87,
+            _ => 0x80,
+        }),
         v5::ConnectionError::MqttState(v5::StateError::ServerDisconnect {
             reason_code, ..
         }) => Event::Closed(Some(*reason_code as u8)),
@@ -354,7 +364,7 @@ fn v5_end(error: &v5::ConnectionError) -> Event {
 }
 
 fn v5_event(happened: v5::Event) -> Option<Event> {
-    use v5_packets::{Packet, SubscribeReasonCode};
+    use v5_packets::{Packet, PubAckReason, PubRecReason, SubscribeReasonCode};
     let packet = match happened {
         v5::Event::Outgoing(rumqttc::Outgoing::Publish(0)) => {
             return Some(Event::Published { reason: 0 });
@@ -366,11 +376,25 @@ fn v5_event(happened: v5::Event) -> Option<Event> {
         Packet::ConnAck(ack) => Some(Event::Connected {
             session_present: ack.session_present,
         }),
-        Packet::PubAck(_) | Packet::PubComp(_) => Some(Event::Published { reason: 0 }),
+        Packet::PubAck(ack) => Some(Event::Published {
+            reason: match ack.reason {
+                PubAckReason::Success | PubAckReason::NoMatchingSubscribers => 0,
+                PubAckReason::NotAuthorized => 0x87,
+                _ => 0x80,
+            },
+        }),
+        // A refusal ends the exchange.
+        Packet::PubRec(ack) => match ack.reason {
+            PubRecReason::Success | PubRecReason::NoMatchingSubscribers => None,
+            PubRecReason::NotAuthorized => Some(Event::Published { reason: 0x87 }),
+            _ => Some(Event::Published { reason: 0x80 }),
+        },
+        Packet::PubComp(_) => Some(Event::Published { reason: 0 }),
         Packet::UnsubAck(_) => Some(Event::Unsubscribed),
         Packet::SubAck(ack) => {
             let reason = |code: &SubscribeReasonCode| match code {
                 SubscribeReasonCode::Success(granted) => *granted as u8,
+                SubscribeReasonCode::NotAuthorized => 0x87,
                 _ => 0x80,
             };
             Some(Event::Subscribed(

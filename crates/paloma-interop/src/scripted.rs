@@ -93,6 +93,10 @@ impl Driver for Script {
         if let Some(will) = &connect.will {
             fields["will"] = outgoing(will);
         }
+        if let Some((user, password)) = &connect.login {
+            fields["user"] = json!(user);
+            fields["password"] = json!(password);
+        }
         if let Some(maximum) = connect.receive_maximum {
             fields["receive_maximum"] = json!(maximum);
         }

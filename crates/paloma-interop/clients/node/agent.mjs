@@ -76,6 +76,10 @@ function connect (command) {
     if ('topic_alias_maximum' in command) options.properties.topicAliasMaximum = command.topic_alias_maximum
     if ('receive_maximum' in command) options.properties.receiveMaximum = command.receive_maximum
   }
+  if ('user' in command) {
+    options.username = command.user
+    options.password = command.password
+  }
   if (command.will) {
     const { topic, payload, qos, retain } = command.will
     options.will = { topic, payload: Buffer.from(payload, 'hex'), qos, retain }

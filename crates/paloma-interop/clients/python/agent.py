@@ -93,6 +93,8 @@ class Agent:
         client.reconnect_delay_set(min_delay=0.02, max_delay=0.05)
         # Bad networks are slow by delay, not by window: let a whole flood be on its way at once.
         client.max_inflight_messages_set(command["window"])
+        if "user" in command:
+            client.username_pw_set(command["user"], command["password"])
         will = command.get("will")
         if will:
             extra = {"properties": publish_properties(will, PacketTypes.WILLMESSAGE)} if V5 else {}
