@@ -51,32 +51,15 @@ fn check(scene: fn(&Broker, Library, Version, &str)) {
     broker.stop();
 }
 
-fn ann(broker: &Broker, library: Library, version: Version, name: &str) -> Peer {
-    logged_in(
-        broker,
-        library,
-        version,
-        (&format!("ann-{name}"), "ann", "secret"),
-    )
-}
-
-fn bob(broker: &Broker, library: Library, version: Version, name: &str) -> Peer {
-    logged_in(
-        broker,
-        library,
-        version,
-        (&format!("bob-{name}"), "bob", "other"),
-    )
-}
-
-fn logged_in(
-    broker: &Broker,
-    library: Library,
-    version: Version,
-    (id, user, password): (&str, &str, &str),
-) -> Peer {
+fn ann(broker: &Broker, library: Library, version: Version, id: &str) -> Peer {
     let mut peer = library.peer_of(broker, version);
-    assert!(!peer.connect(&Connect::clean(id).with_login(user, password)));
+    peer.connect(&Connect::clean(&format!("ann-{id}")).with_login("ann", "secret"));
+    peer
+}
+
+fn bob(broker: &Broker, library: Library, version: Version, id: &str) -> Peer {
+    let mut peer = library.peer_of(broker, version);
+    peer.connect(&Connect::clean(&format!("bob-{id}")).with_login("bob", "other"));
     peer
 }
 
@@ -112,7 +95,7 @@ fn a_subscription_to_what_may_not_be_read_is_refused_in_its_answer() {
         }
         // The connection goes on, and what may be read is.
         bob.subscribe("news/#", 1);
-        let mut ann = ann(broker, library, version, name);
+        let mut ann = ann(broker, Own, version, name);
         ann.publish(&Outgoing::new("news/public", "hear", 1));
         assert_eq!(bob.message().payload, b"hear");
     });
@@ -122,15 +105,10 @@ fn a_subscription_to_what_may_not_be_read_is_refused_in_its_answer() {
 fn a_message_that_may_not_be_written_reaches_nobody_and_5_says_so() {
     check(|broker, library, version, name| {
         let end = format!("end/{name}");
-        let mut reader = bob(broker, library, version, name);
+        let mut reader = bob(broker, Own, version, &format!("reader-{name}"));
         reader.subscribe("news/#", 2);
         reader.subscribe(&end, 1);
-        let mut intruder = logged_in(
-            broker,
-            library,
-            version,
-            (&format!("intruder-{name}"), "bob", "other"),
-        );
+        let mut intruder = bob(broker, library, version, name);
         for qos in 0..=2 {
             let answer = intruder.publish_as(&Outgoing::new("news/public", "forged", qos));
             let expected = match (version, qos, library) {
@@ -144,13 +122,13 @@ fn a_message_that_may_not_be_written_reaches_nobody_and_5_says_so() {
         }
         // A retained one is no greeting either.
         intruder.publish_as(&Outgoing::new("news/kept", "forged", 1).retained());
-        let mut ann = ann(broker, library, version, name);
+        let mut ann = ann(broker, Own, version, name);
         ann.publish(&Outgoing::new("news/public", "true", 1));
         ann.publish(&Outgoing::new(&end, "", 1));
         let heard = reader.messages_until(&end);
         let payloads: Vec<&[u8]> = heard.iter().map(|m| m.payload.as_slice()).collect();
         assert_eq!(payloads, [b"true"]);
-        let mut late = bob(broker, library, version, &format!("late-{name}"));
+        let mut late = bob(broker, Own, version, &format!("late-{name}"));
         late.subscribe("news/#", 1);
         late.subscribe(&end, 1);
         ann.publish(&Outgoing::new(&end, "", 1));
