@@ -3,7 +3,8 @@
 //! The bytes are edits of a file that holds something of everything: 4 bytes of place, 1 of kind, 1 of value each.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::panic;
+use std::sync::{Arc, Once, OnceLock};
 
 use paloma_broker::store::{
     FlightState, LoadRequest, MessageId, Owner, QueueEntry, Recovered, RetainedRecord, SessionId,
@@ -20,6 +21,7 @@ const EDITS_MAX: usize = 16;
 
 /// Damages the file, opens it and reads everything.
 pub fn run(data: &[u8]) {
+    let_panics_be_caught();
     let (original, messages) = original();
     let mut file = original.clone();
     for edit in data.chunks_exact(6).take(EDITS_MAX) {
@@ -76,6 +78,13 @@ pub fn run(data: &[u8]) {
     if store.commit(&mut vec![batch]).is_ok() {
         let _ = store.close();
     }
+}
+
+/// A damaged file may have the engine panic, which the store takes for damage. libFuzzer's hook ends the process before it
+/// can; what nobody catches is a finding without that hook too.
+fn let_panics_be_caught() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
 }
 
 fn damage(file: &mut Vec<u8>, edit: &[u8]) {

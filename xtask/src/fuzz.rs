@@ -16,10 +16,11 @@ use crate::{
 
 pub(crate) const COMMAND: Command = Command {
     name: "fuzz",
-    arguments: "[--minutes N] [TARGET…]",
+    arguments: "[--minutes N] [--keep] [TARGET…]",
     about: "fuzz the named targets, or all of them, for some minutes each",
     details: "\
 --minutes N   minutes for each target, 5 unless told
+--keep        do not fuzz: add to fuzz/corpus/TARGET what earlier campaigns grew, the smallest input for each new edge
 
 Needs `cargo install cargo-fuzz` and a C++ compiler. RUSTC_BOOTSTRAP=1 is set, so stable will do. A campaign begins with
 fuzz/corpus/TARGET and grows fuzz/target/corpus/TARGET, which the next one begins with too; findings go to fuzz/artifacts.",
@@ -91,6 +92,9 @@ fn fuzz_in_turn(targets: &[String], next: &AtomicUsize) -> Vec<String> {
 /// What counts as a finding besides a panic: an input that takes longer, in seconds, or more memory.
 const LIMITS: [&str; 2] = ["-timeout=5", "-rss_limit_mb=512"];
 
+/// What is kept of a campaign: what reaches code that nothing else reached, however often.
+const KEPT: [&str; 2] = ["-merge=1", "-use_counters=0"];
+
 /// `cargo fuzz` with libFuzzer in the targets, on stable.
 fn cargo_fuzz(words: &[&str]) -> Process {
     let (command, rest) = words.split_at(words.len().min(1));
@@ -109,7 +113,11 @@ fn corpora(target: &str) -> Outcome<[String; 2]> {
 }
 
 fn run_campaigns(arguments: &[String]) -> Outcome {
-    let (minutes, mut targets) = parse(arguments)?;
+    let Plan {
+        minutes,
+        keeps,
+        mut targets,
+    } = parse(arguments)?;
     let known = targets_in(&workspace::root().join("fuzz/fuzz_targets"))?;
     if let Some(unknown) = targets.iter().find(|target| !known.contains(target)) {
         return Err(Failure::Usage(format!(
@@ -123,10 +131,17 @@ fn run_campaigns(arguments: &[String]) -> Outcome {
     let time = format!("-max_total_time={}", minutes * 60);
     let mut findings = Vec::new();
     for target in &targets {
-        println!("== {target}, {minutes} min");
         let [grown, seeds] = corpora(target)?;
-        let mut command = cargo_fuzz(&["run", target, &grown, &seeds, "--"]);
-        command.arg(&time).args(LIMITS);
+        let mut command;
+        if keeps {
+            println!("== {target}, kept");
+            command = cargo_fuzz(&["run", target, &seeds, &grown, "--"]);
+            command.args(KEPT);
+        } else {
+            println!("== {target}, {minutes} min");
+            command = cargo_fuzz(&["run", target, &grown, &seeds, "--"]);
+            command.arg(&time).args(LIMITS);
+        }
         if let Err(failure) = process::run(&mut command) {
             findings.push(format!("{target}: {failure}"));
         }
@@ -134,8 +149,16 @@ fn run_campaigns(arguments: &[String]) -> Outcome {
     Failure::unless_empty("fuzz", findings)
 }
 
-fn parse(arguments: &[String]) -> Outcome<(u64, Vec<String>)> {
+/// What a command line asks for.
+struct Plan {
+    minutes: u64,
+    keeps: bool,
+    targets: Vec<String>,
+}
+
+fn parse(arguments: &[String]) -> Outcome<Plan> {
     let mut minutes = 5;
+    let mut keeps = false;
     let mut targets = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -147,6 +170,8 @@ fn parse(arguments: &[String]) -> Outcome<(u64, Vec<String>)> {
             minutes = value.ok_or_else(|| {
                 Failure::Usage("--minutes takes a number from 1 to 10000".to_owned())
             })?;
+        } else if argument == "--keep" {
+            keeps = true;
         } else if argument.starts_with('-') {
             return Err(Failure::Usage(format!(
                 "no option `{argument}`; see `cargo xtask fuzz --help`"
@@ -155,7 +180,11 @@ fn parse(arguments: &[String]) -> Outcome<(u64, Vec<String>)> {
             targets.push(argument.clone());
         }
     }
-    Ok((minutes, targets))
+    Ok(Plan {
+        minutes,
+        keeps,
+        targets,
+    })
 }
 
 fn targets_in(directory: &Path) -> Outcome<Vec<String>> {
@@ -180,19 +209,21 @@ fn targets_in(directory: &Path) -> Outcome<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: Option<(u64, &[&str])>) {
+    fn check(line: &str, expected: Option<(u64, bool, &[&str])>) {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let parsed = parse(&arguments).ok();
-        let expected = expected
-            .map(|(minutes, targets)| (minutes, targets.iter().map(|t| (*t).to_owned()).collect()));
+        let plan = parse(&arguments).ok();
+        let parsed = plan.map(|plan| (plan.minutes, plan.keeps, plan.targets));
+        let owned = |targets: &[&str]| targets.iter().map(|t| (*t).to_owned()).collect();
+        let expected = expected.map(|(minutes, keeps, targets)| (minutes, keeps, owned(targets)));
         assert_eq!(parsed, expected, "{line}");
     }
 
     #[test]
     fn command_line_is_read() {
-        check("", Some((5, &[])));
-        check("--minutes 2 a b", Some((2, &["a", "b"])));
-        check("a --minutes 2", Some((2, &["a"])));
+        check("", Some((5, false, &[])));
+        check("--minutes 2 a b", Some((2, false, &["a", "b"])));
+        check("a --minutes 2", Some((2, false, &["a"])));
+        check("--keep a", Some((5, true, &["a"])));
     }
 
     #[test]
