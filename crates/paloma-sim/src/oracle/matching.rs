@@ -97,11 +97,13 @@ impl Oracle {
             self.find_replay(sight)
                 .map(|(place, form)| Owed::Retained(place, form))
         };
-        let owes_retained = sight.form.retain
-            && session
-                .replays
-                .iter()
-                .any(|replay| replay.owed.contains(sight.topic));
+        let message = sight.number.and_then(|number| self.messages.get(&number));
+        let owes_retained = message.is_some_and(|message| {
+            let mut replays = session.replays.iter();
+            replays.any(|replay| {
+                replay.owed.contains(sight.topic) && sight.fits(&form_of(replay, message))
+            })
+        });
         let Some(place) = self.find_waiting(now, sight) else {
             return if owes_retained {
                 replay().or_else(shared).or_else(exchanged)
@@ -265,15 +267,10 @@ impl Oracle {
         if until.is_none() && retained.map(|retained| retained.number) != Some(number) {
             return None;
         }
-        let form_of = |replay: &Replay| Form {
-            qos: replay.qos.min(message.qos),
-            retain: true,
-            ids: replay.id.into_iter().collect(),
-        };
         let fits = |(_, replay): &(usize, &Replay)| {
             replay.target.filter().matches(name.borrowed())
                 && until.is_none_or(|until| *until >= replay.since)
-                && sight.fits(&form_of(replay))
+                && sight.fits(&form_of(replay, message))
         };
         let replays = || session.replays.iter().enumerate();
         let fitting: Vec<_> = replays().filter(fits).collect();
@@ -499,6 +496,15 @@ impl Oracle {
             }
         }
         true
+    }
+}
+
+/// What a replay makes of a retained message.
+fn form_of(replay: &Replay, message: &Message) -> Form {
+    Form {
+        qos: replay.qos.min(message.qos),
+        retain: true,
+        ids: replay.id.into_iter().collect(),
     }
 }
 

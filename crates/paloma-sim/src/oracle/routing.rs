@@ -229,6 +229,7 @@ impl Oracle {
         let Some(session) = sessions.get(client_id) else {
             return;
         };
+        let (rules, messages) = (&self.rules, &self.messages);
         let is_certain = |member: &String, target: &str| {
             let session = sessions.get(member);
             let subscription = session.and_then(|session| session.subscriptions.get(target));
@@ -240,7 +241,12 @@ impl Oracle {
             }
             copy.is_handed_on = true;
             let members = groups.get(&copy.target).into_iter().flatten();
-            let mut others = members.filter(|member| *member != client_id).peekable();
+            let message = messages.get(&copy.number);
+            let may_read = |member: &String| {
+                message.is_none_or(|message| rules.may(member, false, &message.topic))
+            };
+            let others = members.filter(|member| *member != client_id);
+            let mut others = others.filter(|member| may_read(member)).peekable();
             let has_heirs =
                 others.peek().is_some() && others.all(|member| is_certain(member, &copy.target));
             copy.is_excused |= is_over && !has_heirs;
