@@ -1,13 +1,17 @@
-//! Scenarios of `paloma-broker`: whole turns, from the publisher's bytes to the subscribers' bytes.
+//! Scenarios of `paloma-broker`: whole turns, from the publisher's bytes to the subscribers' bytes, through the tap that an
+//! adapter has between itself and the core.
+
+use std::hint::black_box;
 
 use bytes::Bytes;
 use paloma_broker::{
-    AuthOutcome, Broker, BrokerConfig, ConnectionId, ConnectionInfo, Effect, Identity, Reply,
+    AuthOutcome, BrokerConfig, ConnectionId, ConnectionInfo, Effect, Identity, MemoryStore, Reply,
 };
 use paloma_codec::{
     Ack, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, PacketRef, ProtocolVersion,
     PubAckReason, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
+use paloma_record::{Settings, Tap, seal};
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
 use paloma_topic::{Target, TopicName};
 
@@ -32,6 +36,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::gated("broker/turn/1-to-1000/wildcard", 1_000, || {
         publish(&World::one_to_many("site/+/device/#", 1_000), 1)
     }),
+    // The same as without a record, and what that costs: `docs/adr/0011-a-record-begins-with-its-broker.md`.
+    Scenario::gated("broker/turn/1-to-1/batch-50/recorded", 50, || {
+        publish(&World::one_to_one(0).recorded(), 50)
+    }),
+    Scenario::gated("broker/turn/1-to-1/topics-50", 50, || {
+        publish(&World::many_topics(), 50)
+    }),
+    Scenario::gated("broker/turn/1-to-1/topics-50/recorded", 50, || {
+        publish(&World::many_topics().recorded(), 50)
+    }),
+    Scenario::gated("broker/turn/1-to-1/qos1/recorded", 32, || {
+        publish(&World::one_to_one_qos1().recorded(), 32)
+    }),
     // Each with a walk over the retained messages before it: looking for one of them must not mean looking at all.
     Scenario::gated("broker/subscribe-unsubscribe/1000", 1_000, || {
         subscribe_and_unsubscribe(1_000)
@@ -47,24 +64,23 @@ struct World {
     subscribers: usize,
     /// Subscriptions of somebody else, which do not match.
     bystanders: usize,
+    /// Each message of a turn has a topic of its own.
+    has_many_topics: bool,
+    is_recorded: bool,
 }
 
 impl World {
     fn one_to_one(bystanders: usize) -> Self {
         Self {
-            filter: TOPIC,
-            qos: Qos::AtMostOnce,
-            subscribers: 1,
             bystanders,
+            ..Self::one_to_many(TOPIC, 1)
         }
     }
 
     fn one_to_one_qos1() -> Self {
         Self {
-            filter: TOPIC,
             qos: Qos::AtLeastOnce,
-            subscribers: 1,
-            bystanders: 0,
+            ..Self::one_to_many(TOPIC, 1)
         }
     }
 
@@ -74,6 +90,22 @@ impl World {
             qos: Qos::AtMostOnce,
             subscribers,
             bystanders: 0,
+            has_many_topics: false,
+            is_recorded: false,
+        }
+    }
+
+    fn many_topics() -> Self {
+        Self {
+            has_many_topics: true,
+            ..Self::one_to_many("site/+/device/#", 1)
+        }
+    }
+
+    fn recorded(self) -> Self {
+        Self {
+            is_recorded: true,
+            ..self
         }
     }
 }
@@ -84,7 +116,12 @@ fn publish(world: &World, messages: u16) -> Work {
     let mut publisher = driver.connect("publisher");
     let mut input = Vec::new();
     for id in 1..=messages {
-        let topic = TopicName::new(TOPIC).expect("a valid topic");
+        let topic = if world.has_many_topics {
+            TopicName::new(format!("site/7/device/{}/state", 100 + id))
+        } else {
+            TopicName::new(TOPIC)
+        };
+        let topic = topic.expect("a valid topic");
         let mut publish = Publish::new(topic, Bytes::from_static(&[b'x'; 64]));
         if let (Qos::AtLeastOnce, Some(id)) = (world.qos, PacketId::new(id)) {
             publish.delivery = Delivery::AtLeastOnce { id, dup: false };
@@ -141,8 +178,10 @@ struct Socket {
 
 /// The broker and what an adapter does for it.
 struct Driver {
-    broker: Broker,
+    broker: Tap,
     out: Transmit,
+    /// What was taken of the record.
+    part: Vec<u8>,
     bytes_out: usize,
     /// The subscriber that acknowledges what it gets at QoS 1, and its side of the connection.
     acknowledging: Option<(Socket, Decoder)>,
@@ -158,10 +197,14 @@ impl Driver {
         config.limits.connections_per_second_max = 100_000;
         config.limits.connections_per_second_per_address_max = 100_000;
         config.limits.subscriptions_per_client_max = 1_000_000;
-        let broker = Broker::new(config);
+        let settings = Settings::new(u64::MAX, 64 * 1024, 4 * 1024);
+        let settings = world.is_recorded.then_some(settings);
+        let (broker, _) = Tap::recover(config, NOW, &mut MemoryStore::new(), settings)
+            .expect("a store without anything in it");
         let mut driver = Self {
             broker,
             out: Transmit::default(),
+            part: Vec::new(),
             bytes_out: 0,
             acknowledging: None,
             acks: Vec::new(),
@@ -227,9 +270,12 @@ impl Driver {
             if let PacketRef::Publish(publish) = &packet {
                 topic = publish.topic.name().copied().or(topic);
             }
-            self.broker.handle_packet(NOW, socket.id, packet);
-            rest = rest.get(used..).expect("no more is used than there was");
+            let (frame, others) = rest.split_at(used);
+            self.broker.handle_packet(NOW, socket.id, packet, frame);
+            black_box(self.broker.may_read(socket.id));
+            rest = others;
         }
+        self.broker.count_received_bytes(bytes.len());
     }
 
     /// Turns until the broker asks for nothing more; every commit succeeds at once.
@@ -247,6 +293,11 @@ impl Driver {
                 self.acknowledging = Some((socket, client));
                 self.acks = acks;
                 self.acks.clear();
+            }
+            self.broker.end_turn();
+            if self.broker.is_record_ripe() {
+                self.broker.take_record(&mut self.part);
+                black_box(seal(&self.part));
             }
             if is_quiet {
                 return;

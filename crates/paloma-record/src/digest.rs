@@ -106,41 +106,70 @@ impl Digest {
         let hash = &mut self.others;
         mix_all(hash, [id.to_bits(), status as u64, transmit.len() as u64]);
         let is_v5 = self.is_v5.get(id.index()).copied().unwrap_or_default();
-        let bytes = transmit.bytes();
-        let mut large = transmit
-            .large()
-            .iter()
-            .map(|(offset, _)| *offset)
-            .peekable();
-        let mut start = 0;
-        while let Some(rest) = bytes.get(start..).filter(|rest| !rest.is_empty()) {
-            let Ok(Some(len)) = frame_len(rest, PACKET_BYTES_MAX) else {
-                // Not what any connection writes; then all of it counts.
-                return mix_bytes(hash, rest);
-            };
-            // The payload of a large packet is elsewhere: its head ends where that belongs.
-            let end = large
-                .next_if(|offset| *offset <= start + len)
-                .unwrap_or(start + len);
-            let frame = bytes.get(start..end).unwrap_or(rest);
-            mix_frame(hash, frame, len, is_v5);
-            start += frame.len();
-        }
+        let large = transmit.large().iter().map(|(offset, _)| *offset);
+        mix_packets(hash, transmit.bytes(), large, is_v5);
     }
 }
 
-fn mix_frame(hash: &mut u64, frame: &[u8], len: usize, is_v5: bool) {
-    let first = frame.first().copied().unwrap_or_default();
-    let kind = first >> 4;
+/// Mixes in packets whose payloads belong at the offsets of `large` where they are not among the bytes.
+#[inline]
+fn mix_packets(hash: &mut u64, bytes: &[u8], mut large: impl Iterator<Item = usize>, is_v5: bool) {
+    let mut next_large = large.next().unwrap_or(usize::MAX);
+    let (mut start, mut rest) = (0, bytes);
+    while !rest.is_empty() {
+        let len = if let Some((len, head)) = usual_publish(rest, is_v5) {
+            mix_ends(hash, head);
+            len
+        } else if let Some((len, shown)) = any_packet(rest, is_v5) {
+            let shown = shown.min(next_large - start);
+            mix_bytes(hash, rest.get(..shown).unwrap_or(rest));
+            len
+        } else {
+            // Not what any connection writes; then all of it counts.
+            return mix_bytes(hash, rest);
+        };
+        mix(hash, len as u64);
+        // The payload of a large packet is elsewhere: its head ends where that belongs.
+        let mut end = start + len;
+        if next_large <= end {
+            end = next_large;
+            next_large = large.next().unwrap_or(usize::MAX);
+        }
+        rest = rest.get(end - start..).unwrap_or_default();
+        start = end;
+    }
+}
+
+/// The length of a PUBLISH that is short and written in the usual way, and what is before its payload.
+#[inline]
+fn usual_publish(bytes: &[u8], is_v5: bool) -> Option<(usize, &[u8])> {
+    let [first, len, high, low] = *bytes.first_chunk()?;
+    if first >> 4 != PacketType::Publish as u8 || len >= 0x80 {
+        return None;
+    }
+    let mut at = 4 + usize::from(u16::from_be_bytes([high, low]));
+    if first & 0x06 != 0 {
+        at += 2;
+    }
+    if is_v5 {
+        let properties = bytes.get(at).filter(|len| **len < 0x80)?;
+        at += 1 + usize::from(*properties);
+    }
+    Some((2 + usize::from(len), bytes.get(..at)?))
+}
+
+/// The length of a packet and how much of it counts.
+fn any_packet(bytes: &[u8], is_v5: bool) -> Option<(usize, usize)> {
+    let len = frame_len(bytes, PACKET_BYTES_MAX).ok()??;
+    let kind = bytes.first()? >> 4;
     let shown = if kind == PacketType::Publish as u8 {
-        publish_head(frame, is_v5).unwrap_or(frame.len())
+        publish_head(bytes, is_v5).unwrap_or(len)
     } else if kind == PacketType::ConnAck as u8 || kind == PacketType::Auth as u8 {
         1
     } else {
-        frame.len()
+        len
     };
-    mix(hash, len as u64);
-    mix_bytes(hash, frame.get(..shown).unwrap_or(frame));
+    Some((len, shown))
 }
 
 /// Where the payload of a PUBLISH begins.
@@ -182,15 +211,108 @@ fn mix_all<const N: usize>(hash: &mut u64, words: [u64; N]) {
     }
 }
 
+/// Two words by one multiplication, of which the next one has to wait for the result.
+#[inline]
+fn mix_two(hash: &mut u64, first: u64, second: u64) {
+    let (low, high) = (*hash ^ first).carrying_mul(FACTOR ^ second, 0);
+    *hash = low ^ high;
+}
+
 fn mix_bytes(hash: &mut u64, bytes: &[u8]) {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        mix(hash, u64::from_le_bytes(*word));
+    let mut rest = bytes;
+    while let Some((chunk, others)) = rest.split_first_chunk::<16>() {
+        mix_chunk(hash, chunk);
+        rest = others;
     }
-    let mut last = [0; 8];
-    for (slot, byte) in last.iter_mut().zip(rest) {
-        *slot = *byte;
+    if rest.is_empty() {
+        return;
     }
-    mix(hash, u64::from_le_bytes(last));
-    mix(hash, bytes.len() as u64);
+    // The end, with a part of what is before it if there is so much.
+    match bytes.last_chunk() {
+        Some(chunk) => mix_chunk(hash, chunk),
+        None => {
+            let mut chunk = [0; 16];
+            if let Some(part) = chunk.get_mut(..rest.len()) {
+                part.copy_from_slice(rest);
+            }
+            mix_chunk(hash, &chunk);
+        }
+    }
+    mix(hash, rest.len() as u64);
+}
+
+/// Mixes in sixteen bytes at each end, which are all of what begins most messages.
+#[inline]
+fn mix_ends(hash: &mut u64, bytes: &[u8]) {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            mix_chunk(hash, first);
+            mix_chunk(hash, last);
+        }
+        (None, _) | (_, None) => mix_bytes(hash, bytes),
+    }
+}
+
+#[inline(always)]
+fn mix_chunk(hash: &mut u64, chunk: &[u8; 16]) {
+    if let [first, second] = chunk.as_chunks().0 {
+        mix_two(
+            hash,
+            u64::from_le_bytes(*first),
+            u64::from_le_bytes(*second),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash_of(bytes: &[u8]) -> u64 {
+        let mut hash = SEED;
+        mix_bytes(&mut hash, bytes);
+        hash
+    }
+
+    #[test]
+    fn every_bit_and_the_length_count() {
+        for len in 0..70 {
+            let bytes: Vec<u8> = (1..).take(len).collect();
+            let hash = hash_of(&bytes);
+            assert_ne!(hash, hash_of(&[bytes.as_slice(), &[0]].concat()), "{len}");
+            for bit in 0..8 * len {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(hash, hash_of(&flipped), "bit {bit} of {len} bytes");
+            }
+        }
+    }
+
+    /// The hash of these packets, written in one call.
+    fn check(packets: &[&[u8]]) -> u64 {
+        let mut hash = SEED;
+        mix_packets(&mut hash, &packets.concat(), [].into_iter(), true);
+        hash
+    }
+
+    /// A PUBLISH of QoS 0.
+    fn publish(topic: u8, payload: &[u8]) -> Vec<u8> {
+        let len = u8::try_from(4 + payload.len()).unwrap();
+        [&[0x30, len, 0, 1, topic, 0], payload].concat()
+    }
+
+    #[test]
+    fn payloads_do_not_count_and_everything_else_does() {
+        let (a, b) = (publish(b'a', b"12"), publish(b'b', b"12"));
+        let hash = check(&[&a, &a, &b]);
+        assert_eq!(hash, check(&[&a, &publish(b'a', b"34"), &b]));
+        assert_ne!(hash, check(&[&a, &a, &publish(b'b', b"1")]));
+        assert_ne!(hash, check(&[&a, &b]));
+        assert_ne!(hash, check(&[&a, &b, &b]));
+        assert_ne!(hash, check(&[&a, &b, &a]));
+        assert_ne!(hash, check(&[&a, &a, &b, &b]));
+        let ping = [0xd0, 0];
+        assert_ne!(hash, check(&[&a, &a, &b, &ping]));
+        assert_ne!(check(&[&a, &ping, &a]), check(&[&a, &a, &ping]));
+    }
 }

@@ -1,6 +1,7 @@
 //! What a record consists of: the core's inputs, one after the other, and what belongs to them.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use bytestring::ByteString;
 use paloma_broker::store::{Loaded, Recovered, Space};
@@ -10,7 +11,7 @@ use paloma_codec::{DecodeError, ProtocolVersion};
 use paloma_session::{LogSeq, Monotonic, Now, Wall};
 
 use crate::recorder::Ended;
-use crate::redact::{Frame, LEFT_OUT_MAX, read_frame};
+use crate::redact::{Frame, LEFT_OUT_MAX, put_frame, read_frame};
 use crate::state::{
     Outcome, Start, read_address, read_info, read_limits, read_loaded, read_outcome,
     read_recovered, read_start, version_of,
@@ -29,7 +30,7 @@ pub(crate) mod kind {
     pub(crate) const OPEN_ADMITTED: u8 = 9;
     pub(crate) const PACKET: u8 = 10;
     pub(crate) const INVALID: u8 = 11;
-    pub(crate) const MAY_READ: u8 = 12;
+    pub(crate) const MAY_NOT_READ: u8 = 12;
     pub(crate) const RECEIVED: u8 = 13;
     pub(crate) const CLOSED: u8 = 14;
     pub(crate) const AUTHENTICATED: u8 = 15;
@@ -55,6 +56,8 @@ pub(crate) mod kind {
     pub(crate) const EPOCH: u8 = 35;
     pub(crate) const CHECK: u8 = 36;
     pub(crate) const END: u8 = 37;
+    /// The packet before it in the block came again.
+    pub(crate) const AGAIN: u8 = 38;
     /// Beside the kind: the connection is that of the event before.
     pub(crate) const SAME: u8 = 0x80;
 }
@@ -105,7 +108,8 @@ pub(crate) enum Event<'a> {
     OpenAdmitted(ConnectionInfo),
     Packet(ConnectionId, Frame<'a>),
     Invalid(ConnectionId, DecodeError, Option<ProtocolVersion>),
-    MayRead(ConnectionId),
+    /// It was asked whether a connection may be read from, and said no. A yes changes nothing.
+    MayNotRead(ConnectionId),
     ReceivedBytes(u64),
     Closed(ConnectionId, CloseCause),
     Authenticated(ConnectionId, Outcome),
@@ -141,6 +145,8 @@ pub(crate) struct Pen {
     pub(crate) out: Vec<u8>,
     now: Now,
     id: u64,
+    /// Where the last packet stands in `out`, and how much is left out behind it.
+    last: (Range<usize>, usize),
 }
 
 impl Pen {
@@ -151,17 +157,21 @@ impl Pen {
     }
 
     /// It is this late; told once while it stays the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn time(&mut self, now: Now) {
         if now != self.now {
-            self.out.push(kind::TIME);
-            let (mono, wall) = (now.monotonic.as_nanos(), now.wall.as_millis());
-            let step = mono.wrapping_sub(self.now.monotonic.as_nanos());
-            put_signed(&mut self.out, step.cast_signed());
-            let step = wall.wrapping_sub(self.now.wall.as_millis());
-            put_signed(&mut self.out, step.cast_signed());
-            self.now = now;
+            self.put_time(now);
         }
+    }
+
+    fn put_time(&mut self, now: Now) {
+        self.out.push(kind::TIME);
+        let (mono, wall) = (now.monotonic.as_nanos(), now.wall.as_millis());
+        let step = mono.wrapping_sub(self.now.monotonic.as_nanos());
+        put_signed(&mut self.out, step.cast_signed());
+        let step = wall.wrapping_sub(self.now.wall.as_millis());
+        put_signed(&mut self.out, step.cast_signed());
+        self.now = now;
     }
 
     /// An event of a connection, which is named unless it is the same as before.
@@ -177,21 +187,49 @@ impl Pen {
         }
         &mut self.out
     }
+
+    /// A packet: in one byte if it is the last one again, as it is in floods.
+    #[inline]
+    pub(crate) fn packet(&mut self, id: ConnectionId, frame: Frame<'_>) {
+        let (last, masked) = &self.last;
+        let is_again = *masked == frame.masked && self.out.get(last.clone()) == Some(frame.head);
+        if is_again && !frame.head.is_empty() {
+            self.event_of(kind::AGAIN, id);
+        } else {
+            self.put_packet(id, frame);
+        }
+    }
+
+    fn put_packet(&mut self, id: ConnectionId, frame: Frame<'_>) {
+        put_frame(self.event_of(kind::PACKET, id), frame);
+        let end = self.out.len();
+        self.last = (end - frame.head.len()..end, frame.masked);
+    }
+
+    /// Ends the block: what was written goes there, in exchange for room for more.
+    pub(crate) fn take(&mut self, into: &mut Vec<u8>) {
+        std::mem::swap(into, &mut self.out);
+        self.last = Default::default();
+    }
 }
 
 /// Reads what a [`Pen`] wrote, over all blocks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scan {
+pub(crate) struct Scan<'a> {
     pub(crate) now: Now,
     id: u64,
+    /// The last packet of the block.
+    last: Option<Frame<'a>>,
 }
 
-impl Scan {
+impl<'a> Scan<'a> {
+    /// What comes is another block.
+    pub(crate) fn begin_block(&mut self) {
+        self.last = None;
+    }
+
     /// The next event of a block that has one, or whose last one is a time.
-    pub(crate) fn next<'a>(
-        &mut self,
-        reader: &mut Reader<'a>,
-    ) -> Result<Option<Event<'a>>, Damaged> {
+    pub(crate) fn next(&mut self, reader: &mut Reader<'a>) -> Result<Option<Event<'a>>, Damaged> {
         while reader.peek() == Some(kind::TIME) {
             reader.byte()?;
             let mono = reader.signed()?.cast_unsigned();
@@ -213,7 +251,7 @@ impl Scan {
                 self.id = reader.number()?;
             }
             let id = ConnectionId::from_bits(self.id);
-            return read_of(kind, id, reader).map(Some);
+            return self.read_of(kind, id, reader).map(Some);
         }
         if is_same {
             return Err(Damaged);
@@ -223,6 +261,34 @@ impl Scan {
             None => read_other(kind, reader).map(Some),
         }
     }
+
+    fn read_of(
+        &mut self,
+        kind: u8,
+        id: ConnectionId,
+        reader: &mut Reader<'a>,
+    ) -> Result<Event<'a>, Damaged> {
+        Ok(match kind {
+            kind::PACKET => {
+                let frame = read_frame(reader)?;
+                self.last = Some(frame);
+                Event::Packet(id, frame)
+            }
+            kind::AGAIN => Event::Packet(id, self.last.ok_or(Damaged)?),
+            kind::INVALID => {
+                let error = DecodeError::ALL.get(usize::from(reader.byte()?));
+                let version = reader.option(|reader| version_of(reader.byte()?))?;
+                Event::Invalid(id, *error.ok_or(Damaged)?, version)
+            }
+            kind::CLOSED => {
+                let cause = CloseCause::ALL.get(usize::from(reader.byte()?));
+                Event::Closed(id, *cause.ok_or(Damaged)?)
+            }
+            kind::AUTHENTICATED => Event::Authenticated(id, read_outcome(reader)?),
+            kind::TRANSMIT => Event::Transmit(id),
+            _ => Event::MayNotRead(id),
+        })
+    }
 }
 
 const fn is_connections(kind: u8) -> bool {
@@ -230,29 +296,12 @@ const fn is_connections(kind: u8) -> bool {
         kind,
         kind::PACKET
             | kind::INVALID
-            | kind::MAY_READ
+            | kind::AGAIN
+            | kind::MAY_NOT_READ
             | kind::CLOSED
             | kind::AUTHENTICATED
             | kind::TRANSMIT
     )
-}
-
-fn read_of<'a>(kind: u8, id: ConnectionId, reader: &mut Reader<'a>) -> Result<Event<'a>, Damaged> {
-    Ok(match kind {
-        kind::PACKET => Event::Packet(id, read_frame(reader)?),
-        kind::INVALID => {
-            let error = DecodeError::ALL.get(usize::from(reader.byte()?));
-            let version = reader.option(|reader| version_of(reader.byte()?))?;
-            Event::Invalid(id, *error.ok_or(Damaged)?, version)
-        }
-        kind::CLOSED => {
-            let cause = CloseCause::ALL.get(usize::from(reader.byte()?));
-            Event::Closed(id, *cause.ok_or(Damaged)?)
-        }
-        kind::AUTHENTICATED => Event::Authenticated(id, read_outcome(reader)?),
-        kind::TRANSMIT => Event::Transmit(id),
-        _ => Event::MayRead(id),
-    })
 }
 
 fn read_answer(kind: u8, reader: &mut Reader<'_>) -> Result<Option<Answer>, Damaged> {
@@ -298,4 +347,67 @@ fn read_other<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Event<'a>, Damage
         kind::END => Event::End(Ended::from_code(reader.byte()?).ok_or(Damaged)?),
         _ => return Err(Damaged),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> ConnectionId {
+        ConnectionId::from_bits(number)
+    }
+
+    /// Writes packets, and reads them again; gives the bytes that it took as well.
+    fn check(packets: &[(u64, &[u8], usize)]) -> usize {
+        let mut pen = Pen::default();
+        for (number, bytes, masked) in packets {
+            pen.packet(id(*number), Frame::new(bytes, *masked));
+        }
+        let mut block = Vec::new();
+        pen.take(&mut block);
+        let (mut scan, mut reader) = (Scan::default(), Reader::new(&block));
+        for (number, bytes, masked) in packets {
+            let read = scan.next(&mut reader).unwrap();
+            let Some(Event::Packet(from, frame)) = read else {
+                panic!("{read:?} is no packet");
+            };
+            assert_eq!((from, frame), (id(*number), Frame::new(bytes, *masked)));
+        }
+        assert!(scan.next(&mut reader).unwrap().is_none());
+        block.len()
+    }
+
+    #[test]
+    fn a_packet_that_comes_again_is_a_byte() {
+        let one = check(&[(1, b"one", 0)]);
+        assert_eq!(check(&[(1, b"one".as_slice(), 0); 100]), one + 99);
+        // What is left out of it may be another.
+        assert_eq!(check(&[(1, b"one1", 1), (1, b"one2", 1)]), one + 1);
+    }
+
+    #[test]
+    fn a_packet_that_is_another_is_written_whole() {
+        check(&[(1, b"one", 0), (1, b"two", 0), (1, b"one", 0)]);
+        check(&[(1, b"one", 0), (1, b"one11", 2), (1, b"one1", 0)]);
+        check(&[(1, b"one", 0), (2, b"one", 0), (2, b"on", 0)]);
+        check(&[(1, b"", 0), (1, b"", 0), (1, b"1", 1), (1, b"", 0)]);
+    }
+
+    #[test]
+    fn a_block_is_read_without_those_before_it() {
+        let mut pen = Pen::default();
+        let mut blocks = [Vec::new(), Vec::new()];
+        for block in &mut blocks {
+            pen.packet(id(1), Frame::new(b"one", 0));
+            pen.take(block);
+        }
+        let again = [kind::AGAIN | kind::SAME];
+        let mut scan = Scan::default();
+        for block in &blocks {
+            scan.begin_block();
+            assert_eq!(scan.next(&mut Reader::new(&again)).err(), Some(Damaged));
+            let read = scan.next(&mut Reader::new(block)).unwrap();
+            assert!(matches!(read, Some(Event::Packet(..))), "{read:?}");
+        }
+    }
 }

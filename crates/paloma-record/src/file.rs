@@ -3,7 +3,7 @@
 use crate::error::RecordError;
 
 /// What a record begins with; the number is that of the format.
-pub const HEADER: &[u8; 16] = b"PALOMA RECORD 1\n";
+pub const HEADER: &[u8; 16] = b"PALOMA RECORD 2\n";
 
 /// Length and checksum before each block.
 const PREFIX_BYTES: usize = 8;

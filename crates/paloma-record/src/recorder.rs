@@ -12,7 +12,7 @@ use paloma_session::Now;
 use crate::digest::Digest;
 use crate::event::{Pen, kind};
 use crate::file::HEADER;
-use crate::redact::put_packet;
+use crate::redact::{Frame, has_secrets, without_secrets};
 use crate::rules::{Answers, Recorded, RuleBook};
 use crate::state::{put_recovered, put_start};
 
@@ -152,13 +152,18 @@ impl Recorder {
             }
         }
         self.pen.time(now);
-        let with_secrets = self.settings.with_secrets;
-        put_packet(
-            self.pen.event_of(kind::PACKET, id),
-            packet,
-            frame,
-            with_secrets,
-        );
+        let redacted;
+        let frame = if self.settings.with_secrets {
+            Frame::new(frame, 0)
+        } else if let PacketRef::Publish(publish) = packet {
+            Frame::new(frame, publish.payload.len())
+        } else if has_secrets(packet) {
+            redacted = without_secrets(packet, frame.len());
+            Frame::new(&redacted, 0)
+        } else {
+            Frame::new(frame, 0)
+        };
+        self.pen.packet(id, frame);
     }
 
     /// What the rules were asked while the last input was taken in.
@@ -204,7 +209,7 @@ impl Recorder {
         if self.ended.is_none() {
             self.put_check();
         }
-        std::mem::swap(into, &mut self.pen.out);
+        self.pen.take(into);
         self.taken += into.len() as u64;
     }
 

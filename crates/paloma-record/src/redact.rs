@@ -22,6 +22,14 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    /// All of these bytes, or all but so many at their end.
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8], masked: usize) -> Self {
+        let masked = masked.min(bytes.len());
+        let head = bytes.get(..bytes.len() - masked).unwrap_or(bytes);
+        Self { head, masked }
+    }
+
     pub(crate) fn to_bytes(self) -> Cow<'a, [u8]> {
         if self.masked == 0 {
             return Cow::Borrowed(self.head);
@@ -33,9 +41,15 @@ impl<'a> Frame<'a> {
 }
 
 #[inline]
-fn put_frame(out: &mut Vec<u8>, bytes: &[u8], masked: usize) {
-    put_number(out, masked as u64);
-    put_bytes(out, bytes.get(..bytes.len() - masked).unwrap_or(bytes));
+pub(crate) fn put_frame(out: &mut Vec<u8>, frame: Frame<'_>) {
+    let lens = (u8::try_from(frame.masked), u8::try_from(frame.head.len()));
+    if let (Ok(masked @ ..0x80), Ok(len @ ..0x80)) = lens {
+        // The same, at once.
+        out.extend_from_slice(&[masked, len]);
+        return out.extend_from_slice(frame.head);
+    }
+    put_number(out, frame.masked as u64);
+    put_bytes(out, frame.head);
 }
 
 pub(crate) fn read_frame<'a>(reader: &mut Reader<'a>) -> Result<Frame<'a>, Damaged> {
@@ -45,28 +59,15 @@ pub(crate) fn read_frame<'a>(reader: &mut Reader<'a>) -> Result<Frame<'a>, Damag
     Ok(Frame { head, masked })
 }
 
-/// A packet that came as `frame`.
+/// Whether secrets stand in the midst of a packet.
 #[inline]
-pub(crate) fn put_packet(
-    out: &mut Vec<u8>,
-    packet: &PacketRef<'_>,
-    frame: &[u8],
-    with_secrets: bool,
-) {
-    if with_secrets {
-        put_frame(out, frame, 0);
-    } else if let PacketRef::Publish(publish) = packet {
-        put_frame(out, frame, publish.payload.len().min(frame.len()));
-    } else if let PacketRef::Connect(_) | PacketRef::Auth(_) = packet {
-        put_bytes_of(out, packet, frame.len());
-    } else {
-        put_frame(out, frame, 0);
-    }
+pub(crate) const fn has_secrets(packet: &PacketRef<'_>) -> bool {
+    matches!(packet, PacketRef::Connect(_) | PacketRef::Auth(_))
 }
 
 /// A packet with secrets, encoded anew without them.
 #[cold]
-fn put_bytes_of(out: &mut Vec<u8>, packet: &PacketRef<'_>, frame_len: usize) {
+pub(crate) fn without_secrets(packet: &PacketRef<'_>, frame_len: usize) -> Vec<u8> {
     let mut packet = packet.clone().into_owned();
     let mut version = paloma_codec::ProtocolVersion::V5;
     if let Packet::Connect(connect) = &mut packet {
@@ -86,7 +87,7 @@ fn put_bytes_of(out: &mut Vec<u8>, packet: &PacketRef<'_>, frame_len: usize) {
     let mut bytes = Vec::with_capacity(frame_len);
     let encoded = packet.encode(version, &mut bytes);
     debug_assert!(encoded.is_ok(), "what was decoded can be encoded");
-    put_frame(out, &bytes, 0);
+    bytes
 }
 
 fn mask(secret: &mut Option<Secret>) {
@@ -106,7 +107,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, message: &Message, with_secrets: bo
     } else {
         message.payload().len()
     };
-    put_frame(out, message.as_bytes(), left_out);
+    put_frame(out, Frame::new(message.as_bytes(), left_out));
 }
 
 pub(crate) fn read_message(reader: &mut Reader<'_>) -> Result<Message, Damaged> {
@@ -114,7 +115,8 @@ pub(crate) fn read_message(reader: &mut Reader<'_>) -> Result<Message, Damaged> 
 }
 
 pub(crate) fn put_secret(out: &mut Vec<u8>, secret: &Secret, with_secrets: bool) {
-    put_frame(out, secret, if with_secrets { 0 } else { secret.len() });
+    let left_out = if with_secrets { 0 } else { secret.len() };
+    put_frame(out, Frame::new(secret, left_out));
 }
 
 pub(crate) fn read_secret(reader: &mut Reader<'_>) -> Result<Secret, Damaged> {

@@ -32,7 +32,7 @@ pub struct Replay<'a> {
     blocks: Blocks<'a>,
     /// Where the block that is read begins, its length, and what is left of it.
     block: (u64, usize, Reader<'a>),
-    scan: Scan,
+    scan: Scan<'a>,
     version: String,
     broker: Broker,
     script: Arc<Script>,
@@ -278,12 +278,10 @@ impl<'a> Replay<'a> {
                 self.tell(format!("{id:?} > no packet: {error}"));
                 self.broker.handle_invalid(now, id, error, version);
             }
-            Event::MayRead(id) => {
+            Event::MayNotRead(id) => {
                 let may_read = self.broker.may_read(id);
                 self.digest.answered(may_read);
-                if !may_read {
-                    self.tell(format!("{id:?} is not read for now"));
-                }
+                self.tell(format!("{id:?} is not read for now"));
             }
             Event::ReceivedBytes(bytes) => {
                 self.broker
@@ -528,7 +526,7 @@ pub fn check(record: &[u8]) -> Result<u64, RecordError> {
 struct Source<'a> {
     blocks: Blocks<'a>,
     block: (u64, usize, Reader<'a>),
-    scan: Scan,
+    scan: Scan<'a>,
 }
 
 impl<'a> Source<'a> {
@@ -549,6 +547,7 @@ impl<'a> Source<'a> {
                 return Ok(None);
             };
             self.block = (begins, content.len(), Reader::new(content));
+            self.scan.begin_block();
         }
     }
 

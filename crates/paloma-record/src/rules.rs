@@ -15,10 +15,13 @@ const KEPT_MIN: usize = 64;
 
 /// What the rules have answered and no event has yet. Everything here happens under the lock of the core that asks, so that
 /// plain loads and stores do.
+///
+/// A record has no answers that allow something behind the last other one of an input: with rules that allow everything, and
+/// most do most of the time, it has none.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    /// The latest, if all of them are a yes or a no: the last in the lowest bit, a 1 before the first.
-    bits: AtomicU64,
+    /// How many of the latest allow something, one after the other.
+    allowed: AtomicU64,
     /// Those before.
     waiting: Mutex<Vec<u8>>,
     has_waiting: AtomicBool,
@@ -27,43 +30,43 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    #[inline]
     fn push(&self, answer: Answer) {
         if self.is_muted.load(Ordering::Relaxed) {
             return;
         }
-        let bits = self.bits.load(Ordering::Relaxed).max(1);
-        if let Answer::Allowed(is_allowed) = answer
-            && bits >> 63 == 0
-        {
+        if answer == Answer::Allowed(true) {
             // Asked at every publish.
-            let bits = bits << 1 | u64::from(is_allowed);
-            return self.bits.store(bits, Ordering::Relaxed);
+            let allowed = self.allowed.load(Ordering::Relaxed) + 1;
+            return self.allowed.store(allowed, Ordering::Relaxed);
         }
+        self.put(answer);
+    }
+
+    #[cold]
+    fn put(&self, answer: Answer) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_bits(&mut waiting);
+        for _ in 0..self.allowed.swap(0, Ordering::Relaxed) {
+            Answer::Allowed(true).put(&mut waiting);
+        }
         answer.put(&mut waiting);
         self.has_waiting.store(true, Ordering::Relaxed);
     }
 
-    fn take_bits(&self, out: &mut Vec<u8>) {
-        let bits = self.bits.load(Ordering::Relaxed).max(1);
-        if bits > 1 {
-            for place in (0..bits.ilog2()).rev() {
-                Answer::Allowed(bits >> place & 1 == 1).put(out);
-            }
-            self.bits.store(1, Ordering::Relaxed);
-        }
-    }
-
     /// Moves what waits to the end of `out`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, out: &mut Vec<u8>) {
         if self.has_waiting.load(Ordering::Relaxed) {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            out.append(&mut waiting);
-            self.has_waiting.store(false, Ordering::Relaxed);
+            self.take_waiting(out);
         }
-        self.take_bits(out);
+        self.allowed.store(0, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn take_waiting(&self, out: &mut Vec<u8>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        out.append(&mut waiting);
+        self.has_waiting.store(false, Ordering::Relaxed);
     }
 }
 
@@ -173,7 +176,7 @@ pub(crate) struct Script {
 #[derive(Debug, Default)]
 struct ScriptState {
     answers: VecDeque<Answer>,
-    /// Something was asked that the record has no answer for, or another one.
+    /// Something was asked that the record has another answer for.
     has_diverged: bool,
     /// Somebody only looks: nothing is taken from the answers.
     is_looking: bool,
@@ -223,7 +226,9 @@ impl Script {
             state.is_unknown = true;
             return None;
         }
-        let found = state.answers.pop_front().and_then(pick);
+        let answer = state.answers.pop_front();
+        // What the record does not have was allowed.
+        let found = pick(answer.unwrap_or(Answer::Allowed(true)));
         state.has_diverged |= found.is_none();
         found
     }
@@ -317,23 +322,48 @@ impl Authorizer for Played {
 mod tests {
     use super::*;
 
-    #[test]
-    fn answers_come_out_as_they_went_in() {
-        let answers = Answers::default();
-        let mut expected = Vec::new();
-        for number in 0..200_u16 {
-            let answer = match number % 67 {
-                65 => Answer::Epoch(number),
-                66 => Answer::Granted(Grant::CheckEach),
-                _ => Answer::Allowed(number % 3 == 0),
-            };
-            answers.push(answer);
-            answer.put(&mut expected);
+    /// The answers of one input, as a record has them.
+    fn check(answers: &[Answer], expected: &[Answer]) {
+        let recorded = Answers::default();
+        for answer in answers {
+            recorded.push(*answer);
         }
-        let mut out = Vec::new();
-        answers.take(&mut out);
-        assert_eq!(out, expected);
-        answers.take(&mut out);
-        assert_eq!(out, expected);
+        let (mut out, mut bytes) = (Vec::new(), Vec::new());
+        recorded.take(&mut out);
+        for answer in expected {
+            answer.put(&mut bytes);
+        }
+        assert_eq!(out, bytes);
+        // Nothing of it belongs to the next one.
+        recorded.take(&mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn what_is_allowed_is_left_out_at_the_end() {
+        let (yes, no) = (Answer::Allowed(true), Answer::Allowed(false));
+        let each = Answer::Granted(Grant::CheckEach);
+        check(&[], &[]);
+        check(&[yes; 200], &[]);
+        check(&[yes, yes, no, yes], &[yes, yes, no]);
+        check(&[no, yes, each, yes, yes], &[no, yes, each]);
+        check(&[Answer::Epoch(3), yes], &[Answer::Epoch(3)]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_allowed_again() {
+        let script = Script::default();
+        script.push(Answer::Allowed(false));
+        let ask = || {
+            script.take(|answer| match answer {
+                Answer::Allowed(is_allowed) => Some(is_allowed),
+                Answer::Granted(_) | Answer::Covers(_) | Answer::Epoch(_) => None,
+            })
+        };
+        assert_eq!([ask(), ask()], [Some(false), Some(true)]);
+        assert!(script.is_kept());
+        script.push(Answer::Covers(true));
+        assert_eq!(ask(), None);
+        assert!(!script.is_kept(), "another question was asked");
     }
 }

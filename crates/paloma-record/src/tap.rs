@@ -244,8 +244,9 @@ impl Tap {
     #[inline]
     pub fn may_read(&mut self, id: ConnectionId) -> bool {
         let may_read = self.broker.may_read(id);
-        if let Some(recorder) = self.recorder() {
-            recorder.pen.event_of(kind::MAY_READ, id);
+        if !may_read && let Some(recorder) = self.recorder() {
+            // A yes leaves the core as it was.
+            recorder.pen.event_of(kind::MAY_NOT_READ, id);
             recorder.digest.answered(may_read);
         }
         may_read
@@ -369,11 +370,13 @@ impl Tap {
     /// [`Broker::poll_effect`].
     #[inline]
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.broker.poll_effect()?;
-        if let Some(recorder) = self.recorder() {
-            recorder.digest.effect(&effect);
+        let effect = self.broker.poll_effect();
+        if let Some(recorder) = self.recorder()
+            && let Some(effect) = &effect
+        {
+            recorder.digest.effect(effect);
         }
-        Some(effect)
+        effect
     }
 
     /// [`Broker::poll_transmit`].

@@ -80,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "paloma-codec",
             "paloma-session",
             "paloma-broker",
+            "paloma-record",
             "paloma-tokio",
             "paloma-store-redb",
         ],
