@@ -22,7 +22,7 @@ mod trace;
 mod violation;
 mod world;
 
-pub use kept::{Kept, kept_seeds};
+pub use kept::{Bite, Kept, bites, kept_seeds, write_bites};
 pub use options::{ERA, Options};
 pub use run::{Report, Run, run, shrink};
 pub use violation::{Invariant, Violation};

@@ -21,7 +21,7 @@ use paloma_sim::{ERA, Report, Run, kept_seeds, run, shrink};
 #[command(name = "paloma-sim", disable_version_flag = true)]
 struct Arguments {
     /// Run so many seeds, and those that failed once.
-    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "shrink"])]
+    #[arg(long, value_name = "N", group = "many", conflicts_with_all = ["seed", "shrink"])]
     seeds: Option<u64>,
     /// The first of them.
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -39,17 +39,26 @@ struct Arguments {
     #[arg(long, value_name = "S")]
     shrink: Option<u64>,
     /// Run each fault that is seeded in the code until a seed shows it; only those with TEXT in their name, if it is given.
-    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["seeds", "seed", "shrink"])]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        num_args = 0..=1,
+        default_missing_value = "",
+        group = "many",
+        conflicts_with_all = ["seeds", "seed", "shrink"]
+    )]
     bites: Option<String>,
-    /// Have this fault in the code: for `--seed` and `--shrink`, in a build with faults.
-    #[cfg(paloma_bites)]
+    /// Run each fault with the seed that is known to show it, and no other.
+    #[arg(long, requires = "bites", conflicts_with = "record")]
+    known: bool,
+    /// Have this fault in the code, for `--seed` and `--shrink`.
     #[arg(long, value_name = "FAULT")]
     fault: Option<String>,
     /// Use so many threads.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Add the run to this ledger.
-    #[arg(long, value_name = "FILE", requires = "seeds")]
+    /// Add the run to this ledger; with `--bites`, write the seeds that show the faults there.
+    #[arg(long, value_name = "FILE", requires = "many")]
     record: Option<PathBuf>,
 }
 
@@ -58,11 +67,17 @@ fn main() -> ExitCode {
     // A panic in the code under test is reported as a violation, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(only) = &arguments.bites {
-        return bites::run_all(only, threads_of(&arguments));
+        if arguments.known {
+            return bites::run_known();
+        }
+        let record = arguments.record.as_deref();
+        return bites::run_all(only, threads_of(&arguments), record);
     }
-    #[cfg(paloma_bites)]
-    if let Some(name) = &arguments.fault {
-        bites::choose(name);
+    if let Some(name) = &arguments.fault
+        && !bites::choose(name)
+    {
+        eprintln!("{name} is no fault that this build has");
+        return ExitCode::FAILURE;
     }
     match (arguments.seed, arguments.shrink) {
         (Some(seed), _) => run_one(seed, arguments.era, &arguments.steps),

@@ -1,6 +1,7 @@
 //! The worlds themselves: the same seed gives the same trace, what failed once does not, and neither do the first seeds.
 
-use paloma_sim::{Report, Run, kept_seeds, run};
+use paloma_sim::{Report, Run, bites, kept_seeds, run};
+use paloma_topic::Fault;
 
 fn live(seed: u64) -> Report {
     run(&Run {
@@ -37,6 +38,25 @@ fn seeds_that_failed_once_hold() {
             report.violation, None,
             "seed {}: {}",
             kept.seed, report.options
+        );
+    }
+}
+
+/// `cargo xtask sim --bites --known`, which CI runs, shows that they do.
+#[test]
+fn each_fault_has_a_seed_and_a_row_in_the_documents() {
+    let table = include_str!("../../../docs/simulation.md");
+    let known = bites();
+    assert_eq!(known.len(), Fault::ALL.len());
+    for (fault, about) in Fault::ALL {
+        let name = format!("{fault:?}");
+        let bite = known.iter().find(|bite| bite.fault == name);
+        let bite = bite.unwrap_or_else(|| panic!("no seed is known that shows {name}"));
+        let seeds = bite.seed + 1;
+        let row = format!("| {about} (`{name}`) | {} | {seeds} |", bite.invariant);
+        assert!(
+            table.contains(&row),
+            "docs/simulation.md does not say: {row}"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Faults that are put into the code on purpose, so that the simulation can show that it would see them.
 //!
-//! They are there in builds with `--cfg paloma_bites` only, which `cargo xtask sim --bites` makes. In every other build
+//! They are there in builds with `--cfg paloma_bites` only, which `cargo xtask sim` makes. In every other build
 //! [`Fault::is_on`] is a constant, and nothing is compiled of what it would do.
 
 #[cfg(paloma_bites)]
