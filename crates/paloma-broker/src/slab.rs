@@ -171,6 +171,7 @@ mod tests {
     fn iteration_is_in_key_order() {
         let mut slab = Slab::default();
         let keys: Vec<_> = (0..5).map(|n| slab.insert(n)).collect();
+        assert!(keys.is_sorted());
         slab.remove(keys[1]);
         slab.remove(keys[3]);
         let left: Vec<_> = slab.iter().map(|(_, value)| *value).collect();

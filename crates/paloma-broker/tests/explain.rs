@@ -189,6 +189,8 @@ fn a_window_without_acknowledgements_holds_messages_up() {
         (found.on_the_way.in_flight, found.on_the_way.waiting),
         (1, 1)
     );
+    let text = found.to_string();
+    assert!(!text.contains("- 0 "), "what there is none of: {text}");
 }
 
 #[test]

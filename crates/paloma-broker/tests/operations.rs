@@ -10,8 +10,14 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use paloma_broker::{AllowAll, Authenticator, CloseCause, ConnectionInfo, DropCause, Refusal};
-use paloma_codec::{Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
+use paloma_broker::store::{Committed, LoadRequest, Loaded, Recovered, StoreError};
+use paloma_broker::{
+    AllowAll, AuthOutcome, AuthRequest, Authenticator, CloseCause, ConnectionInfo, DropCause,
+    Refusal, Store, StoreBatch,
+};
+use paloma_codec::{
+    ConnAckReason, Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe,
+};
 use support::{Handle, Rules, World, id, qos1, target, v5};
 
 fn with_sys() -> World {
@@ -224,9 +230,43 @@ fn rules_of_somebody_decide_about_sys_topics_for_everybody() {
     assert_eq!(granted, SubAckReason::GrantedQos0);
 }
 
+/// Says nothing of how long it takes.
+#[derive(Debug)]
+struct Taciturn;
+
+impl Authenticator for Taciturn {
+    fn authenticate(&self, _: &AuthRequest) -> AuthOutcome {
+        AuthOutcome::Deny(ConnAckReason::NotAuthorized)
+    }
+}
+
+impl Store for Taciturn {
+    fn recover(&mut self, _: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
+        Err(StoreError::Full)
+    }
+
+    fn read_queue(&mut self, _: &LoadRequest) -> Result<Loaded, StoreError> {
+        Err(StoreError::Full)
+    }
+}
+
 #[test]
-fn nobody_waits_for_a_thread_where_everybody_is_allowed() {
+fn who_may_take_long_is_kept_away_from_sockets_and_who_is_quick_is_not() {
+    let mut world = World::new();
+    world.authenticates = false;
+    let client = world.open(ProtocolVersion::V5);
+    world.send(client, Packet::Connect(Box::new(v5("c"))));
+    let (_, request) = world.asked.pop_front().unwrap();
     assert!(!AllowAll.is_blocking());
+    assert!(AllowAll.authenticate_at_once(&request).is_some());
+    assert!(Authenticator::is_blocking(&Taciturn));
+    assert!(Taciturn.authenticate_at_once(&request).is_none());
+    assert!(!world.store.is_blocking());
+    assert!(Store::is_blocking(&Taciturn));
 }
 
 #[test]
