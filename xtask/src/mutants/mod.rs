@@ -201,13 +201,25 @@ impl Verdict {
         }
     }
 
-    /// The one with this name, if it was somebody's and not only nobody's.
+    /// Who noticed stands above the change's crate, or does not.
+    fn seen_above(mut self, is_above: bool) -> Self {
+        if let Self::Caught(by) = &mut self
+            && is_above
+        {
+            return Self::CaughtAbove(std::mem::take(by));
+        }
+        self
+    }
+
+    /// The one with this name.
     fn of_parts(what: &str, by: &str) -> Option<Self> {
         match what {
             "caught" => Some(Self::Caught(by.to_owned())),
             "caught above" => Some(Self::CaughtAbove(by.to_owned())),
             "timed out" => Some(Self::TimedOut),
             "unviable" => Some(Self::Unviable),
+            "harmless" => Some(Self::Harmless),
+            "missed" => Some(Self::Missed),
             _ => None,
         }
     }
@@ -238,18 +250,17 @@ impl Trial {
         tree.settle(&["check", "--keep-going"], &CRATES)?;
         let programs = tree.settle(&["test", "--no-run"], &CRATES)?;
         let results = workspace::target().join("mutants/results.tsv");
-        let verdicts = if is_resumed {
+        let (programs, verdicts) = if is_resumed {
             let text = fs::read_to_string(&results).map_err(Failure::file(&results))?;
-            judged_before(&text, &tree)
+            let verdicts = judged_before(&text, &tree);
+            println!("{} were judged before", verdicts.len());
+            (programs, verdicts)
         } else {
             fs::write(&results, "").map_err(Failure::file(&results))?;
-            BTreeMap::new()
+            (baseline(programs, None)?, BTreeMap::new())
         };
-        if is_resumed {
-            println!("{} were judged before", verdicts.len());
-        }
         Ok(Self {
-            programs: baseline(programs, None)?,
+            programs,
             tree,
             exceptions,
             jobs,
@@ -315,36 +326,36 @@ impl Trial {
     }
 
     fn judge_made(&self, number: u32) -> Outcome<Verdict> {
-        let package = self.tree.mutant(number).package.clone();
-        let Some(own) = self.tree.build(&[&package])? else {
-            return Ok(Verdict::Unviable);
-        };
-        if let Some(verdict) = noticed(&self.ordered(own), None, None)? {
-            return Ok(verdict);
+        let own = self.own(number);
+        let is_own = |program: &Program| own.iter().any(|other| other.path == program.path);
+        let mut programs = self.sharpest_first(own.clone());
+        programs.extend(self.sharpest_first(self.higher(number)));
+        for program in programs {
+            let Some(made) = self.tree.build_program(&program)? else {
+                return Ok(Verdict::Unviable);
+            };
+            if let Some(verdict) = noticed(&made, None, None)? {
+                return Ok(verdict.seen_above(!is_own(&program)));
+            }
         }
-        let higher = CRATES
-            .into_iter()
-            .skip_while(|name| *name != package)
-            .skip(1);
-        for package in higher.chain(ABOVE.into_iter().take(1)) {
+        for package in ABOVE.into_iter().take(1) {
             let Some(programs) = self.tree.build(&[package])? else {
                 return Ok(Verdict::Unviable);
             };
-            if let Some(verdict) = noticed(&self.ordered(wanted(programs)), None, None)? {
-                let mut all = above(vec![(number, verdict)]);
-                return Ok(all.remove(0).1);
+            if let Some(verdict) = noticed(&wanted(programs), None, None)? {
+                return Ok(verdict.seen_above(true));
             }
         }
         Ok(self.unnoticed(number))
     }
 
-    /// In the order of the baseline.
-    fn ordered(&self, mut programs: Vec<Program>) -> Vec<Program> {
-        programs.sort_by_key(|program| {
-            let known = |known: &Program| {
-                (&known.package, &known.name) == (&program.package, &program.name)
-            };
-            self.programs.iter().position(known)
+    /// Where each has to be built first: those that have noticed most come first.
+    fn sharpest_first(&self, mut programs: Vec<Program>) -> Vec<Program> {
+        programs.sort_by_cached_key(|program| {
+            let prefix = format!("{}::", program.name);
+            let verdicts = self.verdicts.values();
+            let noticed = verdicts.filter(|verdict| verdict.parts().1.starts_with(&prefix));
+            std::cmp::Reverse(noticed.count())
         });
         programs
     }
@@ -443,8 +454,7 @@ impl Trial {
     }
 }
 
-/// What a run that was cut short has said, if its changes had the same numbers and names. What nobody had noticed is judged
-/// again.
+/// What a run that was cut short has said, if its changes had the same numbers and names.
 fn judged_before(results: &str, tree: &Tree) -> BTreeMap<u32, Verdict> {
     let judged = results.lines().filter_map(|line| {
         let mut parts = line.split('\t');
@@ -501,13 +511,11 @@ fn wanted(mut programs: Vec<Program>) -> Vec<Program> {
     programs
 }
 
-fn above(mut verdicts: Verdicts) -> Verdicts {
-    for (_, verdict) in &mut verdicts {
-        if let Verdict::Caught(by) = verdict {
-            *verdict = Verdict::CaughtAbove(std::mem::take(by));
-        }
-    }
-    verdicts
+fn above(verdicts: Verdicts) -> Verdicts {
+    let above = verdicts.into_iter();
+    above
+        .map(|(number, verdict)| (number, verdict.seen_above(true)))
+        .collect()
 }
 
 /// How many changes came to which end.
@@ -595,20 +603,20 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_read_as_it_was_written_unless_nobody_noticed() {
+    fn a_verdict_is_read_as_it_was_written() {
         let by = || "a test".to_owned();
         for verdict in [
             Verdict::Caught(by()),
             Verdict::CaughtAbove(by()),
             Verdict::TimedOut,
             Verdict::Unviable,
+            Verdict::Harmless,
+            Verdict::Missed,
         ] {
             let (what, by) = verdict.parts();
             assert_eq!(Verdict::of_parts(what, by), Some(verdict.clone()));
         }
-        for verdict in [Verdict::Harmless, Verdict::Missed] {
-            assert_eq!(Verdict::of_parts(verdict.parts().0, ""), None);
-        }
+        assert_eq!(Verdict::of_parts("", ""), None);
     }
 
     #[test]

@@ -42,6 +42,14 @@ opt-level = 0
 opt-level = 3
 ";
 
+/// In front of a function that has to stay constant, in the list of what was refused.
+const CONSTANT: &str = "const fn ";
+
+/// Changes that do not compile asleep, by their names, as the last run found out.
+fn refused() -> PathBuf {
+    workspace::target().join("mutants/refused.txt")
+}
+
 /// A program of tests.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
@@ -115,14 +123,24 @@ impl Tree {
         let switch = root.join("crates/paloma-mutant");
         write(&switch.join("Cargo.toml"), manifest.as_bytes())?;
         write(&switch.join("src/lib.rs"), SWITCH.as_bytes())?;
-        let asleep = (1..).zip(&mutants).map(|(number, _)| number).collect();
+        // What the compiler refused the last time it would refuse again.
+        let refused = fs::read_to_string(refused()).unwrap_or_default();
+        let refused: BTreeSet<&str> = refused.lines().collect();
+        let numbered = (1..).zip(&mutants);
+        let asleep = numbered
+            .filter(|(_, mutant)| !refused.contains(&*mutant.name))
+            .map(|(number, _)| number)
+            .collect();
+        let constants = refused
+            .iter()
+            .filter_map(|line| line.strip_prefix(CONSTANT));
         Ok(Self {
             root,
             files,
-            mutants,
             asleep,
             places: BTreeMap::new(),
-            constants: BTreeSet::new(),
+            constants: constants.map(str::to_owned).collect(),
+            mutants,
         })
     }
 
@@ -147,6 +165,7 @@ impl Tree {
             self.write_all()?;
             let (programs, errors) = self.cargo(command, packages)?;
             if errors.is_empty() {
+                self.remember()?;
                 return Ok(programs);
             }
             let before = (self.asleep.len(), self.constants.len());
@@ -167,6 +186,16 @@ impl Tree {
                 });
             }
         }
+    }
+
+    /// Writes down what the compiler has refused, for the next time.
+    fn remember(&self) -> Outcome {
+        let alone = self.numbers().filter(|number| !self.is_asleep(*number));
+        let names = alone.map(|number| format!("{}\n", self.mutant(number).name));
+        let constants = self.constants.iter();
+        let constants = constants.map(|name| format!("{CONSTANT}{name}\n"));
+        let text: String = names.chain(constants).collect();
+        write(&refused(), text.as_bytes())
     }
 
     fn write_all(&mut self) -> Outcome {
@@ -219,6 +248,17 @@ impl Tree {
     /// Builds the tests of these packages with what is in the copy now. None if it does not compile.
     pub(super) fn build(&self, packages: &[&str]) -> Outcome<Option<Vec<Program>>> {
         let (programs, errors) = self.cargo(&["test", "--no-run"], packages)?;
+        Ok(errors.is_empty().then_some(programs))
+    }
+
+    /// Builds one program of tests with what is in the copy now. None if it does not compile.
+    pub(super) fn build_program(&self, program: &Program) -> Outcome<Option<Vec<Program>>> {
+        let command = if program.name == program.package.replace('-', "_") {
+            vec!["test", "--no-run", "--lib"]
+        } else {
+            vec!["test", "--no-run", "--test", &program.name]
+        };
+        let (programs, errors) = self.cargo(&command, &[&program.package])?;
         Ok(errors.is_empty().then_some(programs))
     }
 
