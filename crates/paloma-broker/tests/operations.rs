@@ -15,9 +15,7 @@ use paloma_broker::{
     AllowAll, AuthOutcome, AuthRequest, Authenticator, CloseCause, ConnectionInfo, DropCause,
     Refusal, Store, StoreBatch,
 };
-use paloma_codec::{
-    ConnAckReason, Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe,
-};
+use paloma_codec::{ConnAckReason, Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
 use support::{Handle, Rules, World, id, qos1, target, v5};
 
 fn with_sys() -> World {
