@@ -4,7 +4,7 @@ mod support;
 
 use std::net::IpAddr;
 
-use paloma_broker::{ConnectionInfo, Refusal};
+use paloma_broker::{ConnectionId, ConnectionInfo, Refusal};
 use paloma_codec::{
     ConnAckReason, DisconnectReason, Packet, ProtocolVersion, PublishTopic, Qos, SubAckReason,
     Subscribe, SubscribeFilter, SubscribeOptions, TopicAlias,
@@ -35,6 +35,11 @@ fn connections_have_small_numbers_which_no_two_have_at_a_time() {
     let next = world.client("next");
     assert_eq!(index(&world, next), given_up);
     assert_ne!(world.connection(next), world.connection(clients[2]));
+    // As numbers for a record, which come back as they were.
+    for client in [clients[0], clients[2], next] {
+        let id = world.connection(client);
+        assert_eq!(ConnectionId::from_bits(id.to_bits()), id);
+    }
 }
 
 #[test]

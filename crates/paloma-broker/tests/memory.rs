@@ -349,6 +349,12 @@ fn each_thing_that_is_held_is_charged_for() {
         }
         assert_eq!(world.publishes(reader).len(), 100);
     });
+    check_growth("many small messages in the store", |world| {
+        let writer = world.client("x");
+        for _ in 0..900 {
+            publish(world, writer, "t/0", 1);
+        }
+    });
     check_growth("what waits for its commit", |world| {
         let writer = world.client("x");
         world.commits = false;

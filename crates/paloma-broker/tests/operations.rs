@@ -16,6 +16,7 @@ use paloma_broker::{
     Refusal, Store, StoreBatch,
 };
 use paloma_codec::{ConnAckReason, Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
+use paloma_session::Transmit;
 use support::{Handle, Rules, World, id, qos1, target, v5};
 
 fn with_sys() -> World {
@@ -82,6 +83,30 @@ fn packets_bytes_and_messages_are_counted_on_their_way() {
     assert!(traffic.bytes_sent > 5);
     assert_eq!((all.tables.connected, traffic.clients_maximum), (2, 2));
     assert_eq!(all.accounting.dropped(DropCause::QueueFull), 0);
+}
+
+#[test]
+fn what_leaves_for_several_clients_in_one_piece_is_counted_once() {
+    let mut world = World::new();
+    let publisher = world.client("p");
+    let receivers = ["a", "b", "c"].map(|name| {
+        let receiver = world.client(name);
+        world.subscribe(receiver, "t", Qos::AtMostOnce);
+        world.set_reading(receiver, false);
+        receiver
+    });
+    world.publish(publisher, "t", "12345");
+    let before = world.broker.statistics().traffic;
+    let mut out = Transmit::default();
+    for receiver in receivers {
+        let connection = world.connection(receiver);
+        let _ = world.broker.poll_transmit(world.now, connection, &mut out);
+    }
+    let after = world.broker.statistics().traffic;
+    assert_eq!(after.publish_sent - before.publish_sent, 3);
+    assert_eq!(after.bytes_sent - before.bytes_sent, out.len() as u64);
+    assert_eq!(world.broker.accounting().delivered, 3);
+    world.check_invariants();
 }
 
 #[test]

@@ -4,7 +4,8 @@ mod support;
 
 use std::num::NonZeroU32;
 
-use paloma_broker::{BrokerConfig, CloseCause, DropCause, QueueWhenFull};
+use paloma_broker::store::{LoadRequest, MessageId, SessionId};
+use paloma_broker::{BrokerConfig, CloseCause, DropCause, QueueWhenFull, Store};
 use paloma_codec::{
     Ack, Connect, Delivery, DisconnectReason, Packet, PubAckReason, PubRecReason, Publish, Qos,
     ReceiveMaximum,
@@ -175,6 +176,32 @@ fn a_long_queue_goes_through_the_store_and_stays_in_order() {
     check_spill(8, 0);
     check_spill(9, 0);
     check_spill(500, 0);
+}
+
+#[test]
+fn a_long_queue_is_loaded_in_parts_as_large_as_they_may_be() {
+    let (mut world, publisher) = absent(|config| config.limits.queue_memory_messages_max = 50);
+    publish_numbers(&mut world, publisher, 1..=500);
+    let before = world.loads_made;
+    assert_eq!(resume_and_take(&mut world), numbers(1..=500));
+    let loads = world.loads_made - before;
+    assert!(loads <= 30, "{loads} loads of 450 messages");
+    // By their bytes: one message comes however large it is.
+    publish_numbers(&mut world, publisher, 1..=3);
+    let mut load = |bytes: u32| {
+        let request = LoadRequest {
+            session: SessionId(1),
+            after: MessageId(0),
+            count: 10,
+            bytes,
+        };
+        world.store.read_queue(&request).unwrap().entries
+    };
+    let all = load(u32::MAX);
+    assert_eq!(all.len(), 3);
+    let bytes = u32::try_from(all[0].1.len()).unwrap();
+    let counts = [0, bytes, 2 * bytes - 1, 2 * bytes, 3 * bytes].map(|bytes| load(bytes).len());
+    assert_eq!(counts, [1, 1, 1, 2, 3]);
 }
 
 #[test]
@@ -361,6 +388,41 @@ fn a_small_message_has_its_place_beside_a_long_queue() {
     let taken = texts(&world.take_all(client));
     assert_eq!(taken.iter().filter(|text| *text == "small").count(), 1);
     assert_eq!(taken.len(), 13);
+}
+
+#[test]
+fn a_queue_that_is_partly_in_the_store_may_be_filled_to_its_last_byte() {
+    let play = |queue_bytes_max: u32| {
+        let mut world = World::with(|config| {
+            config.limits.queue_memory_messages_max = 4;
+            config.limits.inflight_max = 2;
+            config.limits.queue_bytes_max = queue_bytes_max;
+        });
+        let (client, _) = world.durable("c");
+        world.subscribe(client, "t", Qos::AtLeastOnce);
+        let publisher = world.client("p");
+        for n in 10..22 {
+            world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+        }
+        // Of the same size, and not stored.
+        world.publish(publisher, "t", "22");
+        let request = LoadRequest {
+            session: SessionId(1),
+            after: MessageId(0),
+            count: 1,
+            bytes: 0,
+        };
+        let each = world.store.read_queue(&request).unwrap().entries[0].1.len();
+        (
+            u32::try_from(each).unwrap(),
+            world.dropped(DropCause::QueueFull),
+        )
+    };
+    let (each, dropped) = play(u32::MAX);
+    assert_eq!(dropped, 0);
+    // Two are sent, four wait in memory with their places, six in the store, and one more is to find room.
+    let whole = 11 * each + 4 * 24;
+    assert_eq!([whole, whole - 1].map(play), [(each, 0), (each, 1)]);
 }
 
 #[test]

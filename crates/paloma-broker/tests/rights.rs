@@ -101,6 +101,9 @@ fn rules_that_change_under_a_large_fan_out_hold_for_its_rest() {
             reader
         })
         .collect();
+    let (away, _) = world.durable("away");
+    world.subscribe(away, "t", Qos::AtMostOnce);
+    world.cut(away);
     let writer = world.client("w");
     let writer = world.connection(writer);
     let mut bytes = Vec::new();
@@ -115,6 +118,7 @@ fn rules_that_change_under_a_large_fan_out_hold_for_its_rest() {
     world.broker.handle_packet(world.now, writer, packet);
     // The job is made, and nothing of it handed out.
     rules.deny("r2099", Action::Read, "t");
+    rules.deny("away", Action::Read, "t");
     change(&mut world);
     let got: Vec<_> = readers
         .into_iter()
@@ -122,7 +126,9 @@ fn rules_that_change_under_a_large_fan_out_hold_for_its_rest() {
         .collect();
     assert_eq!(got.iter().sum::<usize>(), 2_099);
     assert_eq!(got.last(), Some(&0));
-    assert_eq!(world.dropped(DropCause::NotAuthorized), 1);
+    // Whoever is away misses it for the same reason.
+    assert_eq!(world.dropped(DropCause::NotAuthorized), 2);
+    assert_eq!(world.dropped(DropCause::Offline), 0);
 }
 
 #[test]

@@ -82,6 +82,23 @@ fn delivery_is_at_the_lower_of_both_qos() {
 }
 
 #[test]
+fn delivery_may_be_at_the_subscriptions_qos_whatever_the_messages_is() {
+    for (upgrades, expected) in [(false, [0, 1, 1]), (true, [1, 1, 1])] {
+        let mut world = World::with(|config| config.behaviour.upgrade_outgoing_qos = upgrades);
+        let (publisher, client) = (world.client("p"), world.client("c"));
+        world.subscribe(client, "t", Qos::AtLeastOnce);
+        world.publish(publisher, "t", "0");
+        world.publish_qos(publisher, "t", "1", qos1(1));
+        world.publish_qos(publisher, "t", "2", qos2(2));
+        let publishes = world.publishes(client);
+        let qos = publishes
+            .iter()
+            .map(|publish| publish.delivery.qos().bits());
+        assert_eq!(qos.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn no_local_keeps_a_clients_own_messages_away() {
     // [MQTT-3.8.3-3]
     let mut world = World::new();

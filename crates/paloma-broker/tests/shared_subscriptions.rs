@@ -301,3 +301,31 @@ fn a_large_group_of_busy_members_still_takes_everything() {
     assert_eq!(taken, 600);
     let _ = publisher;
 }
+
+#[test]
+fn what_is_handed_on_to_one_who_has_it_in_a_long_queue_comes_twice() {
+    let mut world = World::with(|config| {
+        config.limits.queue_memory_messages_max = 4;
+        config.limits.inflight_max = 2;
+    });
+    let publisher = world.client("p");
+    let (both, _) = world.durable("both");
+    world.subscribe(both, "t", Qos::AtLeastOnce);
+    world.subscribe(both, SHARED, Qos::AtLeastOnce);
+    let member = world.client("member");
+    world.subscribe(member, SHARED, Qos::AtLeastOnce);
+    // Whoever is away gets what its own filter matches, half of it in the store only; the group's goes to who is there.
+    world.cut(both);
+    for n in 1..=8 {
+        world.publish_qos(publisher, "t", &n.to_string(), qos1(n));
+    }
+    world.cut(member);
+    let (both, _) = world.durable("both");
+    let mut taken = texts(&world.take_all(both));
+    taken.sort_unstable();
+    let twice: Vec<_> = (1..=8)
+        .flat_map(|n: u16| [n.to_string(), n.to_string()])
+        .collect();
+    assert_eq!(taken, twice);
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+}

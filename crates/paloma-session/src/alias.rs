@@ -259,4 +259,18 @@ mod tests {
         assert_eq!(aliases.choose(b"a", 2), Choice::Define(alias(1)));
         assert_eq!(aliases.choose(b"b", 2), Choice::Define(alias(1)));
     }
+
+    #[test]
+    fn whatever_a_topic_is_it_gets_an_alias_of_a_full_table_when_it_comes_again() {
+        let mut aliases = OutboundAliases::default();
+        for topic in [b"a", b"b"] {
+            send(&mut aliases, topic);
+        }
+        for n in 0..64_u8 {
+            let topic = [b't', n];
+            assert_eq!(send(&mut aliases, &topic), Choice::Name, "{n}");
+            let again = send(&mut aliases, &topic);
+            assert!(matches!(again, Choice::Define(_)), "{n}: {again:?}");
+        }
+    }
 }

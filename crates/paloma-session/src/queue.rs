@@ -413,4 +413,36 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_queue_owns_a_place_for_each_delivery_until_it_is_idle() {
+        let mut queue = Queue::new();
+        assert_eq!(queue.heap_bytes(), 0);
+        let limits = QueueLimits::default();
+        for n in 0..100 {
+            let pushed = queue.push(outbound(n, 1, 0), &limits, |_| {});
+            assert!(matches!(pushed, Pushed::Stored));
+        }
+        let full = 100 * size_of::<Outbound>();
+        assert!(queue.heap_bytes() >= full);
+        while queue.pop().is_some() {}
+        queue.compact();
+        assert!(queue.heap_bytes() < full);
+    }
+
+    #[test]
+    fn a_delivery_may_fill_a_queue_by_itself() {
+        let mut queue = Queue::new();
+        let push = |bytes_max, queue: &mut Queue| {
+            let limits = QueueLimits {
+                bytes_max,
+                ..QueueLimits::default()
+            };
+            let pushed = queue.push(outbound(1, 1, 500), &limits, |_| {});
+            (matches!(pushed, Pushed::Stored), queue.bytes())
+        };
+        let (_, charged) = push(u64::MAX, &mut queue);
+        assert_eq!(push(charged, &mut Queue::new()), (true, charged));
+        assert_eq!(push(charged - 1, &mut Queue::new()), (false, 0));
+    }
 }

@@ -160,6 +160,30 @@ fn an_authentication_waits_for_each_answer() {
     );
 }
 
+/// [MQTT-3.1.2-29]
+#[test]
+fn a_challenge_says_why_to_those_who_want_to_know() {
+    for wants_to_know in [true, false] {
+        let mut handshake = deciding(&Connect {
+            request_problem_information: wants_to_know,
+            ..authenticating()
+        });
+        let challenge = Auth {
+            reason_string: Some("one more step".into()),
+            ..auth(AuthReason::ContinueAuthentication, "scram")
+        };
+        handshake.challenge(challenge).unwrap();
+        let mut out = Transmit::default();
+        let _ = handshake.poll_transmit(&mut out);
+        let mut decoder = Decoder::client(V5, DecodeLimits::default());
+        let (packet, _) = decoder.decode(out.bytes()).unwrap().unwrap();
+        match packet.into_owned() {
+            Packet::Auth(auth) => assert_eq!(auth.reason_string.is_some(), wants_to_know),
+            other => panic!("expected AUTH, got {other:?}"),
+        }
+    }
+}
+
 /// [MQTT-4.12.0-6]
 #[test]
 fn a_server_sends_no_auth_to_a_client_that_named_no_method() {
@@ -445,6 +469,16 @@ fn a_client_with_nothing_to_say_pings_and_expects_an_answer() {
     let (_, reason) = rig.connection.poll_timeout().unwrap();
     assert_eq!(reason, TimeoutReason::PingResponse);
     assert_eq!(after(&mut rig, 10_000), Timeout::Expired);
+}
+
+/// [MQTT-3.1.2-20]
+#[test]
+fn a_client_that_finds_nothing_to_say_pings_in_time() {
+    let mut rig = Rig::client_with(&keep_alive(10), &ConnAck::default());
+    rig.sent();
+    assert_eq!(after(&mut rig, 9_000), Timeout::Early);
+    assert!(rig.sent_briefly().is_empty());
+    assert_eq!(after(&mut rig, 1_000), Timeout::Ping);
 }
 
 // Ends.

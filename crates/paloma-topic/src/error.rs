@@ -69,6 +69,7 @@ impl core::error::Error for TopicError {}
 mod tests {
     use std::collections::BTreeSet;
     use std::string::ToString;
+    use std::vec::Vec;
 
     use super::TopicError::{self, *};
 
@@ -92,5 +93,7 @@ mod tests {
         let texts: BTreeSet<_> = all.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), all.len());
         assert!(texts.iter().all(|text| text.contains(' ')));
+        let limits: Vec<_> = all.into_iter().filter(|error| error.is_limit()).collect();
+        assert_eq!(limits, [BytesMax, LevelsMax]);
     }
 }

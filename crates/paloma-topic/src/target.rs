@@ -282,6 +282,8 @@ mod tests {
         assert_eq!(parts.map_err(|error| *error), expected, "{text:?}");
         if let Ok(target) = &parsed {
             assert_eq!(target.to_string(), text);
+            let share = target.share().cloned().map(ShareName::into_inner);
+            assert_eq!(share.as_deref(), target.share().map(ShareName::as_str));
             assert_eq!(&target.borrowed().to_owned(), target);
         }
     }

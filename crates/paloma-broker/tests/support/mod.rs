@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) turns_max: usize,
     /// Loads that wait for the batches before them.
     loads: VecDeque<LoadRequest>,
+    /// How many there have been.
+    pub(crate) loads_made: u32,
     /// Whether what was loaded reaches the broker at once; otherwise it waits in `loaded`.
     pub(crate) loads_at_once: bool,
     loaded: VecDeque<Loaded>,
@@ -96,6 +98,7 @@ impl World {
             adds_up: true,
             turns_max: usize::MAX,
             loads: VecDeque::new(),
+            loads_made: 0,
             loads_at_once: true,
             loaded: VecDeque::new(),
             authenticates: true,
@@ -498,6 +501,7 @@ impl World {
                 }
             }
             Effect::Load(request) => {
+                self.loads_made += 1;
                 self.loads.push_back(request);
                 if self.uncommitted.is_empty() {
                     self.load();
