@@ -24,7 +24,7 @@ use tree::{Program, Tree};
 
 pub(crate) const COMMAND: Command = Command {
     name: "mutants",
-    arguments: "[--sample N] [--seed S] [-p CRATE…] [--only TEXT…] [--jobs N] [--resume] [--record]",
+    arguments: "[--sample N] [--seed S] [-p CRATE…] [--only TEXT…] [--jobs N] [--resume] [--alone] [--record]",
     about: "changes checks at random, one at a time, and fails on a change that no test notices",
     details: "\
 --sample N   how many changes (300)
@@ -33,6 +33,7 @@ pub(crate) const COMMAND: Command = Command {
 --only TEXT  of those with this in their name
 --jobs N     programs of tests at a time (2)
 --resume     take over what a run of the same sample that was cut short has judged
+--alone      only what has to be built alone, beside a run that has built everything else
 --record     append the outcome to docs/records/mutants.tsv, and what nobody noticed to docs/records/mutants-unnoticed.tsv
 
 cargo-mutants (`cargo install cargo-mutants --locked`) makes the list of changes. One build has all of a sample in it, each behind
@@ -67,6 +68,7 @@ struct Options {
     only: Vec<String>,
     jobs: usize,
     is_resumed: bool,
+    is_alone: bool,
     is_recorded: bool,
 }
 
@@ -79,12 +81,14 @@ fn options(arguments: &[String]) -> Outcome<Options> {
         only: Vec::new(),
         jobs: 2,
         is_resumed: false,
+        is_alone: false,
         is_recorded: false,
     };
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
         let switch = match name.as_str() {
             "--resume" => Some(&mut options.is_resumed),
+            "--alone" => Some(&mut options.is_alone),
             "--record" => Some(&mut options.is_recorded),
             _ => None,
         };
@@ -124,7 +128,9 @@ fn run(arguments: &[String]) -> Outcome {
     let exceptions = list::exceptions()?;
     let tree = Tree::new(&CRATES, chosen)?;
     let mut trial = Trial::new(tree, exceptions, options.jobs, options.is_resumed)?;
-    trial.judge_asleep()?;
+    if !options.is_alone {
+        trial.judge_asleep()?;
+    }
     trial.judge_alone()?;
     let tally = Tally::of(&trial.verdicts);
     println!("{tally}");
@@ -247,18 +253,24 @@ impl Trial {
         jobs: usize,
         is_resumed: bool,
     ) -> Outcome<Self> {
-        tree.settle(&["check", "--keep-going"], &CRATES)?;
-        let programs = tree.settle(&["test", "--no-run"], &CRATES)?;
         let results = workspace::target().join("mutants/results.tsv");
-        let (programs, verdicts) = if is_resumed {
+        let verdicts = if is_resumed {
             let text = fs::read_to_string(&results).map_err(Failure::file(&results))?;
-            let verdicts = judged_before(&text, &tree);
-            println!("{} were judged before", verdicts.len());
-            (programs, verdicts)
+            judged_before(&text, &tree)
         } else {
             fs::write(&results, "").map_err(Failure::file(&results))?;
-            (baseline(programs, None)?, BTreeMap::new())
+            BTreeMap::new()
         };
+        let mut programs = Vec::new();
+        if verdicts.len() < tree.numbers().count() {
+            tree.settle(&["check", "--keep-going"], &CRATES)?;
+            programs = tree.settle(&["test", "--no-run"], &CRATES)?;
+        }
+        if is_resumed {
+            println!("{} were judged before", verdicts.len());
+        } else {
+            programs = baseline(programs, None)?;
+        }
         Ok(Self {
             programs,
             tree,
