@@ -452,6 +452,23 @@ fn a_filter_that_is_decided_about_as_a_whole_is_not_asked_about_again() {
     }
 }
 
+#[test]
+fn who_gets_a_topic_is_asked_once_while_its_publisher_names_it_again_and_again() {
+    let rules = Arc::new(Counting::default());
+    rules.allows_writing.store(true, Ordering::Relaxed);
+    let authorizer = Arc::clone(&rules);
+    let mut world = World::with(|config| config.authorizer = authorizer);
+    let (writer, reader) = (world.client("w"), world.client("r"));
+    world.subscribe(reader, "a/+", Qos::AtMostOnce);
+    let before = rules.asked.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        world.publish(writer, "a/b", "x");
+    }
+    // About writing each time.
+    let asked = rules.asked.load(Ordering::Relaxed) - before;
+    assert!(asked <= 11, "{asked}");
+}
+
 /// What clients do; the numbers choose client, topic and the like.
 #[derive(Clone, Debug)]
 enum Step {

@@ -205,6 +205,7 @@ mod tests {
         for _ in 0..1_000 {
             answers.pop(&mut out);
         }
+        assert!(answers.heap_bytes() < full / 2, "while it is busy");
         answers.compact();
         assert_eq!((answers.len(), answers.heap_bytes()), (0, 0), "of {full}");
         assert_eq!(out.len(), 1_000 * 5, "a CONNACK each");
