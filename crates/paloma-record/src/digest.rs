@@ -120,6 +120,9 @@ fn mix_packets(hash: &mut u64, bytes: &[u8], mut large: impl Iterator<Item = usi
         let len = if let Some((len, head)) = usual_publish(rest, is_v5) {
             mix_ends(hash, head);
             len
+        } else if let Some(ack) = usual_ack(rest) {
+            mix(hash, ack);
+            4
         } else if let Some((len, shown)) = any_packet(rest, is_v5) {
             let shown = shown.min(next_large - start);
             mix_bytes(hash, rest.get(..shown).unwrap_or(rest));
@@ -156,6 +159,15 @@ fn usual_publish(bytes: &[u8], is_v5: bool) -> Option<(usize, &[u8])> {
         at += 1 + usize::from(*properties);
     }
     Some((2 + usize::from(len), bytes.get(..at)?))
+}
+
+/// An acknowledgement of four bytes, as a word.
+#[inline]
+fn usual_ack(bytes: &[u8]) -> Option<u64> {
+    let ack = *bytes.first_chunk()?;
+    let [first, len, _, _] = ack;
+    let acks = PacketType::PubAck as u8..=PacketType::PubComp as u8;
+    (acks.contains(&(first >> 4)) && len == 2).then(|| u32::from_le_bytes(ack).into())
 }
 
 /// The length of a packet and how much of it counts.

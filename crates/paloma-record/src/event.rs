@@ -192,8 +192,11 @@ impl Pen {
     #[inline]
     pub(crate) fn packet(&mut self, id: ConnectionId, frame: Frame<'_>) {
         let (last, masked) = &self.last;
-        let is_again = *masked == frame.masked && self.out.get(last.clone()) == Some(frame.head);
-        if is_again && !frame.head.is_empty() {
+        if *masked == frame.masked
+            && let Some(last) = self.out.get(last.clone())
+            && !last.is_empty()
+            && last == frame.head
+        {
             self.event_of(kind::AGAIN, id);
         } else {
             self.put_packet(id, frame);
