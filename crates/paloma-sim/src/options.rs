@@ -67,16 +67,28 @@ pub struct Options {
 
 /// Which worlds seeds make. Each change of what is drawn begins an era, so that a seed of an earlier one still makes the same
 /// world.
-pub const ERA: u32 = 2;
+pub const ERA: u32 = 3;
 
 impl Options {
     /// The options of a seed's world, as it is or was made in an era.
     pub(crate) fn of_seed(seed: u64, era: u32) -> Self {
-        let mut options = Self::draw(&mut Random::stream(seed, 1));
+        let drawn = Self::draw(&mut Random::stream(seed, 1));
+        let mut options = drawn.clone();
         if era >= 2 {
             options.add_second_era(&mut Random::stream(seed, 3));
         }
+        if era >= 3 {
+            options.add_third_era(&drawn, &mut Random::stream(seed, 5));
+        }
         options
+    }
+
+    /// Groups are in worlds with crashes as well.
+    fn add_third_era(&mut self, drawn: &Self, random: &mut Random) {
+        let has_groups = random.chance(60);
+        if self.crashes && has_groups {
+            self.shared = drawn.shared;
+        }
     }
 
     fn add_second_era(&mut self, random: &mut Random) {
@@ -87,7 +99,7 @@ impl Options {
         self.narrows = random.chance(25);
         self.late_rules = random.chance(50);
         if self.crashes {
-            // Which member of a group had what is more than the oracle can tell after a crash.
+            // The oracle did not follow groups over a crash then.
             self.shared = false;
         }
         if self.narrows {

@@ -68,6 +68,7 @@ impl Oracle {
         self.state.taken.extend(&live.taken);
         // The next process writes from 1 on; until it has, the store is what it was.
         self.snapshots.push_back(Snapshot { seq: 0, ..snapshot });
+        self.leave_groups_of_the_lost();
         self.state.sessions.retain(|_, session| session.is_durable);
         let mut ended = Vec::new();
         for (client_id, session) in &mut self.state.sessions {
@@ -76,12 +77,52 @@ impl Oracle {
                 ended.push((session.instance, client_id.clone()));
             }
         }
+        self.free_shared();
         for client_id in self.state.sessions.keys().cloned().collect::<Vec<_>>() {
             self.set_timers(now, &client_id);
         }
         ended.sort_unstable();
         for (_, client_id) in ended {
             self.end_session(now, &client_id);
+        }
+    }
+
+    /// Sessions that are not stored are members of nothing any more.
+    fn leave_groups_of_the_lost(&mut self) {
+        let sessions = self.state.sessions.iter();
+        let lost = sessions.filter(|(_, session)| !session.is_durable);
+        let left: Vec<(String, String)> = lost
+            .flat_map(|(client_id, session)| {
+                let names = session.subscriptions.iter();
+                let names = names.filter(|(_, subscription)| subscription.target.share().is_some());
+                names.map(|(name, _)| (client_id.clone(), name.clone()))
+            })
+            .collect();
+        for (client_id, name) in left {
+            self.leave_group(&client_id, &name);
+        }
+    }
+
+    /// Which member had what of a group is known of QoS 2 alone. All else may come to any of them once more, and need not: it may
+    /// have been in no store.
+    fn free_shared(&mut self) {
+        let State {
+            sessions, shared, ..
+        } = &mut self.state;
+        for copy in shared.iter_mut().filter(|copy| !copy.is_done) {
+            copy.holder = None;
+            copy.held_as = None;
+            copy.is_handed_on = true;
+            copy.is_excused = true;
+        }
+        for (client_id, session) in sessions {
+            for flight in &session.flights {
+                let place = flight.copy.shared;
+                if let Some(copy) = place.and_then(|place| shared.get_mut(place)) {
+                    copy.holder = Some((client_id.clone(), session.instance));
+                    copy.held_as = Some(flight.copy.form.clone());
+                }
+            }
         }
     }
 
