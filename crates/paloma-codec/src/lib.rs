@@ -10,6 +10,7 @@ mod connack;
 mod connect;
 mod decoder;
 mod disconnect;
+mod display;
 mod encode;
 mod error;
 mod frame;

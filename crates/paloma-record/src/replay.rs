@@ -396,7 +396,7 @@ impl<'a> Replay<'a> {
             self.digest.note_version(id, version == ProtocolVersion::V5);
             *client = Some(Decoder::client(version, DecodeLimits::UNLIMITED));
         }
-        let text = describe::packet(&packet.clone().into_owned());
+        let text = packet.clone().into_owned().to_string();
         let now = self.scan.now;
         self.told.push(format!("{} {id:?} > {text}", Seconds(now)));
         self.broker.handle_packet(now, id, packet);
@@ -425,7 +425,7 @@ impl<'a> Replay<'a> {
             let decoded = client.and_then(|client| client.decode(frame).ok().flatten());
             let text = decoded.map_or_else(
                 || format!("{len} bytes"),
-                |(packet, _)| describe::packet(&packet.into_owned()),
+                |(packet, _)| packet.into_owned().to_string(),
             );
             self.tell(format!("{id:?} < {text}"));
         }

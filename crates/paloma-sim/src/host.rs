@@ -15,7 +15,7 @@ use crate::keeper::Keeper;
 use crate::oracle::{Oracle, Seen};
 use crate::rules::HOSTILE_USER;
 use crate::sayings::{ANSWER, CHALLENGE, PASSWORD};
-use crate::trace::{Trace, describe};
+use crate::trace::Trace;
 use crate::violation::Invariant;
 
 /// What the host sees and touches beside itself.
@@ -174,9 +174,7 @@ impl Host {
                         socket.tap = Some(Decoder::client(connect.version, limits));
                     }
                     let (at, wire) = (around.at(), socket.wire);
-                    around
-                        .trace
-                        .line(at, || format!("#{wire:<3} > {}", describe(&owned)));
+                    around.trace.line(at, || format!("#{wire:<3} > {owned:#}"));
                     let before = counts(&self.broker);
                     self.broker.handle_packet(around.now, id, packet);
                     let after = counts(&self.broker);
@@ -466,9 +464,7 @@ impl Host {
         loop {
             match tap.decode_owned(&mut bytes) {
                 Ok(Some(packet)) => {
-                    around
-                        .trace
-                        .line(at, || format!("#{wire:<3} < {}", describe(&packet)));
+                    around.trace.line(at, || format!("#{wire:<3} < {packet:#}"));
                     around.oracle.packet_out(around.believed, id, &packet);
                 }
                 Ok(None) => break,
