@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         },
         Command::Check(arguments) => check(&arguments),
         Command::Trace(arguments) => control::trace(&arguments),
+        Command::Why(arguments) => control::why(&arguments),
         #[cfg(feature = "replay")]
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Config(ConfigCommand::Show(arguments)) => match configuration(&arguments) {

@@ -206,6 +206,41 @@ fn a_trace_tells_what_happens_and_no_payload_unless_asked() {
     );
 }
 
+/// What `paloma why` says, with its exit code.
+fn why(site: &Site, client: &str, topic: &str) -> (Option<i32>, String) {
+    let output = paloma(&["why", client, topic, "--config", &site.path("paloma.toml")]).output();
+    let output = output.unwrap();
+    let said = output.stdout.iter().chain(&output.stderr).copied();
+    (
+        output.status.code(),
+        String::from_utf8(said.collect()).unwrap(),
+    )
+}
+
+#[test]
+fn a_broker_says_why_a_client_gets_a_message_or_does_not() {
+    let rules = "user ann\ntopic a/#\ntopic deny a/secret\n";
+    let site = site("why", rules);
+    let (mut ann, code) = site.client("c1", Some(("ann", "a")));
+    assert_eq!(code, ACCEPTED);
+    assert_eq!(ann.subscribe("a/#"), 0);
+    let (code, said) = why(&site, "c1", "a/b");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.starts_with("\"c1\" gets what is published on \"a/b\"\n"),
+        "{said}"
+    );
+    for (client, topic) in [("c1", "a/secret"), ("c1", "b"), ("c2", "a/b")] {
+        let (code, said) = why(&site, client, topic);
+        assert_eq!(code, Some(0), "{said}");
+        let answer = format!("{client:?} does not get what is published on {topic:?}\n");
+        assert!(said.starts_with(&answer), "{said}");
+    }
+    // That is a filter.
+    let (code, said) = why(&site, "c1", "a/#");
+    assert_eq!(code, Some(2), "{said}");
+}
+
 #[test]
 fn a_trace_that_nobody_reads_holds_nobody_up() {
     let site = site("trace-unread", "user ann\ntopic a/#\n");

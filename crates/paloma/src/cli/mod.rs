@@ -86,6 +86,14 @@ pub(crate) enum Command {
     ///
     /// Exit codes: 0 it has ended, 1 the broker cannot be asked, 2 the command line is wrong.
     Trace(TraceArgs),
+    /// Say why a client gets what is published on a topic, or does not.
+    ///
+    /// Which of its filters match, what the access rules say, No Local, a full queue, expiry, the Maximum Packet Size, and in
+    /// which state its session is. The broker is asked through its control socket (admin.control), which only its own user
+    /// and root may use.
+    ///
+    /// Exit codes: 0 it has answered, 1 the broker cannot be asked, 2 the command line is wrong.
+    Why(WhyArgs),
     /// Replay what a broker recorded with --record, and print it step by step.
     ///
     /// The record's inputs are given to the same core again: what came, what the broker sent, whom it asked and what it
@@ -175,6 +183,25 @@ pub(crate) struct TraceArgs {
     #[arg(short = 'C', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
+    #[command(flatten)]
+    pub(crate) at: ControlArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The client's identifier.
+    pub(crate) client: String,
+
+    /// The topic.
+    pub(crate) topic: String,
+
+    #[command(flatten)]
+    pub(crate) at: ControlArgs,
+}
+
+/// Where a broker that runs can be asked.
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
     /// The control socket.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,

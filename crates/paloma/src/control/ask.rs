@@ -1,33 +1,39 @@
-//! The operator's side of the control socket: `paloma trace` and `paloma check --against-running`.
+//! The operator's side of the control socket: `paloma trace`, `paloma why` and `paloma check --against-running`.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use paloma_topic::TopicNameRef;
 use serde_json::{Value, json};
 
 use super::{END_FAILED, END_WELL};
-use crate::cli::TraceArgs;
+use crate::cli::{ControlArgs, TraceArgs, WhyArgs};
 use crate::config::Config;
 use crate::{fail, usage_error};
 
 /// Prints what happens to a client or on a topic.
 pub(crate) fn trace(arguments: &TraceArgs) -> ExitCode {
-    let socket = match (&arguments.control, &arguments.config) {
-        (Some(socket), _) => Ok(socket.clone()),
-        (None, config) => socket_of(config.as_deref()),
-    };
-    let socket = match socket {
-        Ok(socket) => socket,
-        Err(code) => return code,
-    };
     let question = json!({
         "client": arguments.client,
         "topic": arguments.topic,
         "payloads": arguments.payloads,
     });
-    finish(&socket, ask(&socket, &question, arguments.count))
+    put(&arguments.at, &question, arguments.count)
+}
+
+/// Prints why a client gets what is published on a topic, or does not.
+pub(crate) fn why(arguments: &WhyArgs) -> ExitCode {
+    let (client, topic) = (&arguments.client, &arguments.topic);
+    if let Err(error) = TopicNameRef::new(topic) {
+        return usage_error(&format_args!("{topic:?}: {error}"));
+    }
+    put(
+        &arguments.at,
+        &json!({ "why": client, "topic": topic }),
+        None,
+    )
 }
 
 /// Asks the broker that runs what this configuration, which is sound, would change for its clients.
@@ -46,6 +52,18 @@ pub(crate) fn check(file: Option<&Path>, config: &Config) -> ExitCode {
         return fail(&"the configuration's path is not UTF-8");
     };
     finish(socket, ask(socket, &json!({ "rehearse": name }), None))
+}
+
+/// Puts a question to the broker, and prints at most so many lines of its answer.
+fn put(at: &ControlArgs, question: &Value, count: Option<u64>) -> ExitCode {
+    let socket = match (&at.control, &at.config) {
+        (Some(socket), _) => Ok(socket.clone()),
+        (None, config) => socket_of(config.as_deref()),
+    };
+    match socket {
+        Ok(socket) => finish(&socket, ask(&socket, question, count)),
+        Err(code) => code,
+    }
 }
 
 /// The control socket that a configuration names.

@@ -8,7 +8,7 @@ mod ask;
 mod say;
 mod server;
 
-pub(crate) use self::ask::{check, trace};
+pub(crate) use self::ask::{check, trace, why};
 pub(crate) use self::server::{Request, bind, start};
 
 /// All is well.

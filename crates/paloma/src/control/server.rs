@@ -120,6 +120,9 @@ async fn answer(
     if let Some(config) = text("rehearse") {
         return rehearse(&mut stream, config.into(), requests).await;
     }
+    if let (Some(client), Some(topic)) = (text("why"), text("topic")) {
+        return why(&mut stream, control, (client, topic)).await;
+    }
     let target = match (text("client"), text("topic")) {
         (Some(client), _) => Some(TraceTarget::Client(client.into())),
         (None, Some(topic)) => TopicFilter::new(topic).ok().map(TraceTarget::Topic),
@@ -157,6 +160,22 @@ async fn rehearse(
         tell(stream, &line).await?;
     }
     end(stream, code).await
+}
+
+/// Tells why a client gets what is published on a topic, or does not.
+async fn why(
+    stream: &mut UnixStream,
+    control: &Control,
+    (client, topic): (&str, &str),
+) -> io::Result<()> {
+    let Some(explanation) = control.explain(client, topic) else {
+        tell(stream, "nothing can be published on such a topic").await?;
+        return end(stream, END_FAILED).await;
+    };
+    for line in explanation.to_string().lines() {
+        tell(stream, line).await?;
+    }
+    end(stream, END_WELL).await
 }
 
 /// Tells what happens until whoever asked has gone.
