@@ -58,7 +58,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const TOPIC: &str = "site/7/device/712/state";
 
 /// How a world is set up; building it is left to the scenario's preparation.
-struct World {
+pub(super) struct World {
     filter: &'static str,
     qos: Qos,
     subscribers: usize,
@@ -82,6 +82,18 @@ impl World {
             qos: Qos::AtLeastOnce,
             ..Self::one_to_many(TOPIC, 1)
         }
+    }
+
+    /// Subscribers at QoS 1 who acknowledge nothing, all but the last.
+    pub(super) fn one_to_many_unread(subscribers: usize) -> Self {
+        Self {
+            qos: Qos::AtLeastOnce,
+            ..Self::one_to_many(TOPIC, subscribers)
+        }
+    }
+
+    pub(super) fn one_to_many_exact(subscribers: usize) -> Self {
+        Self::one_to_many(TOPIC, subscribers)
     }
 
     fn one_to_many(filter: &'static str, subscribers: usize) -> Self {
@@ -110,12 +122,10 @@ impl World {
     }
 }
 
-/// One publisher sends `messages` of 64 bytes in one turn, and all that follows is done.
-fn publish(world: &World, messages: u16) -> Work {
-    let mut driver = Driver::new(world);
-    let mut publisher = driver.connect("publisher");
+/// So many messages of 64 bytes.
+pub(super) fn messages(world: &World, count: u16) -> Vec<u8> {
     let mut input = Vec::new();
-    for id in 1..=messages {
+    for id in 1..=count {
         let topic = if world.has_many_topics {
             TopicName::new(format!("site/7/device/{}/state", 100 + id))
         } else {
@@ -128,6 +138,14 @@ fn publish(world: &World, messages: u16) -> Work {
         }
         encode(Packet::Publish(Box::new(publish)), &mut input);
     }
+    input
+}
+
+/// One publisher sends `count` messages in one turn, and all that follows is done.
+fn publish(world: &World, count: u16) -> Work {
+    let mut driver = Driver::new(world);
+    let mut publisher = driver.connect("publisher");
+    let input = messages(world, count);
     let mut delivered = 0;
     Box::new(move || {
         driver.input(&mut publisher, &input);
@@ -137,7 +155,7 @@ fn publish(world: &World, messages: u16) -> Work {
     })
 }
 
-/// One client subscribes to `count` filters and unsubscribes from all of them in one turn.
+/// One client subscribes to `count` filters and unsubscribes from all of them.
 fn subscribe_and_unsubscribe(count: usize) -> Work {
     let mut driver = Driver::new(&World::one_to_many(TOPIC, 1));
     let mut client = driver.connect("client");
@@ -155,30 +173,37 @@ fn subscribe_and_unsubscribe(count: usize) -> Work {
     let id = PacketId::new(1).expect("not zero");
     let filters = targets.iter().cloned();
     let filters = filters.map(|target| SubscribeFilter { target, options });
-    let mut input = Vec::new();
-    encode(
-        Packet::Subscribe(Subscribe::new(id, filters.collect())),
-        &mut input,
-    );
-    encode(
+    let subscribe = Packet::Subscribe(Subscribe::new(id, filters.collect()));
+    let packets = [
+        subscribe,
         Packet::Unsubscribe(Unsubscribe::new(id, targets)),
-        &mut input,
-    );
+    ];
+    let inputs = packets.map(|packet| {
+        let mut input = Vec::new();
+        encode(packet, &mut input);
+        input
+    });
     Box::new(move || {
-        driver.input(&mut client, &input);
-        driver.settle();
+        for input in &inputs {
+            driver.input(&mut client, input);
+            driver.settle();
+            // So many filters take several turns.
+            while !driver.broker.may_read(client.id) {
+                driver.settle();
+            }
+        }
     })
 }
 
 /// A connection as an adapter has it.
-struct Socket {
+pub(super) struct Socket {
     id: ConnectionId,
     decoder: Decoder,
 }
 
 /// The broker and what an adapter does for it.
-struct Driver {
-    broker: Tap,
+pub(super) struct Driver {
+    pub(super) broker: Tap,
     out: Transmit,
     /// What was taken of the record.
     part: Vec<u8>,
@@ -189,10 +214,10 @@ struct Driver {
 }
 
 /// Time does not pass here.
-const NOW: Now = Now::new(Monotonic::from_millis(1), Wall::from_millis(1));
+pub(super) const NOW: Now = Now::new(Monotonic::from_millis(1), Wall::from_millis(1));
 
 impl Driver {
-    fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World) -> Self {
         let mut config = BrokerConfig::new([1; 32]);
         config.limits.connections_per_second_max = 100_000;
         config.limits.connections_per_second_per_address_max = 100_000;
@@ -227,7 +252,7 @@ impl Driver {
         driver
     }
 
-    fn connect(&mut self, client_id: &str) -> Socket {
+    pub(super) fn connect(&mut self, client_id: &str) -> Socket {
         let id = self
             .broker
             .open(NOW, ConnectionInfo::default())
@@ -259,7 +284,7 @@ impl Driver {
     }
 
     /// What was read from a socket.
-    fn input(&mut self, socket: &mut Socket, bytes: &[u8]) {
+    pub(super) fn input(&mut self, socket: &mut Socket, bytes: &[u8]) {
         let mut rest = bytes;
         let mut topic = None;
         while let Some((packet, used)) = socket
@@ -279,7 +304,7 @@ impl Driver {
     }
 
     /// Turns until the broker asks for nothing more; every commit succeeds at once.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.broker.finish_turn(NOW);
             let mut is_quiet = true;

@@ -2,6 +2,7 @@
 
 mod broker;
 mod codec;
+mod memory;
 mod session;
 mod tokio;
 mod topic;
@@ -17,6 +18,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
         codec::SCENARIOS,
         session::SCENARIOS,
         broker::SCENARIOS,
+        memory::SCENARIOS,
         tokio::SCENARIOS,
     ]
     .into_iter()
