@@ -10,6 +10,7 @@ use paloma_session::server::Handshake;
 use paloma_session::{Connection, Monotonic, Receipt};
 
 use crate::auth::AuthRequest;
+use crate::broker::FilterJob;
 use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::slab::Key;
@@ -174,6 +175,8 @@ pub(crate) struct Open {
     pub(crate) waiting: Option<Box<AuthRequest>>,
     /// A PUBLISH that waits for room in the store.
     pub(crate) held: Option<Box<Held>>,
+    /// A SUBSCRIBE or an UNSUBSCRIBE that goes on in the next turn.
+    pub(crate) filters: Option<Box<FilterJob>>,
 }
 
 /// A PUBLISH that was taken in, and neither routed nor answered.
@@ -188,6 +191,23 @@ pub(crate) struct Held {
 }
 
 impl Open {
+    /// A connection that has asked for nothing yet.
+    pub(crate) fn new(
+        protocol: Connection,
+        session: SessionKey,
+        renewal: Option<Box<Renewal>>,
+    ) -> Self {
+        Self {
+            protocol,
+            session,
+            renewal,
+            asked: Asked::Nothing,
+            waiting: None,
+            held: None,
+            filters: None,
+        }
+    }
+
     /// Whether a PUBLISH has been held for too long.
     pub(crate) fn is_held_past(&self, now: Monotonic) -> bool {
         self.held.as_ref().is_some_and(|held| held.until <= now)
@@ -241,4 +261,6 @@ pub(crate) enum Pause {
     Answers,
     /// The store has to have room again.
     Space,
+    /// The filters of its last packet have to be done.
+    Filters,
 }

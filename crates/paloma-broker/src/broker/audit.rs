@@ -140,7 +140,8 @@ impl ConnectionEntry {
             Phase::Authenticating(waiting) => pending(waiting),
             Phase::Open(open) => {
                 let held = open.held.as_ref().map_or(0, |held| held.message.len());
-                (open.protocol.heap_bytes() + held) as u64
+                let filters = open.filters.as_ref().map_or(0, |job| job.memory_bytes());
+                (open.protocol.heap_bytes() + held) as u64 + filters
             }
             Phase::Closing(farewell) => farewell.capacity() as u64,
         };

@@ -19,8 +19,7 @@ use super::audit::connect_bytes;
 use super::deliver::queue_limits;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
-    Asked, ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Pending, Phase,
-    Renewal,
+    ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Pending, Phase, Renewal,
 };
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
@@ -488,14 +487,7 @@ impl Broker {
             protocol.set_mount(principal.mount.text());
         }
         let address = entry.info.address;
-        entry.phase = Phase::Open(Box::new(Open {
-            protocol,
-            session: key,
-            renewal,
-            asked: Asked::Nothing,
-            waiting: None,
-            held: None,
-        }));
+        entry.phase = Phase::Open(Box::new(Open::new(protocol, key, renewal)));
         self.note_connected(&principal, address, version, earlier.is_present);
         self.store_will(key, None);
         self.assign_ids(key);

@@ -5,6 +5,7 @@ use paloma_session::{Event, Gate, Now, Outbound};
 use paloma_topic::Fault;
 
 use super::Broker;
+use super::filters::FilterPacket;
 use crate::accounting::DropCause;
 use crate::connection::{ConnectionId, Phase};
 use crate::effect::CloseCause;
@@ -78,8 +79,12 @@ impl Broker {
                 }
                 self.mark_transmit(id);
             }
-            Event::Subscribe(subscribe) => self.handle_subscribe(id, key, &subscribe),
-            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, key, &unsubscribe),
+            Event::Subscribe(subscribe) => {
+                self.take_filters(id, key, FilterPacket::subscribe(subscribe));
+            }
+            Event::Unsubscribe(unsubscribe) => {
+                self.take_filters(id, key, FilterPacket::unsubscribe(unsubscribe));
+            }
             Event::Auth(auth) => self.handle_reauthentication(id, key, *auth),
             Event::Disconnect(_) => {
                 self.end_open(now, id, CloseCause::Disconnected, None);

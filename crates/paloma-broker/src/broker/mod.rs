@@ -9,6 +9,7 @@ mod estate;
 mod events;
 mod explain;
 mod fan_out;
+mod filters;
 mod ids;
 mod operator;
 mod publish;
@@ -54,6 +55,7 @@ use crate::timers::{Timer, Timers};
 use crate::wall::WallClock;
 
 pub use explain::SessionView;
+pub(crate) use filters::FilterJob;
 pub use operator::Client;
 pub use recover::Recovery;
 pub use tables::Tables;
@@ -62,6 +64,7 @@ use commits::Commits;
 use end::Departure;
 use estate::Estates;
 use fan_out::FanOuts;
+use filters::FilterJobs;
 use publish::Recipients;
 use sys::Sys;
 
@@ -157,6 +160,7 @@ pub struct Broker {
     commits: Commits,
     memory: Memory,
     fan_outs: FanOuts,
+    filter_jobs: FilterJobs,
     estates: Estates,
     /// Sessions with retained messages to be queued, each once.
     replaying: VecDeque<SessionKey>,
@@ -220,6 +224,7 @@ impl Broker {
             commits: Commits::default(),
             memory: Memory::default(),
             fan_outs: FanOuts::default(),
+            filter_jobs: FilterJobs::default(),
             estates: Estates::default(),
             replaying: VecDeque::new(),
             departures: VecDeque::new(),
@@ -388,6 +393,7 @@ impl Broker {
     pub fn finish_turn(&mut self, now: Now) {
         let now = self.wall.read(now);
         let mut steps = JOB_STEPS_PER_TURN;
+        self.run_filter_jobs();
         self.run_fan_outs(&mut steps);
         self.run_replays(now, &mut steps);
         self.run_regrants(&mut steps);
@@ -453,6 +459,7 @@ impl Broker {
     pub fn poll_timeout(&self) -> Option<Monotonic> {
         let has_work = !self.replaying.is_empty()
             || !self.fan_outs.is_empty()
+            || !self.filter_jobs.is_empty()
             || !self.departures.is_empty()
             || !self.regranting.is_empty()
             // Writing dropped what had expired, or found a queue to be short.
@@ -492,6 +499,10 @@ impl Broker {
             Phase::Closing(_) => false,
             Phase::Open(open) if open.held.is_some() => {
                 entry.pause = Some(Pause::Space);
+                false
+            }
+            Phase::Open(open) if open.filters.is_some() => {
+                entry.pause = Some(Pause::Filters);
                 false
             }
             Phase::Open(_) if is_full => {

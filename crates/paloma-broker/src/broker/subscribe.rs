@@ -1,17 +1,14 @@
-//! SUBSCRIBE and UNSUBSCRIBE: each filter is judged alone.
+//! One filter of a SUBSCRIBE or an UNSUBSCRIBE: each is judged alone.
 
 use bytestring::ByteString;
 use paloma_codec::{
-    Qos, SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, SubscriptionId,
-    UnsubAck, UnsubAckReason, Unsubscribe,
+    Qos, SubAckReason, SubscribeFilter, SubscribeOptions, SubscriptionId, UnsubAckReason,
 };
-use paloma_session::Gate;
 use paloma_topic::{Cursor, Fault, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
 use crate::auth::Grant;
-use crate::connection::{ConnectionId, Phase};
-use crate::mount::MountPoint;
+use crate::connection::ConnectionId;
 use crate::retained::Replay;
 use crate::session::SessionKey;
 use crate::shared::Left;
@@ -19,39 +16,17 @@ use crate::store::{StoreOp, SubscriptionRecord};
 use crate::subscriptions::{Subscription, wants_retained};
 
 impl Broker {
-    /// [MQTT-3.8.4-5]
-    pub(super) fn handle_subscribe(
+    /// Subscribes to one of a SUBSCRIBE's filters. [MQTT-3.8.4-5]
+    pub(super) fn subscribe_to(
         &mut self,
-        id: ConnectionId,
         key: SessionKey,
-        subscribe: &Subscribe,
-    ) {
-        let mut is_stored = false;
-        let mut reasons: Vec<_> = subscribe
-            .filters
-            .iter()
-            .map(|filter| {
-                let id = subscribe.subscription_id;
-                let reason = self.subscribe_one(key, filter, id, &mut is_stored);
-                self.trace_subscribe(key, &filter.target, reason);
-                reason
-            })
-            .collect();
-        // What `filters_per_subscribe_max` left out. [MQTT-3.8.4-6]
-        let excess = subscribe.filters_excess as usize;
-        reasons.extend(std::iter::repeat_n(SubAckReason::QuotaExceeded, excess));
-        let gate = if is_stored {
-            self.commits.gate()
-        } else {
-            Gate::Open
-        };
-        if let Some(entry) = self.connections.get_mut(id.key())
-            && let Phase::Open(open) = &mut entry.phase
-        {
-            open.protocol
-                .answer_subscribe(SubAck::new(subscribe.id, reasons), gate);
-        }
-        self.answered(id, is_stored);
+        filter: &SubscribeFilter,
+        id: Option<SubscriptionId>,
+        is_stored: &mut bool,
+    ) -> SubAckReason {
+        let reason = self.subscribe_one(key, filter, id, is_stored);
+        self.trace_subscribe(key, &filter.target, reason);
+        reason
     }
 
     /// [MQTT-3.2.2-10] [MQTT-3.8.4-4] [PALOMA-5.0-shared-retained]
@@ -193,57 +168,29 @@ impl Broker {
         }
     }
 
-    /// [MQTT-3.10.4-6]
-    pub(super) fn handle_unsubscribe(
+    /// Unsubscribes from one of an UNSUBSCRIBE's filters. [MQTT-3.10.4-6]
+    pub(super) fn unsubscribe_from(
         &mut self,
-        id: ConnectionId,
         key: SessionKey,
-        unsubscribe: &Unsubscribe,
-    ) {
-        let mut is_stored = false;
-        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
-        let mount = self
-            .sessions
-            .get(key)
-            .map_or_else(MountPoint::default, |session| {
-                session.principal.mount.clone()
-            });
-        for target in &unsubscribe.filters {
-            let Some(target) = mount.target(target) else {
-                reasons.push(UnsubAckReason::NoSubscriptionExisted);
-                continue;
-            };
-            let target = &*target;
-            let was_there = self.unsubscribe_one(key, target);
-            reasons.push(if was_there {
-                UnsubAckReason::Success
-            } else {
-                UnsubAckReason::NoSubscriptionExisted
-            });
-            if was_there
-                && let Some(session) = self
-                    .sessions
-                    .get(key)
-                    .filter(|session| session.is_durable())
-            {
-                let filter = ByteString::from(target.to_string());
-                self.commits
-                    .push(StoreOp::DeleteSubscription(session.id, filter));
-                is_stored = true;
-            }
-        }
-        let gate = if is_stored {
-            self.commits.gate()
-        } else {
-            Gate::Open
+        target: &Target,
+        is_stored: &mut bool,
+    ) -> UnsubAckReason {
+        let session = self.sessions.get(key);
+        let target = session.and_then(|session| session.principal.mount.target(target));
+        let Some(target) = target else {
+            return UnsubAckReason::NoSubscriptionExisted;
         };
-        if let Some(entry) = self.connections.get_mut(id.key())
-            && let Phase::Open(open) = &mut entry.phase
-        {
-            open.protocol
-                .answer_unsubscribe(UnsubAck::new(unsubscribe.id, reasons), gate);
+        if !self.unsubscribe_one(key, &target) {
+            return UnsubAckReason::NoSubscriptionExisted;
         }
-        self.answered(id, is_stored);
+        let session = self.sessions.get(key);
+        if let Some(session) = session.filter(|session| session.is_durable()) {
+            let filter = ByteString::from(target.to_string());
+            self.commits
+                .push(StoreOp::DeleteSubscription(session.id, filter));
+            *is_stored = true;
+        }
+        UnsubAckReason::Success
     }
 
     /// [MQTT-3.10.4-2] [MQTT-3.10.4-3]
@@ -273,9 +220,9 @@ impl Broker {
                 let Some(group) = self.groups.find(share, filter) else {
                     return false;
                 };
-                let held = session.groups.len();
-                session.groups.retain(|other| *other != group);
-                if session.groups.len() < held {
+                let mut groups = session.groups.iter();
+                if let Some(at) = groups.rposition(|other| *other == group) {
+                    session.groups.remove(at);
                     session.drop_levels(wildcard_levels(filter));
                 }
                 match self.groups.leave(group, key) {
