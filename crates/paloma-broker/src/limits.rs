@@ -287,7 +287,9 @@ mod tests {
             memory_bytes_max: 7,
             ..Limits::default()
         };
+        let before = written.clone();
         written.visit(&mut |_, number| numbers.push(*number));
+        assert_eq!(written, before, "being looked at changes nothing");
         let mut numbers = numbers.into_iter();
         let mut read = Limits::default();
         read.visit(&mut |_, number| *number = numbers.next().unwrap());

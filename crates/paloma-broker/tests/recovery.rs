@@ -5,8 +5,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paloma_broker::store::Loss;
-use paloma_broker::{Action, BrokerConfig, DropCause};
+use paloma_broker::store::{
+    Committed, LoadRequest, Loaded, Loss, MessageId, QueueSummary, Recovered, SessionId,
+};
+use paloma_broker::{Action, Broker, BrokerConfig, DropCause, Store, StoreBatch, StoreError};
 use paloma_codec::{
     ConnAckReason, Connect, DisconnectReason, PacketId, Publish, PublishProperties, Qos,
     SubAckReason, SubscribeOptions, SubscriptionId, Will,
@@ -530,6 +532,42 @@ fn nothing_is_lost_without_being_said() {
     let mut world = World::new();
     world.durable("c");
     assert_eq!(world.crash().lost, Vec::<Loss>::new());
+}
+
+/// Gives back what belongs to sessions that are gone.
+#[derive(Debug)]
+struct Orphans;
+
+impl Store for Orphans {
+    fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
+        for n in 1..=3 {
+            each(Recovered::Received(SessionId(9), id(n)));
+        }
+        let queue = QueueSummary {
+            count: 1,
+            bytes: 1,
+            first: MessageId(1),
+            last: MessageId(1),
+        };
+        each(Recovered::Queue(SessionId(9), queue));
+        Ok(())
+    }
+
+    fn commit(&mut self, _: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
+        Err(StoreError::Full)
+    }
+
+    fn read_queue(&mut self, _: &LoadRequest) -> Result<Loaded, StoreError> {
+        Err(StoreError::Full)
+    }
+}
+
+#[test]
+fn what_belongs_to_nobody_is_counted_by_its_kind() {
+    let world = World::new();
+    let (_, recovery) = Broker::recover(world.config.clone(), world.now, &mut Orphans).unwrap();
+    let lost: Vec<_> = recovery.lost.iter().map(|loss| loss.count).collect();
+    assert_eq!(lost, [3, 1], "{:?}", recovery.lost);
 }
 
 // ---- rights ----------------------------------------------------------------------------------------------------
