@@ -338,8 +338,8 @@ mod tests {
 
     #[test]
     fn what_is_longer_than_its_length_can_say_is_refused() {
-        // The room for the length, and what it measures.
-        let mut out = alloc::vec![0; 4 + VARIABLE_INT_MAX + 1];
+        // The room for the length, and what it measures: so much that four bytes stay four and nothing is moved.
+        let mut out = alloc::vec![0; 4 + VARIABLE_INT_MAX + 1 + (1 << 21)];
         let mut writer = Writer::new(&mut out);
         writer.end_length(4, 4);
         assert_eq!(writer.finish(), Err(EncodeError::PacketTooLarge));
