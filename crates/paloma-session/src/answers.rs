@@ -8,10 +8,6 @@ use paloma_topic::Fault;
 
 use crate::gate::{Gate, LogSeq};
 
-/// Room that an idle queue may keep: entries, and bytes of packets.
-const IDLE_ENTRIES_MAX: usize = 4;
-const IDLE_BYTES_MAX: usize = 16;
-
 /// Entries that a drained queue may keep while its connection is busy: 1 KiB of them.
 const BUSY_ENTRIES_MAX: usize = 64;
 
@@ -146,12 +142,8 @@ impl Answers {
 
     /// Gives back memory that an idle connection does not need.
     pub(crate) fn compact(&mut self) {
-        if self.fifo.capacity() > IDLE_ENTRIES_MAX {
-            self.fifo.shrink_to_fit();
-        }
-        if self.packets.capacity() > IDLE_BYTES_MAX {
-            self.packets.shrink_to_fit();
-        }
+        self.fifo.shrink_to_fit();
+        self.packets.shrink_to_fit();
     }
 
     fn encode(

@@ -132,6 +132,8 @@ impl Connection {
                     out.count_other();
                     let closes = self.phase == Phase::ClosingUnopened;
                     self.phase = if closes { Phase::Closing } else { Phase::Open };
+                    // Many connections are silent from here on: what the CONNACK took goes back.
+                    self.answers.compact();
                 }
             }
         }

@@ -10,8 +10,8 @@ use crate::outbound::Outbound;
 /// What one waiting delivery is charged beside its message's bytes.
 const ENTRY_BYTES: u64 = size_of::<Outbound>() as u64;
 
-/// Empty room that an idle queue may keep, in entries.
-const IDLE_ENTRIES_MAX: usize = 4;
+/// Empty places that a queue may hold beside as many as are full.
+const EMPTY_PLACES_MAX: usize = 4;
 
 /// Empty room that a drained queue may keep while its session is busy, in entries: 1.5 KiB.
 const BUSY_ENTRIES_MAX: usize = 64;
@@ -202,9 +202,7 @@ impl Queue {
 
     /// Gives back memory that an idle session does not need.
     pub fn compact(&mut self) {
-        if self.places.capacity() > IDLE_ENTRIES_MAX {
-            self.places.shrink_to_fit();
-        }
+        self.places.shrink_to_fit();
     }
 
     fn take_oldest_qos0(&mut self) -> Option<Outbound> {
@@ -254,7 +252,7 @@ impl Queue {
         if full == 0 && self.places.capacity() > BUSY_ENTRIES_MAX {
             self.places.shrink_to(BUSY_ENTRIES_MAX);
         }
-        if self.places.len() > full.saturating_mul(2).saturating_add(IDLE_ENTRIES_MAX) {
+        if self.places.len() > full.saturating_mul(2).saturating_add(EMPTY_PLACES_MAX) {
             self.places.retain(Option::is_some);
             self.qos0_from = 0;
         }
