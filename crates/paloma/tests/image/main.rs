@@ -191,7 +191,7 @@ fn the_binary_is_built_where_it_is_copied_from() {
         panic!("{stages:?}")
     };
     assert_eq!(build.name.as_deref(), Some("build"));
-    assert_eq!(built_by(build), "/src/target/release/paloma");
+    assert_eq!(built_by(build), "/src/target/dist/paloma");
     // Not older than the sources want, and its C library not newer than the image's.
     let (_, tag) = build.image.split_once(':').unwrap();
     assert!(tag.starts_with(env!("CARGO_PKG_RUST_VERSION")), "{tag}");
@@ -225,8 +225,8 @@ fn built_by(build: &Stage) -> String {
         panic!("{build:?}")
     };
     assert_eq!((&sources[..], &to[..]), (&[".".to_owned()][..], "."));
-    assert_eq!(line, "cargo build --release --locked -p paloma");
-    format!("{directory}/target/release/paloma")
+    assert_eq!(line, "cargo build --profile dist --locked -p paloma");
+    format!("{directory}/target/dist/paloma")
 }
 
 #[test]
