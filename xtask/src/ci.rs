@@ -235,6 +235,7 @@ const OVER: &[(&str, &[&str])] = &[
     (
         "tls",
         &[
+            "clients_mqttjs",
             "clients_own",
             "clients_paho",
             "clients_rumqttc",
@@ -250,6 +251,7 @@ const OVER: &[(&str, &[&str])] = &[
         &[
             "clients_own",
             "clients_mqttjs",
+            "clients_paho",
             "clients_rumqttc",
             "command_lines",
             "exactly_once",
@@ -274,6 +276,7 @@ const OVER: &[(&str, &[&str])] = &[
         "unix",
         &[
             "clients_own",
+            "clients_paho",
             "clients_rumqttc",
             "command_lines",
             "exactly_once",
