@@ -16,6 +16,8 @@ use crate::failure::{Failure, Outcome};
 const PROCESSOR: u32 = 15;
 /// The same for those that play whole brokers, hundreds of them.
 const PROCESSOR_ABOVE: u32 = 120;
+/// What the shell ends with if it cannot start a program, or does not find it.
+const NOT_RUN: [i32; 2] = [126, 127];
 /// How long it may stand still.
 const PATIENCE: Duration = Duration::from_secs(420);
 /// Kibibytes of addresses: a change must not take the machine with it.
@@ -122,15 +124,17 @@ fn watch(mut child: Child, program: &str) -> Outcome<Answer> {
     drop(receiver);
     let _ = reader.join();
     let status = child.wait().map_err(Failure::file(Path::new(program)))?;
-    Ok(answer.unwrap_or_else(|| {
-        if status.success() {
-            Answer::Passed
-        } else if status.signal() == Some(OUT_OF_TIME) {
-            Answer::TimedOut
-        } else {
-            Answer::Failed(format!("{program}: {status}"))
-        }
-    }))
+    match (answer, status.code()) {
+        (Some(answer), _) => Ok(answer),
+        (None, Some(0)) => Ok(Answer::Passed),
+        // What was never run has noticed nothing.
+        (None, Some(code)) if NOT_RUN.contains(&code) => Err(Failure::Format {
+            what: "program of tests",
+            problem: format!("{program} cannot be run: {status}"),
+        }),
+        (None, _) if status.signal() == Some(OUT_OF_TIME) => Ok(Answer::TimedOut),
+        (None, _) => Ok(Answer::Failed(format!("{program}: {status}"))),
+    }
 }
 
 /// The test that a line says failed.
@@ -149,14 +153,23 @@ fn end(child: &Child) {
 mod tests {
     use super::*;
 
-    fn check(script: &str, expected: &Answer) {
+    fn answer_of(script: &str) -> Outcome<Answer> {
         let child = Command::new("sh")
             .args(["-c", script])
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
             .unwrap();
-        assert_eq!(watch(child, "p").unwrap(), *expected);
+        watch(child, "p")
+    }
+
+    fn check(script: &str, expected: &Answer) {
+        assert_eq!(answer_of(script).unwrap(), *expected);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_has_noticed_nothing() {
+        assert!(answer_of("exec /nowhere/to/be/found 2>&1").is_err());
     }
 
     #[test]

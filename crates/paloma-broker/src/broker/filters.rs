@@ -20,7 +20,7 @@ use crate::session::SessionKey;
 /// Filters that one turn adds or removes. One costs 0.2 to 1 µs, so that they take 40 to 260 µs together.
 const FILTERS_PER_TURN: usize = 256;
 
-/// One filter counts once more for each so many that its client has, since it is looked for among them: up to 5 µs among
+/// One filter counts once more for each so many that its client has, since it is looked for among them: up to 9 µs among
 /// 10,000.
 const HELD_PER_WEIGHT: usize = 2_000;
 

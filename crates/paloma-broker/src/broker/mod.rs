@@ -51,7 +51,7 @@ use crate::slab::Slab;
 use crate::statistics::{Histogram, Traffic};
 use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
-use crate::timers::{Timer, Timers};
+use crate::timers::{Due, Timer, Timers};
 use crate::wall::WallClock;
 
 pub use explain::SessionView;
@@ -376,15 +376,15 @@ impl Broker {
     pub fn handle_timeout(&mut self, now: Now) {
         let now = self.wall.read(now);
         for _ in 0..TIMERS_PER_CALL {
-            let Some(timer) = self.timers.pop_due(now.monotonic) else {
+            let Some(due) = self.timers.pop_due(now.monotonic) else {
                 return;
             };
-            match timer {
-                Timer::Connection(id) => self.handle_connection_timer(now, id),
-                Timer::WillDelay(key) => self.handle_will_timer(now, key),
-                Timer::SessionExpiry(key) => self.handle_expiry_timer(now, key),
-                Timer::RetainedExpiry(topic) => self.handle_retained_timer(now, &topic),
-                Timer::Sys => self.handle_sys_timer(now),
+            match due {
+                Due::Timer(Timer::Connection(id)) => self.handle_connection_timer(now, id),
+                Due::Timer(Timer::WillDelay(key)) => self.handle_will_timer(now, key),
+                Due::Timer(Timer::SessionExpiry(key)) => self.handle_expiry_timer(now, key),
+                Due::Timer(Timer::Sys) => self.handle_sys_timer(now),
+                Due::Retained(topic) => self.handle_retained_timer(now, &topic),
             }
         }
     }

@@ -14,7 +14,6 @@ use crate::notice::Notice;
 use crate::retained::{self, Retained, RetainedFull};
 use crate::session::SessionKey;
 use crate::store::{RetainedRecord, StoreOp};
-use crate::timers::Timer;
 
 impl Broker {
     /// Takes the message as retained, or forgets the topic's if it is empty. [MQTT-3.3.1-5] [MQTT-3.3.1-6]
@@ -80,13 +79,13 @@ impl Broker {
     pub(super) fn arm_retained(&mut self, topic: TopicNameRef<'_>, at: Monotonic) {
         self.retained.set_timer(topic, Some(at));
         self.timers
-            .arm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+            .arm_retained(at, ByteString::from(topic.as_str()));
     }
 
     fn disarm_retained(&mut self, topic: TopicNameRef<'_>, previous: &Retained) {
         if let Some(at) = previous.timer_at {
             self.timers
-                .disarm(at, Timer::RetainedExpiry(ByteString::from(topic.as_str())));
+                .disarm_retained(at, ByteString::from(topic.as_str()));
         }
     }
 
