@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     Command, bench_gate, examples,
     failure::{Failure, Outcome},
-    fuzz, licences, nostd, process, sim, spec, tidy, workspace,
+    features, fuzz, licences, nostd, process, sim, spec, tidy, workspace,
 };
 
 pub(crate) const COMMAND: Command = Command {
@@ -14,8 +14,8 @@ pub(crate) const COMMAND: Command = Command {
     about: "everything that must pass before a change lands, or the named steps of it",
     details: "\
 Runs all steps even if one fails, prints each with its time, lists the failed ones at the end, and ends with
-`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test transports doctest doc fuzz-replay fuzz sim nostd package
-examples bench-gate.",
+`N passed, M failed`. Steps, in this order: format tidy spec licences clippy test transports doctest doc fuzz-replay fuzz sim nostd
+features package examples bench-gate.",
     run: run_ci,
 };
 
@@ -90,6 +90,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "nostd",
         run: nostd::check,
+    },
+    Step {
+        name: "features",
+        run: features::check,
     },
     Step {
         name: "package",

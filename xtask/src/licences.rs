@@ -142,6 +142,7 @@ mod tests {
             licence: licence.map(str::to_owned),
             source: source.map(str::to_owned),
             is_member: false,
+            features: Vec::new(),
             dependencies: Vec::new(),
         }
     }

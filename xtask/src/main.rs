@@ -7,6 +7,7 @@ mod crash;
 mod differential;
 mod examples;
 mod failure;
+mod features;
 mod fuzz;
 mod hostile;
 mod libraries;
@@ -16,6 +17,7 @@ mod mutants;
 mod nostd;
 mod process;
 mod sim;
+mod size;
 mod spec;
 mod tidy;
 mod workspace;
@@ -42,6 +44,8 @@ const COMMANDS: &[Command] = &[
     tidy::COMMAND,
     spec::COMMAND,
     nostd::COMMAND,
+    features::COMMAND,
+    size::COMMAND,
     licences::COMMAND,
     examples::COMMAND,
     fuzz::COMMAND,

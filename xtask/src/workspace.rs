@@ -35,6 +35,7 @@ pub(crate) struct Package {
     pub(crate) source: Option<String>,
     pub(crate) is_member: bool,
     pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) features: Vec<String>,
 }
 
 /// What a manifest says about one dependency.
@@ -89,6 +90,11 @@ fn parse_package(package: &Value, members: &[&str]) -> Result<Package, String> {
         source: string(package, "source").ok(),
         is_member: members.contains(&id.as_str()),
         dependencies,
+        features: package
+            .get("features")
+            .and_then(Value::as_object)
+            .map(|features| features.keys().cloned().collect())
+            .unwrap_or_default(),
     })
 }
 
@@ -169,12 +175,14 @@ mod tests {
     #[test]
     fn metadata_is_read() {
         let text = r#"{"workspace_members": ["a 1"], "packages": [
-            {"id": "a 1", "name": "a", "version": "1.0.0", "license": "MIT", "source": null, "dependencies": [
+            {"id": "a 1", "name": "a", "version": "1.0.0", "license": "MIT", "source": null, "features": {"f": ["dep:b"], "g": []}, "dependencies": [
                 {"name": "b", "kind": null}, {"name": "c", "kind": "dev"}]},
             {"id": "b 2", "name": "b", "version": "2.0.0", "license": null, "source": "registry+x", "dependencies": []}]}"#;
         let packages = parse(text).unwrap();
         assert!(packages[0].is_member && !packages[1].is_member);
         assert!(!packages[0].dependencies[0].is_dev && packages[0].dependencies[1].is_dev);
+        assert_eq!(packages[0].features, ["f", "g"]);
+        assert!(packages[1].features.is_empty());
         assert_eq!(packages[1].licence, None);
         assert_eq!(packages[1].source.as_deref(), Some("registry+x"));
     }

@@ -178,6 +178,7 @@ mod tests {
             licence: None,
             source: None,
             is_member: true,
+            features: Vec::new(),
             dependencies: dependencies
                 .iter()
                 .map(|(name, is_dev)| Dependency {
