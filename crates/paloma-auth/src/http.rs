@@ -15,9 +15,9 @@ use ureq::Agent;
 use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
 
+use crate::claim::client_rules;
 use crate::gate::Gate;
-use crate::jwt::client_rules;
-use crate::{Method, Verdict};
+use crate::{HttpHookConfig, HttpHookError, Method, Verdict};
 
 type AgentBuilder = ConfigBuilder<AgentScope>;
 
@@ -25,66 +25,6 @@ type AgentBuilder = ConfigBuilder<AgentScope>;
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// The shortest time to live that is honoured, so that an answer of 0 does not make the broker ask for ever.
 const TTL_MIN: Duration = Duration::from_secs(10);
-
-/// How a hook is asked.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpHookConfig {
-    /// `http://…`, or `https://…` with the feature `https`.
-    pub url: String,
-    /// Sent as `Authorization: Bearer …`, so that the service knows who asks.
-    pub bearer_token: Option<String>,
-    /// With `https`: certificates in PEM, one of which has to vouch for the service; `None` trusts what browsers trust.
-    pub roots: Option<Vec<u8>>,
-    /// For the whole request, from resolving the name to the last byte of the answer.
-    pub timeout: Duration,
-    /// Requests at a time.
-    pub requests_max: usize,
-    /// Logins that wait for one of them to end, each for `timeout` at most.
-    pub waiting_max: usize,
-    /// How long an answer without `ttl_seconds` holds; `None` is for as long as the client stays.
-    pub ttl: Option<Duration>,
-}
-
-impl HttpHookConfig {
-    /// Two seconds, 16 requests at a time, 256 waiting, and answers that hold until they say otherwise.
-    #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            bearer_token: None,
-            roots: None,
-            timeout: Duration::from_secs(2),
-            requests_max: 16,
-            waiting_max: 256,
-            ttl: None,
-        }
-    }
-}
-
-impl fmt::Debug for HttpHookConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password, and the token is one.
-        f.debug_struct("HttpHookConfig")
-            .field("timeout", &self.timeout)
-            .field("requests_max", &self.requests_max)
-            .field("waiting_max", &self.waiting_max)
-            .field("ttl", &self.ttl)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a hook cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpHookError {
-    /// The URL begins neither with `http://` nor, with the feature `https`, with `https://`.
-    Url,
-    /// A timeout or a number of requests of 0 would refuse everybody.
-    Zero,
-    /// The token is empty, or has characters that a header cannot have.
-    Token,
-    /// No certificate in PEM among the roots.
-    Roots,
-}
 
 /// Asks an HTTP service who a client is and what it may do, at login and when its answer's time to live ends.
 ///
@@ -184,20 +124,6 @@ impl fmt::Debug for HttpHook {
         f.debug_struct("HttpHook").finish_non_exhaustive()
     }
 }
-
-impl fmt::Display for HttpHookError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Url if cfg!(feature = "https") => "the URL has to begin with http:// or https://",
-            Self::Url => "the URL has to begin with http://",
-            Self::Zero => "the timeout and the number of requests must not be 0",
-            Self::Token => "the token has to be one line of printable ASCII characters",
-            Self::Roots => "no certificate in PEM",
-        })
-    }
-}
-
-impl std::error::Error for HttpHookError {}
 
 /// Trusts these certificates in place of what browsers trust.
 #[cfg(feature = "https")]

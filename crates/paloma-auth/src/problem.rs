@@ -72,6 +72,8 @@ pub enum Fault {
     NoSuchUser,
     /// The system gave no random bytes.
     NoRandomness,
+    /// Built without the feature of this name, which the file is for.
+    NotBuilt(&'static str),
 }
 
 impl Problems {
@@ -153,6 +155,7 @@ impl fmt::Display for Fault {
             Self::PasswordLength => f.write_str("a password has 1 to 4,096 bytes"),
             Self::NoSuchUser => f.write_str("no such user"),
             Self::NoRandomness => f.write_str("the system gave no random bytes"),
+            Self::NotBuilt(feature) => write!(f, "built without `{feature}`"),
         }
     }
 }

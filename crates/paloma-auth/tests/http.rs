@@ -1,4 +1,5 @@
 //! The HTTP hook, against a small server on the loopback interface.
+#![cfg(feature = "http")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

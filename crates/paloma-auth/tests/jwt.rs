@@ -1,4 +1,5 @@
 //! Tokens: which keys and claims let in, and which forgeries do not.
+#![cfg(feature = "jwt")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

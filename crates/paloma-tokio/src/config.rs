@@ -9,7 +9,7 @@ use std::time::Duration;
 use paloma_broker::{AllowAll, Authenticator, BrokerConfig, MemoryStore, Store};
 
 use crate::listener::Listener;
-use crate::record::Record;
+use crate::record_config::Record;
 
 /// Longest that [`Running::stop`](crate::Running::stop) waits for clients, unless configured otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

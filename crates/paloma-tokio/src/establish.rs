@@ -9,16 +9,15 @@ use paloma_broker::{ConnectionInfo, Refusal, Transport};
 use paloma_session::Monotonic;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use crate::certificate_name::NameError;
 use crate::listen::attach;
 use crate::listener::{ListenAddress, Listener};
 use crate::proxy::{self, ProxyProtocol};
 use crate::raw::Raw;
 use crate::shared::{Admission, Counters, Shared};
-use crate::socket::Socket;
-use crate::tls::{Application, NameError, Tls};
+use crate::socket::{Socket, Stream};
+use crate::tls::Tls;
 use crate::websocket::{self, ServeError, WebSocket};
 
 /// A socket that has been accepted.
@@ -34,13 +33,28 @@ pub(crate) struct Arrival {
     pub(crate) accepted_at: Monotonic,
 }
 
+/// What is spoken within TLS, as its application protocol says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Application {
+    Mqtt,
+    Http,
+}
+
 /// Why there is no connection.
 #[derive(Debug)]
-enum Failure {
+pub(crate) enum Failure {
     Refused(Refusal),
     Stranger,
     Proxy(io::Error),
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "there is no TLS that could fail")
+    )]
     Tls(io::Error),
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "names come with TLS")
+    )]
     Name(NameError),
     WebSocket(ServeError),
 }
@@ -168,11 +182,11 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     info: &mut ConnectionInfo,
 ) -> Result<Socket, Failure> {
     let message_bytes_max = shared.arrivals().decode_limits.packet_bytes_max.into();
-    let (stream, request) = websocket::serve(stream, websocket, message_bytes_max)
+    let (stream, forwarded_for) = websocket::serve(stream, websocket, message_bytes_max)
         .await
         .map_err(Failure::WebSocket)?;
     // Each proxy adds whom it heard from: the last one that we do not trust is who we do not know more about.
-    for address in request.forwarded_for.iter().rev() {
+    for address in forwarded_for.iter().rev() {
         if listener.trusted.is_empty() || !listener.trusts(info.address) {
             break;
         }
@@ -187,13 +201,8 @@ async fn secure(
     application: Application,
     raw: Raw,
     info: &mut ConnectionInfo,
-) -> Result<TlsStream<Raw>, Failure> {
-    let acceptor = TlsAcceptor::from(tls.config(application));
-    let stream = acceptor.accept(raw).await.map_err(Failure::Tls)?;
-    let (_, session) = stream.get_ref();
-    let name = tls.name_of(session.peer_certificates());
-    if let Some(name) = name.map_err(Failure::Name)? {
-        info.certificate_name = Some(name);
-    }
+) -> Result<impl Stream + Unpin + use<>, Failure> {
+    let (stream, name) = tls.accept(application, raw).await?;
+    info.certificate_name = name.or(info.certificate_name.take());
     Ok(stream)
 }

@@ -4,6 +4,7 @@
 mod arrivals;
 mod authentications;
 mod bound;
+mod certificate_name;
 mod clock;
 mod config;
 mod connection;
@@ -23,7 +24,12 @@ mod monitor;
 mod network;
 pub mod proxy;
 mod raw;
+#[cfg(feature = "record")]
 mod record;
+#[cfg(not(feature = "record"))]
+#[path = "no_record.rs"]
+mod record;
+mod record_config;
 mod report;
 mod running;
 mod shared;
@@ -31,13 +37,19 @@ mod socket;
 mod store;
 mod stored;
 mod timer;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod tls_files;
 mod traces;
 mod wake;
 pub mod websocket;
 
 #[cfg(unix)]
 pub use bound::{SocketFile, bind_unix};
+pub use certificate_name::NameError;
 pub use config::Config;
 pub use control::{Client, Control};
 pub use failure::Failure;
@@ -45,10 +57,9 @@ pub use listener::{ListenAddress, Listener};
 pub use listeners::Listeners;
 pub use monitor::Monitor;
 pub use network::{Network, NetworkError};
-pub use record::Record;
+pub use record_config::Record;
 pub use running::{Broker, Counts, Running, serve};
 pub use socket::Stream;
-pub use tls::{
-    CertificateIdentity, ClientAuthority, ClientCertificates, NameError, Tls, TlsError, TlsFiles,
-};
+pub use tls::{Tls, TlsError};
+pub use tls_files::{CertificateIdentity, ClientAuthority, ClientCertificates, TlsFiles};
 pub use traces::Trace;

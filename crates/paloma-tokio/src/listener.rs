@@ -78,6 +78,14 @@ impl Listener {
         peer.is_none_or(|peer| self.trusted.iter().any(|network| network.contains(peer)))
     }
 
+    /// The feature that it needs and that this build is without. Without `tls` nothing can be loaded for it.
+    pub(crate) const fn lacks(&self) -> Option<&'static str> {
+        if self.websocket.is_some() && !cfg!(feature = "websocket") {
+            return Some("websocket");
+        }
+        None
+    }
+
     /// A Unix socket at `path` that its owner alone may connect to.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {

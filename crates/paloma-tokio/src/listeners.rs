@@ -43,11 +43,16 @@ impl Listeners {
     /// says where it listens.
     ///
     /// # Errors
-    /// It cannot be bound; a listener with this index is open ([`AlreadyExists`](io::ErrorKind::AlreadyExists)); or the
+    /// It cannot be bound; a listener with this index is open ([`AlreadyExists`](io::ErrorKind::AlreadyExists)); it needs
+    /// a feature that this build is without ([`Unsupported`](io::ErrorKind::Unsupported)); or the
     /// broker stops ([`NotConnected`](io::ErrorKind::NotConnected)).
     ///
     /// [`ConnectionInfo::listener`]: paloma_broker::ConnectionInfo::listener
     pub fn add(&self, index: u16, listener: Listener) -> io::Result<ListenAddress> {
+        if let Some(feature) = listener.lacks() {
+            let message = format!("built without `{feature}`");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
         let mut open = self.lock();
         if open.is_closed {
             let message = "the broker is stopping";

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::tls::checked;
+use crate::certificate_name::checked;
 
 /// Longest header of version 1, with its end of line.
 const V1_BYTES_MAX: usize = 107;

@@ -8,56 +8,31 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
+pub(crate) use paloma_record::Tap;
 use paloma_record::{HEADER, Settings, seal};
 
+use crate::record_config::Record;
 use crate::shared::{Counters, LARGE_BYTES_MIN, Shared};
 
 /// How much of the end of a record a killed process loses.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Where a broker's inputs are recorded, for `paloma replay`.
-///
-/// A record begins with the broker and is bounded: when it is full it ends, with a warning, and the broker goes on. A file that is
-/// there already is kept as `FILE.old`, in place of an older one, so that a broker that is started again after a crash does
-/// not write over the record of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Record {
-    /// The file.
-    pub path: PathBuf,
-    /// Its bytes at most.
-    pub bytes_max: u64,
-    /// Payloads, passwords and authentication data are recorded too, and the seed that client ids are made from.
-    pub with_secrets: bool,
+/// A record whose file has been made.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    record: Record,
+    file: File,
 }
 
-impl Record {
-    /// The most bytes that a record has unless it is told otherwise: 256 MiB.
-    pub const BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-    /// A record without secrets of the usual size.
-    #[must_use]
-    pub const fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            bytes_max: Self::BYTES_MAX,
-            with_secrets: false,
-        }
-    }
-
-    pub(crate) fn settings(&self, transmit_bytes: usize) -> Settings {
-        let mut settings = Settings::new(self.bytes_max, transmit_bytes, LARGE_BYTES_MIN);
-        settings.with_secrets = self.with_secrets;
-        settings
-    }
-
+impl Recording {
     /// Makes the file, which holds what clients sent and so is its owner's alone.
-    pub(crate) fn create(&self) -> io::Result<File> {
+    pub(crate) fn create(record: Record) -> io::Result<Self> {
+        let path = &record.path;
         let named = |error: io::Error| {
-            let path = self.path.display();
+            let path = path.display();
             io::Error::new(error.kind(), format!("cannot record to {path}: {error}"))
         };
-        match std::fs::rename(&self.path, older(&self.path)) {
+        match std::fs::rename(path, older(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
             Ok(()) | Err(_) => {}
         }
@@ -65,9 +40,27 @@ impl Record {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&self.path).map_err(named)?;
+        let mut file = options.open(path).map_err(named)?;
         file.write_all(HEADER).map_err(named)?;
-        Ok(file)
+        Ok(Self { record, file })
+    }
+
+    pub(crate) fn settings(&self, transmit_bytes: usize) -> Settings {
+        let record = &self.record;
+        let mut settings = Settings::new(record.bytes_max, transmit_bytes, LARGE_BYTES_MIN);
+        settings.with_secrets = record.with_secrets;
+        settings
+    }
+
+    /// Starts the thread.
+    pub(crate) fn spawn(self, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+        let weak = Arc::downgrade(shared);
+        let thread = thread::Builder::new()
+            .name("paloma-record".to_owned())
+            .spawn(move || carry(self.file, &self.record, &weak))?;
+        // A second one is never started.
+        let _ = shared.record.thread.set(thread.thread().clone());
+        Ok(thread)
     }
 }
 
@@ -97,21 +90,6 @@ impl RecordThread {
         self.is_closed.store(true, Ordering::Release);
         self.wake();
     }
-}
-
-/// Starts the thread.
-pub(crate) fn spawn(
-    file: File,
-    record: Record,
-    shared: &Arc<Shared>,
-) -> io::Result<JoinHandle<()>> {
-    let weak = Arc::downgrade(shared);
-    let thread = thread::Builder::new()
-        .name("paloma-record".to_owned())
-        .spawn(move || carry(file, &record, &weak))?;
-    // A second one is never started.
-    let _ = shared.record.thread.set(thread.thread().clone());
-    Ok(thread)
 }
 
 fn carry(mut file: File, record: &Record, shared: &Weak<Shared>) {

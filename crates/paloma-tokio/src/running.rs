@@ -8,7 +8,6 @@ use std::time::Duration;
 use std::{io, thread};
 
 use paloma_broker::{Accounting, ConnectionInfo, Recovery, Refusal, Tables, Transport};
-use paloma_record::Tap;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
@@ -21,10 +20,11 @@ use crate::control::Control;
 use crate::failure::Failure;
 use crate::listeners::Listeners;
 use crate::monitor::Monitor;
+use crate::record::{Recording, Tap};
 use crate::shared::{Admission, Parts, Shared};
 use crate::socket::{Socket, Stream};
 use crate::store::{self, StoreQueue};
-use crate::{flush, listen, record, timer};
+use crate::{flush, listen, timer};
 
 /// Most I/O runtimes of one broker.
 const THREADS_MAX: usize = 64;
@@ -132,12 +132,10 @@ impl Drop for Workers {
 
 fn start_on(mut config: Config, shards: Vec<Handle>) -> io::Result<Running> {
     let clock = Clock::new();
-    let recording = config.record.take();
-    let recording = recording.map(|record| record.create().map(|file| (record, file)));
-    let recording = recording.transpose()?;
+    let recording = config.record.take().map(Recording::create).transpose()?;
     let limits = &config.broker.limits;
     let transmit_bytes = usize::try_from(limits.outbound_buffer_bytes_max).unwrap_or(usize::MAX);
-    let settings = (recording.as_ref()).map(|(record, _)| record.settings(transmit_bytes));
+    let settings = (recording.as_ref()).map(|recording| recording.settings(transmit_bytes));
     let (mut core, recovery) =
         Tap::recover(config.broker, clock.now(), &mut *config.store, settings)
             .map_err(|error| io::Error::other(Failure::Store(Arc::new(error))))?;
@@ -162,7 +160,7 @@ fn start_on(mut config: Config, shards: Vec<Handle>) -> io::Result<Running> {
         None => None,
     };
     let record_thread = match recording {
-        Some((record, file)) => Some(record::spawn(file, record, &shared)?),
+        Some(recording) => Some(recording.spawn(&shared)?),
         None => None,
     };
     let mut running = Running {

@@ -15,7 +15,6 @@ use paloma_broker::{
     Limits, Refusal, Reply,
 };
 use paloma_codec::ConnAckReason;
-use paloma_record::Tap;
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -27,7 +26,7 @@ use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::lane::Lane;
 use crate::links::{Link, Links, Wakes};
-use crate::record::RecordThread;
+use crate::record::{RecordThread, Tap};
 use crate::report::Reporter;
 use crate::socket::Socket;
 use crate::store::StoreQueue;

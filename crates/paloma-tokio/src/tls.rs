@@ -1,11 +1,11 @@
 //! TLS for listeners: certificates from files, checked at once and replaced while everything runs.
 
 mod error;
-mod name;
+mod subject;
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytestring::ByteString;
@@ -16,10 +16,15 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 pub use error::TlsError;
-pub use name::NameError;
-pub(crate) use name::checked;
+
+use crate::certificate_name::NameError;
+use crate::establish::{Application, Failure};
+use crate::raw::Raw;
+use crate::tls_files::{CertificateIdentity, ClientCertificates, TlsFiles};
 
 /// Largest file of certificates, keys or revocations.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -27,65 +32,6 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Permissions that let everybody read, write or execute.
 #[cfg(unix)]
 const MODE_OF_OTHERS: u32 = 0o007;
-
-/// What a listener with TLS is made of. Files are PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TlsFiles {
-    /// The server's certificate, then what leads from it towards its root.
-    pub certificate: PathBuf,
-    /// The private key of the first certificate: PKCS #8, PKCS #1 or SEC1, not encrypted, not open to everybody.
-    pub key: PathBuf,
-    /// Whether clients show certificates, and who signs them.
-    pub clients: ClientCertificates,
-    /// What of a client's certificate becomes its name.
-    pub identity: CertificateIdentity,
-}
-
-impl TlsFiles {
-    /// A server certificate; clients show none.
-    #[must_use]
-    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            certificate: certificate.into(),
-            key: key.into(),
-            clients: ClientCertificates::None,
-            identity: CertificateIdentity::None,
-        }
-    }
-}
-
-/// Whether clients show certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientCertificates {
-    /// They are not asked.
-    None,
-    /// They are asked; one that is shown has to be good.
-    Optional(ClientAuthority),
-    /// Without a good one there is no connection.
-    Required(ClientAuthority),
-}
-
-/// Who signs clients' certificates, and takes that back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientAuthority {
-    /// The roots.
-    pub ca: PathBuf,
-    /// Revocation lists. If there is one, every certificate of a chain needs one of its issuer's that has not expired.
-    pub crl: Option<PathBuf>,
-}
-
-/// What of a client's certificate becomes its name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CertificateIdentity {
-    /// Nothing.
-    #[default]
-    None,
-    /// The common name of its subject. A certificate has to have exactly one.
-    CommonName,
-    /// The whole subject, as RFC 4514 writes it: `CN=meter 7,O=Example`.
-    Subject,
-}
 
 /// The TLS side of a listener. Clones share what is loaded, so that [`reload`](Self::reload) reaches all of them.
 #[derive(Clone, Debug)]
@@ -99,13 +45,6 @@ pub struct Tls {
 struct Loaded {
     mqtt: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
-}
-
-/// What is spoken within TLS, as its application protocol says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Application {
-    Mqtt,
-    Http,
 }
 
 impl Tls {
@@ -147,7 +86,21 @@ impl Tls {
         &self.files
     }
 
-    pub(crate) fn config(&self, application: Application) -> Arc<ServerConfig> {
+    /// TLS over a socket, and the name of the peer if its certificate gives it one.
+    pub(crate) async fn accept(
+        &self,
+        application: Application,
+        raw: Raw,
+    ) -> Result<(TlsStream<Raw>, Option<ByteString>), Failure> {
+        let acceptor = TlsAcceptor::from(self.config(application));
+        let stream = acceptor.accept(raw).await.map_err(Failure::Tls)?;
+        let (_, session) = stream.get_ref();
+        let name = self.name_of(session.peer_certificates());
+        let name = name.map_err(Failure::Name)?;
+        Ok((stream, name))
+    }
+
+    fn config(&self, application: Application) -> Arc<ServerConfig> {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         match application {
             Application::Mqtt => Arc::clone(&loaded.mqtt),
@@ -156,7 +109,7 @@ impl Tls {
     }
 
     /// The name of a client that showed these certificates, its own first; they have been verified.
-    pub(crate) fn name_of(
+    fn name_of(
         &self,
         certificates: Option<&[CertificateDer<'_>]>,
     ) -> Result<Option<ByteString>, NameError> {
@@ -165,8 +118,8 @@ impl Tls {
         };
         match self.files.identity {
             CertificateIdentity::None => Ok(None),
-            CertificateIdentity::CommonName => name::common_name(certificate).map(Some),
-            CertificateIdentity::Subject => name::subject(certificate).map(Some),
+            CertificateIdentity::CommonName => subject::common_name(certificate).map(Some),
+            CertificateIdentity::Subject => subject::subject(certificate).map(Some),
         }
     }
 }

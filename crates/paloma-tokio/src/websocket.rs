@@ -3,12 +3,20 @@
 //! There is no buffer: bytes are unmasked where the connection read them, and written from where they are. Nothing is
 //! compressed, and no extension is negotiated.
 
+#[cfg(feature = "websocket")]
 mod frame;
+#[cfg(feature = "websocket")]
 mod stream;
+#[cfg(not(feature = "websocket"))]
+#[path = "websocket/no_stream.rs"]
+mod stream;
+#[cfg(feature = "websocket")]
 mod upgrade;
 
+#[cfg(feature = "websocket")]
 pub use frame::{End, FrameDecoder, FrameViolation};
 pub(crate) use stream::{ServeError, serve};
+#[cfg(feature = "websocket")]
 pub use upgrade::{Request, UpgradeError, read_request};
 
 /// The WebSocket side of a listener.

@@ -36,6 +36,9 @@ impl Log {
                 lines.with_ansi(is_terminal).finish().with(layer).init();
                 Self::of(handle)
             }
+            #[cfg(not(feature = "json-logs"))]
+            LogFormat::Json => return Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "json-logs")]
             LogFormat::Json => {
                 let (layer, handle) = reload::Layer::new(filter(level));
                 lines.json().finish().with(layer).init();

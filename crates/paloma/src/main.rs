@@ -12,18 +12,28 @@ mod cli;
 #[cfg(feature = "clients")]
 mod client;
 mod config;
+#[cfg(feature = "control")]
+mod control;
+#[cfg(not(feature = "control"))]
+#[path = "no_control.rs"]
 mod control;
 mod lines;
 mod listeners;
 mod log;
 mod memory;
 mod notify;
+mod parts;
 mod passwd;
 mod reload;
 #[cfg(feature = "replay")]
 mod replay;
 mod serve;
+#[cfg(feature = "store")]
 mod store;
+#[cfg(not(feature = "store"))]
+#[path = "no_store.rs"]
+mod store;
+#[cfg(any(feature = "clients", feature = "control"))]
 #[cfg_attr(
     not(feature = "clients"),
     expect(dead_code, reason = "only `sub` writes times in a format of one's own")
@@ -31,6 +41,7 @@ mod store;
 mod utc;
 
 use std::io::{ErrorKind, Write};
+#[cfg(feature = "control")]
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,7 +63,9 @@ fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Check(arguments) => check(&arguments),
+        #[cfg(feature = "control")]
         Command::Trace(arguments) => control::trace(&arguments),
+        #[cfg(feature = "control")]
         Command::Why(arguments) => control::why(&arguments),
         #[cfg(feature = "replay")]
         Command::Replay(arguments) => replay::run(&arguments),
@@ -86,6 +99,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Passwd(arguments) => passwd::run(&arguments),
+        #[cfg(feature = "store")]
         Command::Store(command) => store::run(&command),
         #[cfg(feature = "bench")]
         Command::Bench(command) => bench::run(&command),
@@ -113,11 +127,13 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 
 /// Prints what is wrong with the command line, or the help that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
+    let name = std::env::args_os().nth(1).unwrap_or_default();
+    if let Err(part) = parts::need_command(&name.to_string_lossy()) {
+        return usage_error(&format_args!("{}: {part}", name.display()));
+    }
     // There is nobody left to tell if this fails.
     drop(error.print());
-    let is_client = std::env::args_os()
-        .nth(1)
-        .is_some_and(|name| name == "pub" || name == "sub");
+    let is_client = name == "pub" || name == "sub";
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if is_client => ExitCode::FAILURE,
@@ -131,6 +147,7 @@ fn usage_error(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// The control socket that a configuration names, if it does. The files that it names besides are not looked at.
+#[cfg(feature = "control")]
 fn control_socket(file: Option<&Path>) -> Result<Option<PathBuf>, ExitCode> {
     let mut problems = Problems::default();
     let config = config::load(file, std::env::vars_os(), &Flags::default(), &mut problems);
@@ -144,7 +161,13 @@ fn control_socket(file: Option<&Path>) -> Result<Option<PathBuf>, ExitCode> {
 
 /// Says whether `paloma serve` would accept the same arguments, or what a broker that runs would make of them.
 fn check(arguments: &CheckArgs) -> ExitCode {
+    if arguments.against_running
+        && let Err(part) = parts::CONTROL.need()
+    {
+        return usage_error(&format_args!("--against-running: {part}"));
+    }
     match configuration(&arguments.config) {
+        #[cfg(feature = "control")]
         Ok((config, _)) if arguments.against_running => {
             control::check(arguments.config.config.as_deref(), &config)
         }

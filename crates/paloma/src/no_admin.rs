@@ -7,15 +7,11 @@ use paloma_tokio::Monitor;
 
 use crate::config::Admin;
 
-/// Nothing to listen on.
+/// Nothing to listen on: the configuration has refused before to name an address.
 ///
 /// # Errors
-/// Somebody chose an address for it.
-pub(crate) fn bind(admin: &Admin) -> io::Result<Option<Infallible>> {
-    if admin.is_explicit && admin.address.is_some() {
-        let message = "this build has no administration listener ([admin] address)";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-    }
+/// None.
+pub(crate) fn bind(_: &Admin) -> io::Result<Option<Infallible>> {
     Ok(None)
 }
 

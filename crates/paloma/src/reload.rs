@@ -1,22 +1,21 @@
 //! SIGHUP: everything that can change while the broker runs is read again, and comes into force together or not at all.
 
+#[cfg(feature = "control")]
+mod rehearse;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
-use std::path::PathBuf;
 
-use paloma_tokio::{Client, Control, Listeners, Running};
+use paloma_tokio::{Control, Listeners, Running};
 
+#[cfg(feature = "control")]
+pub(crate) use self::rehearse::Rehearsed;
 use crate::auth::{Expulsions, Gatekeeper};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
 use crate::listeners::{Wanted, announce};
 use crate::log::Log;
-
-/// Most lines of a rehearsal.
-const LINES_MAX: usize = 1_000;
-/// Most subscriptions of one client that a rehearsal looks at.
-const FILTERS_MAX: usize = 256;
 
 /// A broker that runs, and what it runs with.
 #[derive(Debug)]
@@ -43,17 +42,6 @@ struct Plan {
     added: Vec<Wanted>,
     /// Those that change something that an open one cannot: closed, and opened again.
     replaced: Vec<(u16, Wanted)>,
-}
-
-/// What would come of another configuration: lines for whoever asked.
-#[derive(Debug)]
-pub(crate) enum Rehearsed {
-    /// It would change nothing, since it is wrong.
-    Wrong(Vec<String>),
-    /// Somebody would be cut off or lose a right.
-    Affected(Vec<String>),
-    /// Nobody would.
-    Nobody(Vec<String>),
 }
 
 impl Reloader {
@@ -131,68 +119,6 @@ impl Reloader {
             sent_away,
             "SIGHUP: the configuration has been read again"
         );
-    }
-
-    /// Says what [`reload`](Self::reload) would do to clients that are connected if this were the configuration. Nothing
-    /// changes.
-    pub(crate) fn rehearse(&self, config: PathBuf) -> Rehearsed {
-        let arguments = ConfigArgs {
-            config: Some(config),
-            ..self.arguments.clone()
-        };
-        let (config, security) = match crate::read_configuration(&arguments) {
-            Ok(read) => read,
-            Err(problems) => {
-                return Rehearsed::Wrong(problems.0.iter().map(ToString::to_string).collect());
-            }
-        };
-        let wanted = match Wanted::all(&config) {
-            Ok(wanted) => wanted,
-            Err(error) => return Rehearsed::Wrong(vec![error.to_string()]),
-        };
-        let plan = Plan::new(&self.open, wanted);
-        let kept = plan
-            .kept
-            .iter()
-            .map(|(number, wanted)| (*number, wanted.place));
-        let rehearsal = self.gatekeeper.rehearse(&security, &kept.collect());
-        let mut lines = Vec::new();
-        let mut affected = 0_usize;
-        for client in self.control.clients() {
-            let losses = match rehearsal.expels(client.listener, &client.identity) {
-                Some(reason) => vec![format!("would be cut off: {reason}")],
-                None => {
-                    let filters = self.control.filters(&client.client_id, FILTERS_MAX);
-                    let who = (&client.identity, &*client.client_id);
-                    let rules = client.rules.as_ref();
-                    let losses = rehearsal.losses(client.listener, rules, who, &filters);
-                    let losses = losses.into_iter().map(|loss| format!("would lose {loss}"));
-                    losses.collect()
-                }
-            };
-            affected += usize::from(!losses.is_empty());
-            if lines.len() < LINES_MAX {
-                lines.extend(
-                    losses
-                        .iter()
-                        .map(|loss| format!("{}: {loss}", name(&client))),
-                );
-            }
-        }
-        if lines.len() >= LINES_MAX {
-            lines.truncate(LINES_MAX);
-            lines.push(format!("and so on: {affected} clients in all"));
-        }
-        if rehearsal.asks_again() {
-            let told = "whoever a token or the HTTP hook let in is asked about again";
-            lines.push(told.to_owned());
-        }
-        if affected == 0 {
-            lines.push("no client would be cut off or lose a right".to_owned());
-            Rehearsed::Nobody(lines)
-        } else {
-            Rehearsed::Affected(lines)
-        }
     }
 
     fn tls(&self, number: u16) -> Option<&paloma_tokio::Tls> {
@@ -356,15 +282,6 @@ impl Plan {
             .filter(|number| !self.kept.contains_key(number) && !is_replaced(number))
             .collect()
     }
-}
-
-/// A client for an operator to read: the names are its own words.
-fn name(client: &Client) -> String {
-    let user = client.identity.user.as_ref();
-    let user = user.map_or_else(String::new, |user| format!(" of user {:?}", &**user));
-    let address = client.address.map(|address| format!(" at {address}"));
-    let address = address.unwrap_or_default();
-    format!("client {:?}{user}{address}", &*client.client_id)
 }
 
 fn stays(reason: impl Display) {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_broker::StoreError;
-use paloma_store_redb::{Options, RedbStore};
 use paloma_tokio::{Failure, Monitor, Record};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +22,7 @@ use crate::listeners::{Wanted, announce};
 use crate::log::Log;
 use crate::notify::Notifier;
 use crate::reload::Reloader;
+use crate::store;
 
 /// Files that are open besides connections: listeners, the runtimes' own, standard streams.
 const FILES_RESERVED: u64 = 64;
@@ -63,7 +63,7 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
     let gatekeeper = Gatekeeper::new(security, &doors).map_err(io::Error::other)?;
     let mut broker = broker_config(config);
     if !config.store.in_memory {
-        broker.store = Box::new(open_store(config)?);
+        broker.store = store::open(config)?;
     }
     broker.broker.authorizer = gatekeeper.default_rules();
     broker.authenticator = gatekeeper.authenticator();
@@ -116,21 +116,6 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
     })?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Opens the store, or makes one.
-fn open_store(config: &Config) -> io::Result<RedbStore> {
-    let settings = &config.store;
-    let options = Options {
-        durability: settings.durability,
-        interval: Duration::from_millis(settings.interval_ms.into()),
-        store_bytes_max: config.limits.store_bytes_max,
-        ..Options::default()
-    };
-    let store = RedbStore::open(&settings.path, &options).map_err(io::Error::other)?;
-    let path = settings.path.display();
-    tracing::info!(%path, durability = %settings.durability, "store opened");
-    Ok(store)
 }
 
 /// Says again and again that turns are made; a broker that has failed says nothing.
@@ -213,8 +198,7 @@ impl Signals {
         loop {
             tokio::select! {
                 request = next(&mut requests) => {
-                    // Whoever asked may have gone.
-                    drop(request.answer.send(reloader.rehearse(request.config)));
+                    request.answer(reloader);
                 }
                 _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
                 _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),

@@ -1,4 +1,4 @@
-//! `paloma store`: looking at a store, and mending it, while no broker runs.
+//! The durable store of a broker, and `paloma store`: looking at one, and mending it, while no broker runs.
 
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -6,15 +6,37 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use paloma_broker::Store;
 use paloma_broker::store::Loss;
-use paloma_store_redb::OpenError;
+pub(crate) use paloma_store_redb::Durability;
 use paloma_store_redb::tools::{
     ImportError, Report, Stats, check, compact, export, import, repair, stats,
 };
+use paloma_store_redb::{OpenError, Options, RedbStore};
 
 use crate::cli::{StoreCommand, TransferArgs};
+use crate::config::Config;
 use crate::{fail, print};
+
+/// Opens the store of a broker, or makes one.
+///
+/// # Errors
+/// It cannot be opened or made.
+pub(crate) fn open(config: &Config) -> io::Result<Box<dyn Store>> {
+    let settings = &config.store;
+    let options = Options {
+        durability: settings.durability,
+        interval: Duration::from_millis(settings.interval_ms.into()),
+        store_bytes_max: config.limits.store_bytes_max,
+        ..Options::default()
+    };
+    let store = RedbStore::open(&settings.path, &options).map_err(io::Error::other)?;
+    let path = settings.path.display();
+    tracing::info!(%path, durability = %settings.durability, "store opened");
+    Ok(Box::new(store))
+}
 
 /// Runs a subcommand.
 pub(crate) fn run(command: &StoreCommand) -> ExitCode {

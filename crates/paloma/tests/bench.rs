@@ -1,4 +1,5 @@
 //! `paloma bench` against `paloma serve` over every transport, and against mosquitto.
+#![cfg(all(feature = "bench", feature = "tls", feature = "websocket"))]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,5 @@
 //! `paloma pub` and `paloma sub` against `paloma serve`, against mosquitto, and beside mosquitto's clients.
+#![cfg(feature = "clients")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,5 @@
 //! The control socket: who may use it, what a reload would change, and traces.
+#![cfg(feature = "control")]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

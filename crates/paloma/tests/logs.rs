@@ -1,4 +1,5 @@
 //! What the log says, and what it never says.
+#![cfg(all(feature = "clients", feature = "json-logs"))]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

@@ -1,4 +1,11 @@
 //! Tokens, hooks, SCRAM and certificates, through the real binary.
+#![cfg(all(
+    feature = "clients",
+    feature = "http",
+    feature = "https",
+    feature = "jwt",
+    feature = "tls"
+))]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,12 @@
 //! `docs/operating.md`, run as it is written: in a network and a file system of its own.
+#![cfg(all(
+    feature = "admin",
+    feature = "clients",
+    feature = "control",
+    feature = "json-logs",
+    feature = "manual",
+    feature = "store"
+))]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

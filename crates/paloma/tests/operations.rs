@@ -1,4 +1,5 @@
 //! What an operator's tools get from `paloma serve`: metrics, health, `$SYS`, word to the service manager.
+#![cfg(all(feature = "admin", feature = "clients"))]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

@@ -1,4 +1,5 @@
 //! What a packager takes: the unit, completions, manual pages.
+#![cfg(feature = "manual")]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

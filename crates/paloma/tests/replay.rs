@@ -1,5 +1,5 @@
 //! `paloma serve --record` and `paloma replay`: the two ends of a record.
-#![cfg(all(feature = "replay", feature = "clients"))]
+#![cfg(all(feature = "clients", feature = "record", feature = "replay"))]
 #![expect(
     clippy::unwrap_used,
     reason = "what should not happen may panic in a test"

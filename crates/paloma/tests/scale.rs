@@ -1,4 +1,5 @@
 //! The short forms of `cargo xtask scale` and `cargo xtask load --durable`: what they check, in a size that takes seconds.
+#![cfg(feature = "store")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

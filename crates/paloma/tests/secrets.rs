@@ -1,4 +1,12 @@
 //! What must stay secret, and what guessing costs: case E through the real binary.
+#![cfg(all(
+    feature = "admin",
+    feature = "control",
+    feature = "http",
+    feature = "json-logs",
+    feature = "jwt",
+    feature = "websocket"
+))]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

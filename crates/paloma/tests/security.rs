@@ -1,4 +1,5 @@
 //! Passwords, rules and their reload, through the real binary.
+#![cfg(all(feature = "clients", feature = "websocket"))]
 #![expect(clippy::unwrap_used, reason = "a broken process ends the test")]
 
 mod support;

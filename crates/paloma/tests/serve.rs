@@ -3,9 +3,9 @@
 
 mod support;
 
-use std::io::{BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{paloma, signal, start, start_command};
@@ -153,6 +153,7 @@ fn a_wrong_configuration_starts_nothing() {
     }
 }
 
+#[cfg(all(feature = "admin", feature = "store"))]
 #[test]
 fn check_accepts_the_example() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/paloma.toml");
@@ -162,9 +163,17 @@ fn check_accepts_the_example() {
     assert_eq!(said, "paloma: would listen on tcp://127.0.0.1:1883\n");
 }
 
+#[cfg(feature = "json-logs")]
 #[test]
 fn the_log_can_be_json() {
-    let (mut child, mut rest, _) = start_json();
+    let file = std::env::temp_dir().join(format!("paloma-json-{}.toml", std::process::id()));
+    std::fs::write(
+        &file,
+        "[log]\nformat = 'json'\n[[listener]]\naddress = '127.0.0.1:0'\n",
+    )
+    .unwrap();
+    let (mut child, mut rest, _) = start(&["serve", "--config", file.to_str().unwrap()], 1);
+    std::fs::remove_file(&file).unwrap();
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let mut log = String::new();
@@ -176,14 +185,35 @@ fn the_log_can_be_json() {
     );
 }
 
-fn start_json() -> (Child, BufReader<ChildStderr>, Vec<String>) {
-    let file = std::env::temp_dir().join(format!("paloma-json-{}.toml", std::process::id()));
-    std::fs::write(
-        &file,
-        "[log]\nformat = 'json'\n[[listener]]\naddress = '127.0.0.1:0'\n",
-    )
-    .unwrap();
-    let started = start(&["serve", "--config", file.to_str().unwrap()], 1);
-    std::fs::remove_file(&file).unwrap();
-    started
+/// Subcommands and options of every build: what this one is without is named.
+#[test]
+fn what_the_build_is_without_is_named_by_its_feature() {
+    let check = |arguments: &[&str], feature: &str, is_built: bool| {
+        let output = paloma(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let is_named = said.contains(&format!(": built without `{feature}`"));
+        assert_eq!(is_named, !is_built, "{arguments:?}: {said}");
+        if !is_built {
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        }
+    };
+    let data = ["check", "--data", "/srv/x"];
+    check(&data, "store", cfg!(feature = "store"));
+    check(&["store", "--help"], "store", cfg!(feature = "store"));
+    check(
+        &["check", "--record", "x"],
+        "record",
+        cfg!(feature = "record"),
+    );
+    check(&["replay", "--help"], "replay", cfg!(feature = "replay"));
+    check(&["trace", "--help"], "control", cfg!(feature = "control"));
+    let file = ["check", "--config", "no", "--against-running"];
+    check(&file, "control", cfg!(feature = "control"));
+    check(&["sub", "--help"], "clients", cfg!(feature = "clients"));
+    check(&["bench", "--help"], "bench", cfg!(feature = "bench"));
+    check(&["man"], "manual", cfg!(feature = "manual"));
+    let tls = ["check", "--listen", "tls://127.0.0.1:1"];
+    check(&tls, "tls", cfg!(feature = "tls"));
+    let websocket = ["check", "--listen", "ws://127.0.0.1:1"];
+    check(&websocket, "websocket", cfg!(feature = "websocket"));
 }

@@ -1,4 +1,5 @@
 //! What `paloma serve` keeps, and where.
+#![cfg(all(feature = "clients", feature = "store"))]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,5 @@
 //! `paloma pub` and `paloma sub` against `paloma serve`, over every transport.
+#![cfg(all(feature = "clients", feature = "tls", feature = "websocket"))]
 #![expect(clippy::unwrap_used, reason = "whatever fails ends the test")]
 
 mod support;

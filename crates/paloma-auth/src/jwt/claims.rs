@@ -1,15 +1,14 @@
 //! From a token's claims to what its bearer is and may do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use paloma_broker::{Admission, Authorizer, Identity};
+use paloma_broker::{Admission, Identity};
 use paloma_session::Wall;
 use serde_json::{Map, Value};
 
-use super::JwtRules;
-use crate::ClientRules;
+use crate::JwtRules;
+use crate::claim::client_rules;
 
 /// Longest user name, in bytes.
 const USER_BYTES_MAX: usize = 4_096;
@@ -49,13 +48,6 @@ pub(super) fn admission(
             user: Some(ByteString::from(user)),
         })
     })
-}
-
-/// Rules from an array of strings; `None` if one of them is unsound.
-pub(crate) fn client_rules(acl: &Value) -> Option<Arc<dyn Authorizer>> {
-    let texts: Option<Vec<&str>> = acl.as_array()?.iter().map(Value::as_str).collect();
-    let rules = ClientRules::new(texts?).ok()?;
-    Some(Arc::new(rules))
 }
 
 fn is_for_us(claims: &Map<String, Value>, rules: &JwtRules) -> bool {

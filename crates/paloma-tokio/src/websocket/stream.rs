@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::WebSocket;
 use super::frame::{End, FrameDecoder, write_header};
-use super::upgrade::{HEADER_BYTES_MAX, Request, UpgradeError, read_request};
+use super::upgrade::{HEADER_BYTES_MAX, UpgradeError, read_request};
 use crate::lane::wake_behind_sockets;
 
 const BINARY: u8 = 2;
@@ -41,12 +42,12 @@ impl fmt::Display for ServeError {
     }
 }
 
-/// Answers a request over `stream`.
+/// Answers a request over `stream`; gives whom proxies say that they forward for, the nearest last.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     listener: &WebSocket,
     message_bytes_max: u64,
-) -> Result<(WebSocketStream<S>, Request), ServeError> {
+) -> Result<(WebSocketStream<S>, Vec<IpAddr>), ServeError> {
     let mut bytes = Vec::new();
     let (request, end) = loop {
         let len = bytes.len();
@@ -75,7 +76,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let early = bytes.get(end..).unwrap_or(&[]).to_vec();
     Ok((
         WebSocketStream::new(stream, early, message_bytes_max),
-        request,
+        request.forwarded_for,
     ))
 }
 

@@ -238,7 +238,9 @@ fn read_hook(
             let wrong = match error {
                 paloma_auth::HttpHookError::Token => settings.token_file.as_ref(),
                 paloma_auth::HttpHookError::Roots => settings.ca_file.as_ref(),
-                paloma_auth::HttpHookError::Url | paloma_auth::HttpHookError::Zero => None,
+                paloma_auth::HttpHookError::Url
+                | paloma_auth::HttpHookError::Zero
+                | paloma_auth::HttpHookError::NotBuilt => None,
             };
             let place = wrong.map_or(Place::Default, |path| Place::WholeFile {
                 path: path.clone(),

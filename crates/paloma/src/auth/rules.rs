@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use paloma_auth::{AclRules, LostRight, OpenTopics};
+#[cfg(feature = "control")]
+use paloma_auth::LostRight;
+use paloma_auth::{AclRules, OpenTopics};
 use paloma_broker::{Action, AllowAll, Authorizer, Grant, Identity};
 use paloma_topic::{TopicFilterRef, TopicNameRef};
 
@@ -20,6 +22,7 @@ pub(crate) enum Policy {
 
 impl Policy {
     /// What a client loses when another policy takes the place of this one.
+    #[cfg(feature = "control")]
     pub(super) fn lost(
         &self,
         after: &Self,
@@ -30,6 +33,7 @@ impl Policy {
     }
 
     /// The same as rules, of which some have to stand for what there are none about.
+    #[cfg(feature = "control")]
     fn rules(&self) -> Arc<AclRules> {
         match self {
             Self::Everything | Self::Open => Arc::new(AclRules::open()),
@@ -67,6 +71,7 @@ impl Rules {
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
+    #[cfg(feature = "control")]
     pub(super) fn policy(&self) -> Policy {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
         policy.clone()

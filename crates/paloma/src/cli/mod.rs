@@ -8,6 +8,7 @@ mod broker;
 mod client;
 #[cfg(feature = "clients")]
 mod publish;
+#[cfg(feature = "store")]
 mod store;
 #[cfg(feature = "clients")]
 mod subscribe;
@@ -40,6 +41,7 @@ pub(crate) use self::broker::{BrokerArgs, Version};
 pub(crate) use self::client::ConnectArgs;
 #[cfg(feature = "clients")]
 pub(crate) use self::publish::PublishArgs;
+#[cfg(feature = "store")]
 pub(crate) use self::store::{StoreCommand, TransferArgs};
 #[cfg(feature = "clients")]
 pub(crate) use self::subscribe::SubscribeArgs;
@@ -85,6 +87,7 @@ pub(crate) enum Command {
     /// may use. What comes faster than it can be printed is counted. Ends with Ctrl-C, or after --count lines.
     ///
     /// Exit codes: 0 it has ended, 1 the broker cannot be asked, 2 the command line is wrong.
+    #[cfg(feature = "control")]
     Trace(TraceArgs),
     /// Say why a client gets what is published on a topic, or does not.
     ///
@@ -93,6 +96,7 @@ pub(crate) enum Command {
     /// and root may use.
     ///
     /// Exit codes: 0 it has answered, 1 the broker cannot be asked, 2 the command line is wrong.
+    #[cfg(feature = "control")]
     Why(WhyArgs),
     /// Replay what a broker recorded with --record, and print it step by step.
     ///
@@ -132,6 +136,7 @@ pub(crate) enum Command {
     /// 2 the command line is wrong.
     Passwd(PasswdArgs),
     /// Look at a store, mend it, or carry it elsewhere, while no broker uses it.
+    #[cfg(feature = "store")]
     #[command(subcommand)]
     Store(StoreCommand),
     /// Put a load on a broker, ours or another, and measure what it takes.
@@ -164,6 +169,7 @@ pub(crate) struct CheckArgs {
     pub(crate) against_running: bool,
 }
 
+#[cfg(feature = "control")]
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("target").required(true))]
 pub(crate) struct TraceArgs {
@@ -187,6 +193,7 @@ pub(crate) struct TraceArgs {
     pub(crate) at: ControlArgs,
 }
 
+#[cfg(feature = "control")]
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// The client's identifier.
@@ -200,6 +207,7 @@ pub(crate) struct WhyArgs {
 }
 
 /// Where a broker that runs can be asked.
+#[cfg(feature = "control")]
 #[derive(Debug, Args)]
 pub(crate) struct ControlArgs {
     /// The control socket.

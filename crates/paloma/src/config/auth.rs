@@ -12,9 +12,21 @@ use super::problem::{Fault, Place, Problems};
 use super::show::Page;
 use super::transport::IDENTITIES;
 use super::value::Value;
+use crate::parts::{self, NotBuilt};
 
 /// The tables of `[auth]`; a listener has all but the last, which is a part of its TLS.
 const TABLES: &[&str] = &["jwt", "http", "scram", "certificate"];
+
+/// # Errors
+/// A table is about what this build is without.
+fn need(table: &str) -> Result<(), NotBuilt> {
+    match table {
+        "jwt" => parts::JWT.need(),
+        "http" => parts::HTTP.need(),
+        "certificate" => parts::TLS.need(),
+        _ => Ok(()),
+    }
+}
 
 /// How clients prove who they are, and where it is written what they may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,7 +159,8 @@ impl AuthSettings {
             let Some((key, value)) = table.get_key_value(*name) else {
                 continue;
             };
-            let Some(inner) = value.get_ref().as_table() else {
+            let inner = value.get_ref().as_table();
+            let Some(inner) = inner.filter(|_| need(name).is_ok()) else {
                 // Said by the key of this name.
                 continue;
             };
@@ -180,6 +193,7 @@ impl AuthSettings {
 
     /// Sets one key of a table from elsewhere: `jwt.issuer`.
     pub(super) fn set(&mut self, table: &str, key: &str, value: &Value<'_>) -> Result<(), Fault> {
+        need(table)?;
         match table {
             "jwt" => (find(JWT, key)?.set)(self.jwt.get_or_insert_default(), value),
             "http" => (find(HTTP, key)?.set)(self.http.get_or_insert_default(), value),
@@ -358,6 +372,9 @@ const HTTP: &[Key<HttpSettings>] = &[
                     rule: "a password has no place in a URL: name a token_file",
                 }),
                 Some(host) if !host.is_empty() && is_clean && url.len() <= 2_048 => {
+                    if url.starts_with("https://") {
+                        parts::HTTPS.need()?;
+                    }
                     put(&mut http.url, Ok(url.to_owned()))
                 }
                 Some(_) | None => Err(Fault::Text {

@@ -11,6 +11,7 @@ use super::auth::{AuthSettings, path};
 use super::keys::{Key, Source, put};
 use super::problem::{Fault, Place, Problems};
 use super::transport::Transport;
+use crate::parts;
 
 /// A place to listen for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,10 +198,11 @@ const KEYS: &[Key<Listener>] = &[
         name: "transport",
         set: |listener, value| {
             let transports = [("tcp", false), ("websocket", true)];
-            put(
-                &mut listener.transport.is_websocket,
-                value.choice(&transports),
-            )
+            let is_websocket = value.choice(&transports)?;
+            if is_websocket {
+                parts::WEBSOCKET.need()?;
+            }
+            put(&mut listener.transport.is_websocket, Ok(is_websocket))
         },
     },
     Key {
@@ -276,11 +278,11 @@ const KEYS: &[Key<Listener>] = &[
     // Read by `AuthSettings::read_tables`.
     Key {
         name: "jwt",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::JWT),
     },
     Key {
         name: "http",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::HTTP),
     },
     Key {
         name: "scram",
@@ -289,7 +291,7 @@ const KEYS: &[Key<Listener>] = &[
     // Read by `Transport::read_tables`.
     Key {
         name: "tls",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::TLS),
     },
     Key {
         name: "websocket",

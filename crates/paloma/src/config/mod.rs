@@ -19,7 +19,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use paloma_broker::Limits;
-use paloma_store_redb::Durability;
 use paloma_tokio::Record;
 
 use toml::de::{DeTable, DeValue};
@@ -34,6 +33,8 @@ use self::sections::{LOG_LEVELS, SECTIONS};
 pub(crate) use self::show::show;
 use self::value::Value;
 use crate::memory;
+use crate::parts;
+use crate::store::Durability;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const LISTENERS_MAX: usize = 64;
@@ -99,11 +100,22 @@ pub(crate) struct StoreSettings {
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
-            in_memory: false,
+            in_memory: !parts::STORE.is_built,
             path: PathBuf::from("paloma-data"),
             durability: Durability::Ack,
             interval_ms: 100,
         }
+    }
+}
+
+impl StoreSettings {
+    /// # Errors
+    /// There is to be a store, and this build is without.
+    fn need(&self) -> Result<(), Fault> {
+        if !self.in_memory {
+            parts::STORE.need()?;
+        }
+        Ok(())
     }
 }
 
@@ -122,7 +134,7 @@ impl Default for Admin {
     fn default() -> Self {
         let address = Address::parse("127.0.0.1:18083").expect("a literal address and port");
         Self {
-            address: Some(address),
+            address: Some(address).filter(|_| parts::ADMIN.is_built),
             is_explicit: false,
             control: None,
         }
@@ -407,12 +419,20 @@ fn apply_flags(flags: &Flags, config: &mut Config, problems: &mut Problems) {
         problems.push(flag("--allow-anonymous"), "", Fault::Text { rule });
     }
     if let Some(path) = &flags.data {
-        config.store.in_memory = false;
-        config.store.path.clone_from(path);
+        match parts::STORE.need() {
+            Ok(()) => {
+                config.store.in_memory = false;
+                config.store.path.clone_from(path);
+            }
+            Err(part) => problems.push(flag("--data"), "", part.into()),
+        }
     }
     config.store.in_memory |= flags.in_memory;
     if let Some(file) = &flags.record {
-        config.record.file = Some(file.clone());
+        match parts::RECORD.need() {
+            Ok(()) => config.record.file = Some(file.clone()),
+            Err(part) => problems.push(flag("--record"), "", part.into()),
+        }
     }
     if let Some(level) = &flags.log {
         match Value::Text(level).choice(LOG_LEVELS) {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use paloma_broker::MountPointError;
 
+use crate::parts::NotBuilt;
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
@@ -99,6 +101,8 @@ pub(crate) enum Fault {
     Url { found: String },
     /// Two listeners that cannot both exist.
     Twice { what: &'static str, found: String },
+    /// What this build is without.
+    NotBuilt(NotBuilt),
     /// A key or a value that is part of the shape, but that this build cannot honour.
     NotSupportedYet { instead: &'static str },
     /// A listener that strangers can reach, without anything that says so.
@@ -157,6 +161,7 @@ impl fmt::Display for Fault {
             Self::Twice { what, found } => {
                 write!(f, "{what} `{found}` is used by an earlier listener too")
             }
+            Self::NotBuilt(part) => write!(f, "{part}"),
             Self::NotSupportedYet { instead } => {
                 write!(f, "not supported yet: this build {instead}")
             }
@@ -181,6 +186,12 @@ impl fmt::Display for Fault {
             Self::Text { rule } => f.write_str(rule),
             Self::MountPoint(error) => write!(f, "{error}"),
         }
+    }
+}
+
+impl From<NotBuilt> for Fault {
+    fn from(part: NotBuilt) -> Self {
+        Self::NotBuilt(part)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The keys of all tables but `[limits]` and `[[listener]]`.
 
 use paloma_broker::Limits;
-use paloma_store_redb::Durability;
 use toml::de::DeTable;
 
 use super::auth::path;
@@ -10,6 +9,8 @@ use super::limits::LIMITS;
 use super::problem::{Fault, Problems};
 use super::value::Value;
 use super::{Address, Config, LogFormat, LogLevel};
+use crate::parts::{self, Part};
+use crate::store::Durability;
 
 /// The tables of the file that occur once.
 pub(super) const SECTIONS: &[(&str, Keys)] = &[
@@ -71,6 +72,14 @@ impl Keys {
     }
 }
 
+/// Refuses a value that asks for a part that is not there.
+fn needed(is_asked_for: bool, part: Part) -> Result<(), Fault> {
+    if is_asked_for {
+        part.need()?;
+    }
+    Ok(())
+}
+
 pub(super) const LOG_LEVELS: &[(&str, LogLevel)] = &[
     ("off", LogLevel::Off),
     ("error", LogLevel::Error),
@@ -111,24 +120,36 @@ const NODE: &[Key<Config>] = &[
 const STORE: &[Key<Config>] = &[
     Key {
         name: "in_memory",
-        set: |config, value| put(&mut config.store.in_memory, value.switch()),
+        set: |config, value| {
+            put(&mut config.store.in_memory, value.switch())?;
+            config.store.need()
+        },
     },
     Key {
         name: "path",
-        set: |config, value| match value.text()? {
-            "" => Err(Fault::Text {
-                rule: "a directory has a name",
-            }),
-            path => put(&mut config.store.path, Ok(path.into())),
+        set: |config, value| {
+            parts::STORE.need()?;
+            match value.text()? {
+                "" => Err(Fault::Text {
+                    rule: "a directory has a name",
+                }),
+                path => put(&mut config.store.path, Ok(path.into())),
+            }
         },
     },
     Key {
         name: "durability",
-        set: |config, value| put(&mut config.store.durability, value.choice(DURABILITIES)),
+        set: |config, value| {
+            parts::STORE.need()?;
+            put(&mut config.store.durability, value.choice(DURABILITIES))
+        },
     },
     Key {
         name: "interval_ms",
-        set: |config, value| put(&mut config.store.interval_ms, value.number(1, 3_600_000)),
+        set: |config, value| {
+            parts::STORE.need()?;
+            put(&mut config.store.interval_ms, value.number(1, 3_600_000))
+        },
     },
 ];
 
@@ -144,11 +165,11 @@ const AUTH: &[Key<Config>] = &[
     // Read by `AuthSettings::read_tables`.
     Key {
         name: "jwt",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::JWT),
     },
     Key {
         name: "http",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::HTTP),
     },
     Key {
         name: "scram",
@@ -156,7 +177,7 @@ const AUTH: &[Key<Config>] = &[
     },
     Key {
         name: "certificate",
-        set: |_, value| value.table(),
+        set: |_, value| value.table_of(parts::TLS),
     },
 ];
 
@@ -184,6 +205,7 @@ const ADMIN: &[Key<Config>] = &[
             let address = match text {
                 "" => None,
                 _ => {
+                    parts::ADMIN.need()?;
                     let address = Address::parse(text)?;
                     if address.host_and_port().is_none() {
                         let found = text.to_owned();
@@ -199,14 +221,20 @@ const ADMIN: &[Key<Config>] = &[
     },
     Key {
         name: "control",
-        set: |config, value| put(&mut config.admin.control, path(value)),
+        set: |config, value| {
+            put(&mut config.admin.control, path(value))?;
+            needed(config.admin.control.is_some(), parts::CONTROL)
+        },
     },
 ];
 
 const RECORD: &[Key<Config>] = &[
     Key {
         name: "file",
-        set: |config, value| put(&mut config.record.file, path(value)),
+        set: |config, value| {
+            put(&mut config.record.file, path(value))?;
+            needed(config.record.file.is_some(), parts::RECORD)
+        },
     },
     Key {
         name: "bytes_max",
@@ -227,7 +255,8 @@ const LOG: &[Key<Config>] = &[
         name: "format",
         set: |config, value| {
             let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-            put(&mut config.log_format, value.choice(&formats))
+            put(&mut config.log_format, value.choice(&formats))?;
+            needed(config.log_format == LogFormat::Json, parts::JSON_LOGS)
         },
     },
 ];

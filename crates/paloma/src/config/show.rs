@@ -9,6 +9,7 @@ use super::sections::LOG_LEVELS;
 use super::transport::Shown;
 use super::{Config, Listener, LogFormat};
 use crate::memory;
+use crate::parts;
 
 /// Writes every key with the value in force. Passwords and keys are in files of their own, which are named here and not
 /// read; the query of a URL, which may be a secret, is hidden.
@@ -19,9 +20,11 @@ pub(crate) fn show(config: &Config) -> String {
     page.bare("threads", config.threads);
     page.table("[store]");
     page.bare("in_memory", config.store.in_memory);
-    page.text("path", &config.store.path.to_string_lossy());
-    page.text("durability", config.store.durability.name());
-    page.bare("interval_ms", config.store.interval_ms);
+    if parts::STORE.is_built {
+        page.text("path", &config.store.path.to_string_lossy());
+        page.text("durability", config.store.durability.name());
+        page.bare("interval_ms", config.store.interval_ms);
+    }
     for listener in &config.listeners {
         show_listener(&mut page, listener);
     }
@@ -223,7 +226,6 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::Flags;
-    use crate::config::sections::SECTIONS;
     use crate::config::tests::load_text;
 
     fn check(config: &Config) {
@@ -246,12 +248,15 @@ mod tests {
         config.limits.receive_maximum = u16::MAX;
         config.sys_interval_seconds = 7;
         config.admin.is_explicit = true;
-        config.log_format = LogFormat::Json;
+        if parts::JSON_LOGS.is_built {
+            config.log_format = LogFormat::Json;
+        }
         check(&config);
         config.admin.address = None;
         check(&config);
     }
 
+    #[cfg(feature = "websocket")]
     #[test]
     fn what_carries_the_packets_is_shown() {
         let text = "[[listener]]\naddress = 'unix:/run/p'\nsocket_mode = '0660'\ntransport = 'websocket'\n\
@@ -273,8 +278,11 @@ mod tests {
         assert_eq!(show(&again), page);
     }
 
+    #[cfg(feature = "store")]
     #[test]
     fn every_key_of_the_example_is_shown() {
+        use crate::config::sections::SECTIONS;
+
         let example = include_str!("../../paloma.toml");
         let page = show(&Config::default());
         for (section, _) in SECTIONS {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::parts::Part;
 
 /// Loads a file with this text, and gives what is wrong, a line each, without the file's directory.
 fn problems(text: &str, environment: &[(&str, &str)], flags: &Flags) -> Vec<String> {
@@ -68,6 +69,7 @@ fn an_empty_file_is_the_default() {
     );
 }
 
+#[cfg(all(feature = "admin", feature = "store"))]
 #[test]
 fn the_example_says_the_defaults() {
     let example = include_str!("../../paloma.toml");
@@ -99,6 +101,7 @@ fn the_example_has_every_key_that_is_supported() {
     }
 }
 
+#[cfg(all(feature = "http", feature = "jwt", feature = "tls"))]
 #[test]
 fn the_example_says_the_defaults_of_the_tables_that_are_off() {
     let example = include_str!("../../paloma.toml");
@@ -162,6 +165,7 @@ fn accepts_nothing(name: &str, section: &str) -> bool {
     })
 }
 
+#[cfg(all(feature = "admin", feature = "json-logs"))]
 #[test]
 fn values_are_read() {
     let config = accepted(
@@ -346,6 +350,7 @@ fn every_limit_survives_every_edge() {
     }
 }
 
+#[cfg(feature = "store")]
 #[test]
 fn without_a_word_about_it_what_is_acknowledged_is_kept() {
     let store = accepted("").store;
@@ -373,6 +378,7 @@ fn without_a_word_about_it_what_is_acknowledged_is_kept() {
     );
 }
 
+#[cfg(feature = "store")]
 #[test]
 fn the_flags_of_the_store_win() {
     let data = Flags {
@@ -388,6 +394,91 @@ fn the_flags_of_the_store_win() {
     };
     let config = load_text("[store]\npath = 'x'", &[], &in_memory).unwrap();
     assert!(config.store.in_memory);
+}
+
+/// Each with what asks for it, and where and under which key that stands.
+#[test]
+fn what_a_build_is_without_is_named_with_line_and_key() {
+    let check = |part: Part, text: &str, key: &str| {
+        let found = problems(text, &[], &Flags::default());
+        let refused = format!("p.toml:{key}: built without `{}`", part.feature);
+        let is_refused = found.iter().any(|line| line.contains("built without"));
+        assert_eq!(is_refused, !part.is_built, "{text}: {found:?}");
+        if is_refused {
+            assert_eq!(found, [refused], "{text}");
+        }
+    };
+    let store = parts::STORE;
+    check(store, "[store]\nin_memory = false", "2:13: store.in_memory");
+    check(store, "[store]\npath = '/srv/x'", "2:8: store.path");
+    check(
+        store,
+        "[store]\ndurability = 'os'",
+        "2:14: store.durability",
+    );
+    check(
+        parts::ADMIN,
+        "[admin]\naddress = '127.0.0.1:9000'",
+        "2:11: admin.address",
+    );
+    check(
+        parts::CONTROL,
+        "[admin]\ncontrol = '/run/c'",
+        "2:11: admin.control",
+    );
+    check(
+        parts::RECORD,
+        "[record]\nfile = '/srv/r'",
+        "2:8: record.file",
+    );
+    check(
+        parts::JSON_LOGS,
+        "[log]\nformat = 'json'",
+        "2:10: log.format",
+    );
+    check(
+        parts::JWT,
+        "[auth.jwt]\nkey_file = 'keys.json'",
+        "1:7: auth.jwt",
+    );
+    check(
+        parts::HTTP,
+        "[auth.http]\nurl = 'http://127.0.0.1/'",
+        "1:7: auth.http",
+    );
+    if parts::HTTP.is_built {
+        check(
+            parts::HTTPS,
+            "[auth.http]\nurl = 'https://127.0.0.1/'",
+            "2:7: auth.http.url",
+        );
+    }
+    check(
+        parts::WEBSOCKET,
+        "[[listener]]\ntransport = 'websocket'",
+        "2:13: listener[0].transport",
+    );
+    check(
+        parts::TLS,
+        "[[listener]]\n[listener.tls]\ncertificate = 'c'",
+        "2:11: listener[0].tls",
+    );
+    let environment = [("PALOMA__AUTH__JWT__KEY_FILE", "keys.json")];
+    let found = problems("", &environment, &Flags::default());
+    let refused = "PALOMA__AUTH__JWT__KEY_FILE: auth.jwt.key_file: built without `jwt`";
+    assert_eq!(
+        found.iter().any(|line| line == refused),
+        !parts::JWT.is_built
+    );
+}
+
+/// Every build accepts what asks for nothing that it is without.
+#[test]
+fn what_asks_for_nothing_is_accepted_by_every_build() {
+    accepted(
+        "[store]\nin_memory = true\n[admin]\naddress = ''\ncontrol = ''\n[record]\nfile = ''\n\
+         [log]\nformat = 'text'\n[[listener]]\ntransport = 'tcp'\n[listener.websocket]\npath = '/mqtt'\n",
+    );
 }
 
 #[test]
@@ -414,6 +505,7 @@ fn empty_values_are_none() {
     );
 }
 
+#[cfg(feature = "admin")]
 #[test]
 fn an_administration_listener_that_somebody_chose_must_be_had() {
     let admin = accepted("").admin;
@@ -467,6 +559,7 @@ fn listeners_do_not_share_an_address_or_a_name() {
     );
 }
 
+#[cfg(feature = "record")]
 #[test]
 fn a_record_is_asked_for_by_file_or_flag() {
     assert_eq!(accepted("").record, RecordSettings::default());
@@ -554,6 +647,7 @@ fn flags_win_over_everything() {
     assert_eq!(config.log_level, LogLevel::Trace);
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn wrong_flags_are_named() {
     let flags = Flags {
@@ -588,6 +682,7 @@ fn a_missing_file_is_an_error_with_its_name() {
     );
 }
 
+#[cfg(feature = "websocket")]
 #[test]
 fn listeners_are_carried_by_what_their_tables_say() {
     let config = accepted(
@@ -607,6 +702,7 @@ fn listeners_are_carried_by_what_their_tables_say() {
     assert_eq!(web.transport.trusted.len(), 2);
 }
 
+#[cfg(all(feature = "tls", feature = "websocket"))]
 #[test]
 fn transports_that_contradict_themselves_are_refused() {
     let check = |keys: &str, expected: &str| {

@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use super::keys::{Key, Source, put};
 use super::problem::{Fault, Place, Problems};
 use super::value::Value;
+use crate::parts;
 
 /// What carries the packets of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,10 +80,14 @@ impl Transport {
             is_websocket: matches!(scheme, "ws" | "wss"),
             ..Self::default()
         };
+        if transport.is_websocket {
+            parts::WEBSOCKET.need()?;
+        }
         if let Some(path) = path {
             path.clone_into(&mut transport.websocket.path);
         }
         if matches!(scheme, "tls" | "mqtts" | "wss") {
+            parts::TLS.need()?;
             let rule = "TLS needs --cert FILE and --key FILE beside it";
             let (certificate, key) = certificate.ok_or(Fault::Text { rule })?;
             transport.tls = Some(TlsKeys {
@@ -103,7 +108,8 @@ impl Transport {
         problems: &mut Problems,
     ) {
         let inner = |name: &str| table.get(name).and_then(|value| value.get_ref().as_table());
-        if let Some((table, value)) = inner("tls").zip(table.get("tls")) {
+        let tls = inner("tls").filter(|_| parts::TLS.is_built);
+        if let Some((table, value)) = tls.zip(table.get("tls")) {
             let mut tls = TlsKeys {
                 place: Some(source.place(value.span().start)),
                 ..TlsKeys::default()

@@ -3,6 +3,7 @@
 use toml::de::DeValue;
 
 use super::problem::Fault;
+use crate::parts::Part;
 
 /// A value as it was given. A text is from the environment or a flag and has the type its key wants.
 #[derive(Debug)]
@@ -111,6 +112,12 @@ impl<'a> Value<'a> {
             Self::Toml(DeValue::Table(_)) => Ok(()),
             Self::Toml(_) | Self::Text(_) => Err(self.not("a table")),
         }
+    }
+
+    /// The same for a table that is about a part of the program.
+    pub(crate) fn table_of(&self, part: Part) -> Result<(), Fault> {
+        part.need()?;
+        self.table()
     }
 
     fn is_number(&self) -> bool {

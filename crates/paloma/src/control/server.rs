@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{END_AFFECTED, END_FAILED, END_WELL, END_WRONG, say};
-use crate::reload::Rehearsed;
+use crate::reload::{Rehearsed, Reloader};
 
 /// Questions at a time; further ones wait.
 const QUESTIONS_MAX: usize = 16;
@@ -38,8 +38,16 @@ pub(crate) struct Bound {
 #[derive(Debug)]
 pub(crate) struct Request {
     /// The configuration that might come into force.
-    pub(crate) config: PathBuf,
-    pub(crate) answer: oneshot::Sender<Rehearsed>,
+    config: PathBuf,
+    answer: oneshot::Sender<Rehearsed>,
+}
+
+impl Request {
+    /// Answers it.
+    pub(crate) fn answer(self, reloader: &Reloader) {
+        // Whoever asked may have gone.
+        drop(self.answer.send(reloader.rehearse(self.config)));
+    }
 }
 
 /// Listens on the socket, which its owner alone may use.

@@ -2,6 +2,7 @@
 //!
 //! The first stage is read and not run: what it would build is the binary under test. The second is run as it is written, in the
 //! distribution that it names if debootstrap can install that here, else among tools of this machine.
+#![cfg(all(feature = "admin", feature = "clients", feature = "store"))]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,0 +1,26 @@
+//! In place of the HTTP hook where a build has none.
+
+use std::convert::Infallible;
+
+use paloma_broker::AuthRequest;
+use paloma_session::Now;
+
+use crate::{HttpHookConfig, HttpHookError, Method, Verdict};
+
+/// A hook, of which there are none without the feature `http`.
+#[derive(Debug)]
+pub struct HttpHook(Infallible);
+
+impl HttpHook {
+    /// # Errors
+    /// [`HttpHookError::NotBuilt`].
+    pub fn new(_: HttpHookConfig) -> Result<Self, HttpHookError> {
+        Err(HttpHookError::NotBuilt)
+    }
+}
+
+impl Method for HttpHook {
+    fn judge(&self, _: Now, _: &AuthRequest) -> Verdict {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,67 @@
+//! In place of TLS where a build has none.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use bytestring::ByteString;
+
+use crate::establish::{Application, Failure};
+use crate::raw::Raw;
+use crate::tls_files::TlsFiles;
+
+/// The TLS side of a listener, of which there is none without the feature `tls`.
+#[derive(Clone, Debug)]
+pub struct Tls(Infallible);
+
+/// This is a build without the feature `tls`.
+#[derive(Debug)]
+pub struct TlsError(());
+
+impl Tls {
+    /// # Errors
+    /// Always: built without `tls`.
+    pub fn load(_: TlsFiles) -> Result<Self, TlsError> {
+        Err(TlsError(()))
+    }
+
+    /// # Errors
+    /// None.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        match self.0 {}
+    }
+
+    /// Takes over what another one has loaded.
+    pub fn adopt(&self, _: &Self) {
+        match self.0 {}
+    }
+
+    /// What it is loaded from.
+    #[must_use]
+    pub fn files(&self) -> &TlsFiles {
+        match self.0 {}
+    }
+
+    pub(crate) async fn accept(
+        &self,
+        _: Application,
+        _: Raw,
+    ) -> Result<(Raw, Option<ByteString>), Failure> {
+        match self.0 {}
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("built without `tls`")
+    }
+}
+
+impl Error for TlsError {}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(io::ErrorKind::Unsupported, error)
+    }
+}
