@@ -27,6 +27,24 @@ pub struct Decoder {
     state: State,
 }
 
+/// How far the decoder of a connection has come: all there is to it beside its limits, for callers that keep those once
+/// for all their connections.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderState(State);
+
+impl DecoderState {
+    /// A server's, before CONNECT.
+    pub const SERVER: Self = Self(State::AwaitConnect { answer: None });
+
+    /// As [`Decoder::version`].
+    pub const fn version(self) -> Option<ProtocolVersion> {
+        match self.0 {
+            State::AwaitConnect { answer } => answer,
+            State::Open { version, .. } => Some(version),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// In a server, before CONNECT.
@@ -72,13 +90,20 @@ impl Decoder {
         }
     }
 
+    /// Goes on where another decoder was.
+    pub const fn resume(limits: DecodeLimits, DecoderState(state): DecoderState) -> Self {
+        Self { limits, state }
+    }
+
+    /// Where it is, to [`resume`](Self::resume) from.
+    pub const fn state(&self) -> DecoderState {
+        DecoderState(self.state)
+    }
+
     /// The version of the connection. In a server it is `None` before CONNECT, or if a CONNECT failed too early to
     /// tell; if it failed later, it is the version that the answer has to be in.
     pub const fn version(&self) -> Option<ProtocolVersion> {
-        match self.state {
-            State::AwaitConnect { answer } => answer,
-            State::Open { version, .. } => Some(version),
-        }
+        self.state().version()
     }
 
     /// The limits.

@@ -33,7 +33,7 @@ pub use ack::{Ack, AckKind, PubAck, PubComp, PubRec, PubRel, encode_ack};
 pub use auth::Auth;
 pub use connack::ConnAck;
 pub use connect::{Authentication, Connect, Will};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, DecoderState};
 pub use disconnect::Disconnect;
 pub use encode::Encode;
 pub use error::{DecodeError, EncodeError};

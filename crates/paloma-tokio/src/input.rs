@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use paloma_broker::ConnectionId;
-use paloma_codec::{DecodeError, Decoder, PacketRef, ProtocolVersion};
+use paloma_codec::{DecodeError, Decoder, DecoderState, PacketRef, ProtocolVersion};
 use tokio::time::Instant;
 
 use crate::flush;
@@ -100,43 +100,44 @@ impl Pace {
     }
 }
 
-/// The receiving half of a connection: its decoder and the bytes that wait.
-pub(crate) struct Input {
+/// The beginning of a packet; or, while paused, bytes that the core has not taken. The gauge has it down for its
+/// capacity.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Vec<u8>);
+
+/// The receiving half of a connection while it is at work: its decoder and the bytes that wait. Between two reads no more
+/// is kept than the decoder's state, and the bytes if there are any.
+pub(crate) struct Input<'g> {
     decoder: Decoder,
-    /// The beginning of a packet; or, while paused, bytes that the core has not taken.
     held: Vec<u8>,
+    gauge: &'g Gauge,
     /// What the gauge has it down for.
     charged: usize,
 }
 
-impl Input {
-    pub(crate) fn new(decoder: Decoder) -> Self {
+impl<'g> Input<'g> {
+    /// Goes on where [`suspend`](Self::suspend) left off.
+    pub(crate) fn resume(decoder: Decoder, held: Option<Box<Held>>, gauge: &'g Gauge) -> Self {
+        let Held(held) = held.map_or_else(Held::default, |held| *held);
         Self {
             decoder,
-            held: Vec::new(),
-            charged: 0,
+            charged: held.capacity(),
+            held,
+            gauge,
         }
     }
 
-    /// Whether no CONNECT has come yet.
-    pub(crate) fn is_before_connect(&self) -> bool {
-        self.decoder.version().is_none()
+    /// What is to be kept until the next read.
+    pub(crate) fn suspend(mut self) -> (DecoderState, Option<Box<Held>>) {
+        self.report();
+        let held = mem::take(&mut self.held);
+        let held = (!held.is_empty()).then(|| Box::new(Held(held)));
+        self.charged -= held.as_ref().map_or(0, |held| held.0.capacity());
+        (self.decoder.state(), held)
     }
 
     /// Takes in what was read.
     pub(crate) fn handle_bytes(
-        &mut self,
-        shared: &Arc<Shared>,
-        link: &Link,
-        bytes: &[u8],
-        room: Room<'_>,
-    ) -> Flow {
-        let flow = self.take_in(shared, link, bytes, room);
-        self.report(&shared.gauge);
-        flow
-    }
-
-    fn take_in(
         &mut self,
         shared: &Arc<Shared>,
         link: &Link,
@@ -171,19 +172,13 @@ impl Input {
         let held = mem::take(&mut self.held);
         let (used, flow) = self.feed(shared, link, &held, &mut room);
         self.hold(held.get(used..).unwrap_or(&[]));
-        self.report(&shared.gauge);
         flow
     }
 
-    /// Nothing more comes: what was held is given up.
-    pub(crate) fn end(&mut self, gauge: &Gauge) {
-        self.held = Vec::new();
-        self.report(gauge);
-    }
-
-    fn report(&mut self, gauge: &Gauge) {
+    fn report(&mut self) {
         let held = self.held.capacity();
-        gauge.change(mem::replace(&mut self.charged, held), held);
+        self.gauge
+            .change(mem::replace(&mut self.charged, held), held);
     }
 
     /// Moves bytes behind the held ones until they are a packet, or cannot become one. The header is looked at as it
@@ -295,6 +290,13 @@ impl Input {
     }
 }
 
+impl Drop for Input<'_> {
+    /// What was not put aside is given up.
+    fn drop(&mut self) {
+        self.gauge.change(self.charged, 0);
+    }
+}
+
 /// What decoding a batch came to.
 struct Decoded {
     error: Option<Invalid>,
@@ -371,12 +373,36 @@ mod tests {
         );
     }
 
+    fn input(gauge: &Gauge) -> Input<'_> {
+        let decoder = Decoder::server(paloma_codec::DecodeLimits::default());
+        Input::resume(decoder, None, gauge)
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_given_up() {
+        let gauge = Gauge::default();
+        let mut first = input(&gauge);
+        first.hold(&[0x10, 0xFF]);
+        let (state, held) = first.suspend();
+        assert_eq!((state.version(), gauge.bytes()), (None, 2));
+        let again = Input::resume(input(&gauge).decoder.clone(), held, &gauge);
+        assert_eq!(
+            (again.held.as_slice(), gauge.bytes()),
+            (&[0x10, 0xFF][..], 2)
+        );
+        drop(again);
+        assert_eq!(gauge.bytes(), 0);
+        let (_, held) = input(&gauge).suspend();
+        assert!(held.is_none(), "nothing is kept for nothing");
+    }
+
     #[test]
     fn memory_grows_with_what_came_and_not_with_what_was_announced() {
         // A CONNECT of 60,000 bytes, byte by byte.
         let mut packet = vec![0x10, 0xE0, 0xD4, 0x03];
         packet.resize(4 + 60_000, 0);
-        let mut input = Input::new(Decoder::server(paloma_codec::DecodeLimits::default()));
+        let gauge = Gauge::default();
+        let mut input = input(&gauge);
         input.hold(&packet[..1]);
         for end in 2..=packet.len() {
             let mut bytes = &packet[end - 1..end];
@@ -394,7 +420,8 @@ mod tests {
 
     #[test]
     fn packet_above_the_limit_is_told_from_its_header() {
-        let mut input = Input::new(Decoder::server(paloma_codec::DecodeLimits::default()));
+        let gauge = Gauge::default();
+        let mut input = input(&gauge);
         input.hold(&[0x10, 0xFF]);
         let mut bytes: &[u8] = &[0xFF, 0xFF, 0x7F, 0x00];
         assert!(input.complete(&mut bytes), "the decoder is to see it");

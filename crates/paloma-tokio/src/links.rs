@@ -6,9 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use paloma_broker::{CloseCause, ConnectionId};
+use paloma_codec::DecodeLimits;
 use paloma_session::{Monotonic, TransmitStatus};
 
 use crate::gauge::{Charge, Gauge};
+use crate::input::Held;
 use crate::socket::{Backlog, Socket};
 use crate::wake::WakeCell;
 
@@ -24,7 +26,10 @@ pub(crate) struct Link {
     pub(crate) shard: u16,
     pub(crate) listener: u16,
     signals: AtomicU8,
-    pub(crate) owner: WakeCell,
+    /// The bounds that its decoder keeps.
+    pub(crate) limits: Arc<DecodeLimits>,
+    /// The owner's task, and what it holds of a packet that has come in part.
+    pub(crate) owner: WakeCell<Option<Box<Held>>>,
 }
 
 /// What the owner of a connection is told.
@@ -47,7 +52,12 @@ impl Signals {
 }
 
 impl Link {
-    pub(crate) fn new(socket: Socket, id: ConnectionId, shard: u16, listener: u16) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        id: ConnectionId,
+        (shard, listener): (u16, u16),
+        limits: Arc<DecodeLimits>,
+    ) -> Self {
         let signals = AtomicU8::new(0);
         Self {
             socket,
@@ -55,6 +65,7 @@ impl Link {
             shard,
             listener,
             signals,
+            limits,
             owner: WakeCell::default(),
         }
     }

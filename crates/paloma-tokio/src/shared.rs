@@ -298,12 +298,13 @@ impl Shared {
         admission: Admission,
     ) -> Result<Arc<Link>, Refusal> {
         let listener = info.listener;
+        let limits = self.arrivals().decode_limits;
         let opened = self.turn(|core, now| {
             let id = match admission {
                 Admission::Needed => core.broker.open(now, info)?,
                 Admission::Given => core.broker.open_admitted(now, info)?,
             };
-            let link = Arc::new(Link::new(socket, id, shard, listener));
+            let link = Arc::new(Link::new(socket, id, (shard, listener), limits));
             core.links.insert(Arc::clone(&link));
             Ok(link)
         });
@@ -375,7 +376,10 @@ impl Shared {
 
     /// What holds for a connection that comes now.
     pub(crate) fn arrivals(&self) -> Arrivals {
-        *self.arrivals.read().unwrap_or_else(PoisonError::into_inner)
+        self.arrivals
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Other bounds from here on.
