@@ -15,6 +15,7 @@ use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::slab::Key;
 use crate::statistics::Sample;
+use crate::timers::Deadline;
 
 /// Names one connection for as long as the driver holds it; never names another one after that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,8 +135,52 @@ impl ConnectionInfo {
     /// Whether the peer is on this machine: on loopback, or without an address of its own.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.address
-            .is_none_or(|address| address.to_canonical().is_loopback())
+        is_local(self.address)
+    }
+}
+
+fn is_local(address: Option<IpAddr>) -> bool {
+    address.is_none_or(|address| address.to_canonical().is_loopback())
+}
+
+/// A [`ConnectionInfo`] as it is kept.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) listener: u16,
+    transport: Transport,
+    pub(crate) terms: Option<Arc<ListenerTerms>>,
+    /// Few have one, and a text is four words.
+    certificate_name: Option<Box<ByteString>>,
+    accepted_at: Option<Deadline>,
+}
+
+impl Origin {
+    pub(crate) fn of(info: ConnectionInfo) -> Self {
+        Self {
+            address: info.address,
+            listener: info.listener,
+            transport: info.transport,
+            terms: info.terms,
+            certificate_name: info.certificate_name.map(Box::new),
+            accepted_at: info.accepted_at.map(Deadline::new),
+        }
+    }
+
+    pub(crate) fn info(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            address: self.address,
+            listener: self.listener,
+            terms: self.terms.clone(),
+            transport: self.transport,
+            certificate_name: self.certificate_name.as_deref().cloned(),
+            accepted_at: self.accepted_at.map(Deadline::at),
+        }
+    }
+
+    /// As [`ConnectionInfo::is_local`].
+    pub(crate) fn is_local(&self) -> bool {
+        is_local(self.address)
     }
 }
 
@@ -233,11 +278,11 @@ pub(crate) struct Renewal {
 #[derive(Debug)]
 pub(crate) struct ConnectionEntry {
     pub(crate) phase: Phase,
-    pub(crate) info: ConnectionInfo,
+    pub(crate) origin: Origin,
     /// When CONNECT has to be here.
     pub(crate) connect_by: Monotonic,
     /// For when its one timer is armed, if it is.
-    pub(crate) timer_at: Option<Monotonic>,
+    pub(crate) timer_at: Option<Deadline>,
     /// CONNECT, while the client is asked for the next step of its authentication.
     pub(crate) challenged: Option<Box<Pending>>,
     /// An [`Effect::Transmit`](crate::Effect::Transmit) of this turn already names it.
@@ -263,4 +308,25 @@ pub(crate) enum Pause {
     Space,
     /// The filters of its last packet have to be done.
     Filters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principal::Principal;
+    use crate::session::SessionEntry;
+
+    #[test]
+    fn clients_are_small() {
+        // Each client costs one of each, and those that are away one of the first two.
+        let sizes = [
+            ("session", size_of::<SessionEntry>(), 304),
+            ("principal", size_of::<Principal>(), 88),
+            ("connection", size_of::<ConnectionEntry>(), 120),
+            ("open", size_of::<Open>(), 248),
+        ];
+        for (what, size, size_max) in sizes {
+            assert!(size <= size_max, "{what}: {size} bytes");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod auth;
 mod broker;
 mod client_id;
 mod connection;
+mod directory;
 mod effect;
 mod explain;
 mod limits;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use paloma_codec::{SubscribeFilter, Will};
@@ -17,7 +18,7 @@ const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// client reaches nothing outside, and nothing whose name begins with `$` after the prefix, so that its wildcards mean
 /// what the standard says. [MQTT-4.7.2-1]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MountPoint(ByteString);
+pub struct MountPoint(Option<Arc<str>>);
 
 /// A text that is no [`MountPoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,24 +67,24 @@ impl MountPoint {
         if !text.is_empty() && !text.ends_with('/') {
             return Err(MountPointError::EndsWithinLevel);
         }
-        Ok(Self(ByteString::from(text)))
+        Ok(Self((!text.is_empty()).then(|| Arc::from(text))))
     }
 
     /// The prefix.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// Whether names stay as they are.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The prefix as a connection keeps it.
     pub(crate) fn text(&self) -> ByteString {
-        self.0.clone()
+        ByteString::from(self.as_str())
     }
 
     /// Whether a client behind this may have anything to do with a whole name or filter.
@@ -148,7 +149,7 @@ impl MountPoint {
     }
 
     fn whole(&self, own: &str) -> Option<String> {
-        let fits = self.0.len() + own.len() <= NAME_BYTES_MAX;
+        let fits = self.as_str().len() + own.len() <= NAME_BYTES_MAX;
         fits.then(|| [self.as_str(), own].concat())
     }
 }

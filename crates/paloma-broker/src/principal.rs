@@ -12,7 +12,7 @@ use crate::store::Owner;
 /// Who acts: shared by a session and by what it leaves behind.
 #[derive(Debug)]
 pub(crate) struct Principal {
-    pub(crate) client_id: ByteString,
+    pub(crate) client_id: Box<str>,
     pub(crate) identity: Identity,
     /// Rules that the authenticator gave for this client alone; `None` for those of everybody.
     pub(crate) rules: Option<Arc<dyn Authorizer>>,
@@ -26,10 +26,15 @@ impl Principal {
     /// What is stored of it.
     pub(crate) fn owner(&self) -> Owner {
         Owner {
-            client_id: self.client_id.clone(),
+            client_id: self.client_id(),
             user: self.identity.user.clone(),
             has_own_rules: self.rules.is_some(),
         }
+    }
+
+    /// The client id, to keep beside the session.
+    pub(crate) fn client_id(&self) -> ByteString {
+        ByteString::from(&*self.client_id)
     }
 
     fn rules<'a>(&'a self, everybody: &'a dyn Authorizer) -> &'a dyn Authorizer {

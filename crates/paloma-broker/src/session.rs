@@ -15,7 +15,7 @@ use crate::retained::Replay;
 use crate::shared::GroupKey;
 use crate::slab::Key;
 use crate::store::{MessageId, SessionId, SessionRecord, WillRecord};
-use crate::timers::{Timer, Timers};
+use crate::timers::{Deadline, Timer, Timers};
 
 pub(crate) type SessionKey = Key<SessionEntry>;
 
@@ -75,15 +75,13 @@ pub(crate) struct SessionEntry {
     pub(crate) filters: Vec<FilterId>,
     /// Levels of those filters and of its groups' that have wildcards.
     pub(crate) wildcard_levels: u32,
-    /// The share groups joined.
-    pub(crate) groups: Vec<GroupKey>,
+    /// What few sessions have.
+    pub(crate) rare: Option<Box<Rare>>,
     pub(crate) will: Option<Box<Will>>,
     /// The store knows of a will.
     pub(crate) has_stored_will: bool,
-    /// When a will that waits for its delay is due.
-    pub(crate) will_at: Option<Monotonic>,
     /// When the session ends unless a connection comes first.
-    pub(crate) expires_at: Option<Monotonic>,
+    pub(crate) expires_at: Option<Deadline>,
     pub(crate) spill: Option<Box<Spill>>,
     /// The newest stored message that came into memory.
     pub(crate) newest: MessageId,
@@ -91,17 +89,40 @@ pub(crate) struct SessionEntry {
     pub(crate) maybe_sent: MessageId,
     /// The operator knows that its queue is full.
     pub(crate) is_told_full: bool,
-    /// Retained messages still to be queued, a job for each subscription. Looked up by filter, since one packet may end
-    /// a thousand of thousands.
-    pub(crate) replays: BTreeMap<FilterId, Replay>,
     /// The broker's list of sessions with replays names this one.
     pub(crate) replay_listed: bool,
     /// The last routing that reached this session and its place among the recipients.
     pub(crate) routed: (u64, u32),
     /// What the memory account has it down for.
     pub(crate) charged: u64,
+}
+
+/// What few sessions have, apart so that all others are smaller.
+#[derive(Debug, Default)]
+pub(crate) struct Rare {
+    /// The share groups joined.
+    pub(crate) groups: Vec<GroupKey>,
+    /// When a will that waits for its delay is due.
+    pub(crate) will_at: Option<Monotonic>,
+    /// Retained messages still to be queued, a job for each subscription. Looked up by filter, since one packet may end
+    /// a thousand of thousands.
+    pub(crate) replays: BTreeMap<FilterId, Replay>,
     /// What it was not given, by the place of the cause in [`DropCause::ALL`]; nothing for most.
     drops: Option<Box<[u32; DropCause::ALL.len()]>>,
+}
+
+impl Rare {
+    /// About how many bytes it takes, replays not counted: they end soon.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.groups.capacity() * size_of::<GroupKey>()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+            && self.will_at.is_none()
+            && self.replays.is_empty()
+            && self.drops.is_none()
+    }
 }
 
 impl SessionEntry {
@@ -117,27 +138,24 @@ impl SessionEntry {
             is_stored: false,
             filters: Vec::new(),
             wildcard_levels: 0,
-            groups: Vec::new(),
+            rare: None,
             will: None,
             has_stored_will: false,
-            will_at: None,
             expires_at: None,
             spill: None,
             newest: MessageId(0),
             maybe_sent: MessageId(0),
             is_told_full: false,
-            replays: BTreeMap::new(),
             replay_listed: false,
             routed: (0, 0),
             charged: 0,
-            drops: None,
         }
     }
 
     /// Takes note of a message that it is not given.
     #[cold]
     pub(crate) fn note_drop(&mut self, cause: DropCause) {
-        let drops = self.drops.get_or_insert_default();
+        let drops = self.rare_mut().drops.get_or_insert_default();
         let place = DropCause::ALL.iter().position(|other| *other == cause);
         if let Some(count) = place.and_then(|place| drops.get_mut(place)) {
             *count = count.saturating_add(1);
@@ -152,7 +170,8 @@ impl SessionEntry {
 
     /// How often it was not given a message, and why.
     pub(crate) fn drops(&self) -> Vec<(DropCause, u32)> {
-        let counts = self.drops.iter().flat_map(|counts| counts.iter().copied());
+        let drops = self.rare.iter().filter_map(|rare| rare.drops.as_deref());
+        let counts = drops.flatten().copied();
         let causes = DropCause::ALL.into_iter().zip(counts);
         causes.filter(|(_, count)| *count > 0).collect()
     }
@@ -189,13 +208,62 @@ impl SessionEntry {
         self.wildcard_levels = self.wildcard_levels.saturating_sub(levels);
     }
 
+    /// The share groups joined.
+    pub(crate) fn groups(&self) -> &[GroupKey] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.groups)
+    }
+
+    /// Whether retained messages are still to be queued.
+    pub(crate) fn has_replays(&self) -> bool {
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| !rare.replays.is_empty())
+    }
+
+    /// The next of the replays. It is no longer among them.
+    pub(crate) fn take_replay(&mut self) -> Option<(FilterId, Replay)> {
+        let taken = self.rare.as_mut()?.replays.pop_first();
+        self.tidy();
+        taken
+    }
+
+    /// The subscription of a replay is gone.
+    pub(crate) fn forget_replay(&mut self, filter: FilterId) {
+        if let Some(rare) = &mut self.rare {
+            rare.replays.remove(&filter);
+            self.tidy();
+        }
+    }
+
+    /// When a will that waits for its delay is due.
+    pub(crate) fn will_at(&self) -> Option<Monotonic> {
+        self.rare.as_ref()?.will_at
+    }
+
+    /// The will waits no longer.
+    pub(crate) fn take_will_at(&mut self) -> Option<Monotonic> {
+        let at = self.rare.as_mut()?.will_at.take();
+        self.tidy();
+        at
+    }
+
+    /// What few sessions have; whoever takes the last of it away calls [`tidy`](Self::tidy).
+    pub(crate) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Gives back what there is nothing in.
+    pub(crate) fn tidy(&mut self) {
+        self.rare.take_if(|rare| rare.is_empty());
+    }
+
     /// Nothing of this session is due any more.
     pub(crate) fn disarm(&mut self, key: SessionKey, timers: &mut Timers) {
-        if let Some(at) = self.will_at.take() {
+        if let Some(at) = self.take_will_at() {
             timers.disarm(at, Timer::WillDelay(key));
         }
         if let Some(at) = self.expires_at.take() {
-            timers.disarm(at, Timer::SessionExpiry(key));
+            timers.disarm(at.at(), Timer::SessionExpiry(key));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Everything that happens later, by when.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 use bytestring::ByteString;
 use paloma_session::Monotonic;
@@ -18,6 +19,21 @@ pub(crate) enum Timer {
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     Sys,
+}
+
+/// For when a timer is armed, in eight bytes also where there may be none. The clock's last point, 584 years from its
+/// first, is taken for the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline(NonZeroU64);
+
+impl Deadline {
+    pub(crate) fn new(at: Monotonic) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(at.as_nanos()))
+    }
+
+    pub(crate) fn at(self) -> Monotonic {
+        Monotonic::from_nanos(self.0.get() - 1)
+    }
 }
 
 /// What is due.
@@ -80,6 +96,15 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_is_the_point_that_it_was_made_of() {
+        for nanos in [0, 1, u64::MAX - 1] {
+            let at = Monotonic::from_nanos(nanos);
+            assert_eq!(Deadline::new(at).at(), at);
+        }
+        assert_eq!(size_of::<Option<Deadline>>(), 8);
+    }
 
     #[test]
     fn timers_are_short() {

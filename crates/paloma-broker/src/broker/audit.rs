@@ -33,7 +33,7 @@ impl Broker {
     /// can empty its queue.
     pub(super) fn is_closed_to(&self, client_id: &str) -> bool {
         self.memory.pressure(self.limits.memory_bytes_max) == Pressure::Connections
-            && !self.by_client_id.contains_key(client_id)
+            && self.directory.client(&self.sessions, client_id).is_none()
     }
 
     /// Goes on with the account's round, if one is due.
@@ -121,7 +121,8 @@ impl SessionEntry {
         });
         let messages: u64 = self.protocol.queue().iter().chain(sent).map(share).sum();
         let will = self.will.as_ref().map_or(0, |will| will.message.len());
-        let lists = self.filters.capacity() * 4 + self.groups.capacity() * 8;
+        let lists =
+            self.filters.capacity() * 4 + self.rare.as_ref().map_or(0, |rare| rare.heap_bytes());
         SESSION_BYTES + messages + (self.protocol.heap_bytes() + will + lists) as u64
     }
 }
@@ -223,7 +224,7 @@ mod tests {
         let mut session = session();
         // A little of everything is there before.
         session.filters.reserve(1);
-        session.groups.reserve(1);
+        session.rare_mut().groups.reserve(1);
         wait(&mut session, message(1));
         leave_a_will(&mut session, message(1));
         let before = session.memory_bytes();
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn a_session_is_charged_for_what_it_takes() {
         check("filters", |session| session.filters.reserve(1_000));
-        check("groups", |session| session.groups.reserve(1_000));
+        check("groups", |session| session.rare_mut().groups.reserve(1_000));
         check("a will", |session| leave_a_will(session, message(9_000)));
         check("a sent message", |session| send(session, message(9_000)));
         check("waiting messages", |session| {

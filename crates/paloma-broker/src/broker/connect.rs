@@ -19,7 +19,8 @@ use super::audit::connect_bytes;
 use super::deliver::queue_limits;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
-    ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Pending, Phase, Renewal,
+    ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Origin, Pending, Phase,
+    Renewal,
 };
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
@@ -50,7 +51,7 @@ impl Broker {
         let phase = Phase::Handshake(Box::new(Handshake::new()));
         let entry = ConnectionEntry {
             phase,
-            info,
+            origin: Origin::of(info),
             connect_by,
             timer_at: None,
             challenged: None,
@@ -124,7 +125,7 @@ impl Broker {
         let entry = self.connections.get(id.key());
         self.notices.push(Notice::Refused {
             client_id,
-            address: entry.and_then(|entry| entry.info.address),
+            address: entry.and_then(|entry| entry.origin.address),
             reason,
         });
         handshake.refuse(&ConnAck::refused(reason));
@@ -144,7 +145,7 @@ impl Broker {
         let Phase::Handshake(handshake) = std::mem::replace(&mut entry.phase, closed) else {
             return;
         };
-        let terms = entry.info.terms.clone();
+        let terms = entry.origin.terms.clone();
         if let Err(reason) = self.check_connect(&connect, terms.as_deref()) {
             return self.refuse_client(id, Some(connect.client_id), *handshake, reason);
         }
@@ -182,7 +183,7 @@ impl Broker {
         };
         let request = Box::new(AuthRequest {
             connection: id,
-            info: entry.info.clone(),
+            info: entry.origin.info(),
             version: pending.connect.version,
             client_id: pending.client_id.clone(),
             username: pending.connect.username.clone(),
@@ -328,7 +329,7 @@ impl Broker {
             }
         };
         let client_id = &pending.client_id;
-        let existing = self.by_client_id.get(client_id).copied();
+        let existing = self.directory.client(&self.sessions, client_id);
         let is_foreign = existing
             .and_then(|key| self.sessions.get(key))
             .is_some_and(|session| session.principal.identity != principal.identity);
@@ -358,7 +359,7 @@ impl Broker {
             self.take_over(now, key, pending.connect.clean_start);
         }
         // Taking over may have ended the session.
-        let existing = self.by_client_id.get(client_id).copied();
+        let existing = self.directory.client(&self.sessions, client_id);
         let key = match existing {
             Some(key) => key,
             None => self.make_session(principal),
@@ -379,14 +380,14 @@ impl Broker {
         pending: &mut Pending,
         admission: &Admission,
     ) -> Result<Arc<Principal>, ConnAckReason> {
-        let info = self.connections.get(id.key()).map(|entry| &entry.info);
-        let terms = info.and_then(|info| info.terms.as_ref());
+        let origin = self.connections.get(id.key()).map(|entry| &entry.origin);
+        let terms = origin.and_then(|origin| origin.terms.as_ref());
         let principal = Principal {
-            client_id: pending.client_id.clone(),
+            client_id: (&*pending.client_id).into(),
             identity: admission.identity.clone(),
             rules: admission.rules.clone(),
             mount: terms.map_or_else(MountPoint::default, |terms| terms.mount_point.clone()),
-            is_local: info.is_some_and(ConnectionInfo::is_local),
+            is_local: origin.is_some_and(Origin::is_local),
         };
         if let Some(will) = &mut pending.connect.will {
             if !principal.mount.mount_will(will) {
@@ -418,15 +419,14 @@ impl Broker {
         self.last_session += 1;
         let id = SessionId(self.last_session);
         let protocol = Session::new(queue_limits(&self.limits));
-        let client_id = principal.client_id.clone();
         let key = self
             .sessions
             .insert(SessionEntry::new(id, principal, protocol));
         if let Some(session) = self.sessions.get_mut(key) {
             self.memory.charge(&mut session.charged, SESSION_BYTES);
         }
-        self.by_client_id.insert(client_id, key);
-        self.by_session_id.insert(id, key);
+        self.directory.insert_client(&self.sessions, key);
+        self.directory.insert_number(&self.sessions, key);
         key
     }
 
@@ -486,7 +486,7 @@ impl Broker {
         if !principal.mount.is_none() {
             protocol.set_mount(principal.mount.text());
         }
-        let address = entry.info.address;
+        let address = entry.origin.address;
         entry.phase = Phase::Open(Box::new(Open::new(protocol, key, renewal)));
         self.note_connected(&principal, address, version, earlier.is_present);
         self.store_will(key, None);
@@ -507,7 +507,7 @@ impl Broker {
         self.traffic.clients_accepted += 1;
         self.traffic.clients_maximum = self.traffic.clients_maximum.max(self.connected as u64);
         self.notices.push(Notice::Connected {
-            client_id: principal.client_id.clone(),
+            client_id: principal.client_id(),
             user: principal.identity.user.clone(),
             address,
             version,

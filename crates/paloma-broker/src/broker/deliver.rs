@@ -365,7 +365,7 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        let (has_spilled, has_replays) = (session.spill.is_some(), !session.replays.is_empty());
+        let (has_spilled, has_replays) = (session.spill.is_some(), session.has_replays());
         if session.is_stored && session.protocol.wants_ids(session.ids_ahead_max()) {
             self.assign_ids(key);
         }
@@ -395,7 +395,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(key)
             && !std::mem::replace(&mut session.is_told_full, true)
         {
-            let client_id = session.principal.client_id.clone();
+            let client_id = session.principal.client_id();
             self.notices.push(Notice::QueueFull { client_id });
         }
     }
@@ -499,7 +499,7 @@ impl Broker {
     /// Takes in the next part of a session's queue. The rules are asked about each message: what was in the store when they
     /// changed has not been looked through.
     pub(super) fn handle_loaded(&mut self, _now: Now, loaded: Loaded) {
-        let Some(&key) = self.by_session_id.get(&loaded.session) else {
+        let Some(key) = self.directory.number(&self.sessions, loaded.session) else {
             return self.handle_inherited(loaded);
         };
         let Some(session) = self.sessions.get_mut(key) else {

@@ -18,7 +18,7 @@ use crate::session::{SessionEntry, SessionKey, Will};
 use crate::shared::{GroupKey, Left};
 use crate::store::{MessageId, StoreOp};
 use crate::tag::Tag;
-use crate::timers::Timer;
+use crate::timers::{Deadline, Timer};
 use paloma_topic::{Fault, FilterId};
 
 /// Bytes of answers and deliveries that a connection that is being ended still gets.
@@ -102,7 +102,7 @@ impl Broker {
             return;
         };
         entry.phase = Phase::Closing(farewell);
-        let address = entry.info.address;
+        let address = entry.origin.address;
         if cause != CloseCause::Refused {
             self.notices.push(Notice::Unopened { address, cause });
         }
@@ -115,14 +115,14 @@ impl Broker {
         let address = self
             .connections
             .get(id.key())
-            .and_then(|entry| entry.info.address);
+            .and_then(|entry| entry.origin.address);
         self.note_client_gone(key, address, cause);
     }
 
     fn note_client_gone(&mut self, key: SessionKey, address: Option<IpAddr>, cause: CloseCause) {
         if let Some(session) = self.sessions.get(key) {
             self.notices.push(Notice::Disconnected {
-                client_id: session.principal.client_id.clone(),
+                client_id: session.principal.client_id(),
                 address,
                 cause,
             });
@@ -224,8 +224,8 @@ impl Broker {
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
-        if let Some(earlier) = std::mem::replace(&mut entry.timer_at, at) {
-            self.timers.disarm(earlier, Timer::Connection(id));
+        if let Some(earlier) = std::mem::replace(&mut entry.timer_at, at.map(Deadline::new)) {
+            self.timers.disarm(earlier.at(), Timer::Connection(id));
         }
         if let Some(at) = at {
             self.timers.arm(at, Timer::Connection(id));
@@ -266,7 +266,7 @@ impl Broker {
                     let at = now
                         .monotonic
                         .saturating_add(Duration::from_secs(delay.into()));
-                    session.will_at = Some(at);
+                    session.rare_mut().will_at = Some(at);
                     self.timers.arm(at, Timer::WillDelay(key));
                     let due_at = now.wall.as_millis() + u64::from(delay) * 1_000;
                     self.store_will(key, Some(Wall::from_millis(due_at)));
@@ -283,7 +283,7 @@ impl Broker {
         let at = now
             .monotonic
             .saturating_add(Duration::from_secs(expiry_seconds.into()));
-        session.expires_at = Some(at);
+        session.expires_at = Some(Deadline::new(at));
         let record = session.record(Some(now.wall));
         self.commits.push(StoreOp::PutSession(session.id, record));
         self.timers.arm(at, Timer::SessionExpiry(key));
@@ -315,7 +315,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if let Some(at) = session.will_at.take() {
+        if let Some(at) = session.take_will_at() {
             self.timers.disarm(at, Timer::WillDelay(key));
         }
         let Some(will) = session.will.take() else {
@@ -364,7 +364,7 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        match session.will_at {
+        match session.will_at() {
             // The client is back, or the timer belongs to an earlier connection's will.
             Some(at) if at <= now.monotonic && session.connection.is_none() => {
                 self.send_will(now, key)
@@ -377,7 +377,7 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        match session.expires_at {
+        match session.expires_at.map(Deadline::at) {
             Some(_) if Fault::ExpiryForgotten.is_on() => {}
             Some(at) if at <= now.monotonic && session.connection.is_none() => {
                 self.traffic.sessions_expired += 1;
@@ -391,15 +391,14 @@ impl Broker {
     /// others is handed on. [MQTT-4.8.2-4] [MQTT-4.8.2-5]
     pub(super) fn end_session(&mut self, now: Now, key: SessionKey) {
         self.send_will(now, key);
+        if let Some(session) = self.sessions.get(key) {
+            self.directory.remove(session, key);
+        }
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
         self.subscriptions.note_changed_session();
         self.memory.release(session.charged);
-        if self.by_client_id.get(&session.principal.client_id) == Some(&key) {
-            self.by_client_id.remove(&session.principal.client_id);
-        }
-        self.by_session_id.remove(&session.id);
         if session.is_durable() {
             self.delete_session(&mut session);
         }
@@ -407,7 +406,7 @@ impl Broker {
         self.departures.push_back(Departure {
             session: key,
             filters: std::mem::take(&mut session.filters),
-            groups: std::mem::take(&mut session.groups),
+            groups: std::mem::take(&mut session.rare.take().unwrap_or_default().groups),
         });
         if self.departures.len() == 1 {
             let mut steps = DEPARTURE_STEPS_AT_ONCE;

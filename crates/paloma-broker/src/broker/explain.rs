@@ -12,6 +12,7 @@ use crate::explain::{Explanation, FilterMatch, Obstacle, OnTheWay, SessionState}
 use crate::limits::QueueWhenFull;
 use crate::session::{SessionEntry, SessionKey};
 use crate::subscriptions::Subscription;
+use crate::timers::Deadline;
 
 /// What the broker holds for one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ impl Broker {
     /// The session of a client id, if there is one.
     #[must_use]
     pub fn session(&self, client_id: &str) -> Option<SessionView> {
-        let key = self.by_client_id.get(client_id)?;
-        let session = self.sessions.get(*key)?;
+        let key = self.directory.client(&self.sessions, client_id)?;
+        let session = self.sessions.get(key)?;
         Some(SessionView {
             is_connected: session.connection.is_some(),
             waiting: session.waiting().0,
@@ -53,7 +54,7 @@ impl Broker {
             on_the_way: OnTheWay::default(),
             dropped: Vec::new(),
         };
-        let key = self.by_client_id.get(client_id).copied();
+        let key = self.directory.client(&self.sessions, client_id);
         let Some((key, session)) = key.and_then(|key| Some((key, self.sessions.get(key)?))) else {
             explanation.obstacles.push(Obstacle::NoSession);
             return explanation;
@@ -62,10 +63,10 @@ impl Broker {
             SessionState::Connected
         } else {
             SessionState::Away {
-                until: session.expires_at,
+                until: session.expires_at.map(Deadline::at),
             }
         };
-        explanation.filters = session.filters.len() + session.groups.len();
+        explanation.filters = session.filters.len() + session.groups().len();
         explanation.matches = self.matching_filters(key, session, topic);
         self.find_obstacles(session, &mut explanation);
         explanation.on_the_way = on_the_way(session, now, topic);
@@ -101,7 +102,7 @@ impl Broker {
             }
         }
         for group in session
-            .groups
+            .groups()
             .iter()
             .filter_map(|key| self.groups.get(*key))
         {

@@ -122,7 +122,7 @@ impl Broker {
     ) {
         let origin = record
             .origin
-            .and_then(|id| self.by_session_id.get(&id).copied());
+            .and_then(|id| self.directory.number(&self.sessions, id));
         self.match_recipients(message.topic(), origin);
         let mut list = std::mem::take(&mut self.recipients.list);
         let Self { sessions, .. } = self;

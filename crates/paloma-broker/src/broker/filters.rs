@@ -152,7 +152,7 @@ impl Broker {
     /// Does the next filters of a packet, as many as the turn has left.
     fn run_filters(&mut self, key: SessionKey, job: &mut FilterJob) {
         let session = self.sessions.get(key);
-        let held = session.map_or(0, |session| session.filters.len() + session.groups.len());
+        let held = session.map_or(0, |session| session.filters.len() + session.groups().len());
         let weight = 1 + held / HELD_PER_WEIGHT;
         let count = self.filter_jobs.left.div_ceil(weight);
         let is_stored = &mut job.is_stored;

@@ -29,8 +29,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytestring::ByteString;
-use hashbrown::HashMap;
 use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion};
 use paloma_session::{LogSeq, Monotonic, Now, Transmit, TransmitStatus};
 use paloma_topic::{HashSeed, TopicLimits};
@@ -39,6 +37,7 @@ use crate::accounting::Accounting;
 use crate::auth::{AllowAll, Authorizer};
 use crate::client_id::ClientIds;
 use crate::connection::{ConnectionEntry, ConnectionId, ConnectionInfo, Pause, Phase};
+use crate::directory::Directory;
 use crate::effect::{CloseCause, Effect, Refusal, Reply};
 use crate::limits::Limits;
 use crate::memory::Memory;
@@ -140,9 +139,7 @@ pub struct Broker {
     client_ids: ClientIds,
     connections: Slab<ConnectionEntry>,
     sessions: Slab<SessionEntry>,
-    /// Only ever looked up, never iterated.
-    by_client_id: HashMap<ByteString, SessionKey, foldhash::fast::SeedableRandomState>,
-    by_session_id: HashMap<SessionId, SessionKey, foldhash::fast::FixedState>,
+    directory: Directory,
     subscriptions: Subscriptions,
     groups: Groups,
     retained: RetainedMessages,
@@ -189,10 +186,6 @@ impl Broker {
     pub fn new(config: BrokerConfig) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let hasher = foldhash::fast::SeedableRandomState::with_seed(
-            seed,
-            foldhash::SharedSeed::global_fixed(),
-        );
         let mut timers = Timers::default();
         let sys = (config.sys_interval_seconds > 0).then(|| {
             // Due at once: the first call of `handle_timeout` brings the time.
@@ -207,8 +200,7 @@ impl Broker {
             allow_empty_client_id: config.allow_empty_client_id,
             connections: Slab::default(),
             sessions: Slab::default(),
-            by_client_id: HashMap::with_hasher(hasher),
-            by_session_id: HashMap::default(),
+            directory: Directory::new(seed),
             subscriptions: Subscriptions::new(HashSeed::new(seed)),
             groups: Groups::default(),
             retained: RetainedMessages::new(HashSeed::new(seed)),
@@ -355,7 +347,7 @@ impl Broker {
         if let Some(entry) = self.connections.remove(id.key()) {
             self.memory.release(entry.charged);
             self.traffic.count_closed(cause);
-            let (phase, address) = (entry.phase, entry.info.address);
+            let (phase, address) = (entry.phase, entry.origin.address);
             self.end_connection(now, id, (phase, address), cause);
         }
     }

@@ -34,8 +34,8 @@ impl Broker {
             Some(Client {
                 client_id: &session.principal.client_id,
                 identity: &session.principal.identity,
-                address: entry.info.address,
-                listener: entry.info.listener,
+                address: entry.origin.address,
+                listener: entry.origin.listener,
                 rules: session.principal.rules.as_ref(),
             })
         })
@@ -44,8 +44,8 @@ impl Broker {
     /// The filters that a client is subscribed to, a shared one with its group, at most so many; none of an unknown client.
     #[must_use]
     pub fn filters(&self, client_id: &str, count_max: usize) -> Vec<String> {
-        let session = self.by_client_id.get(client_id);
-        let Some(session) = session.and_then(|key| self.sessions.get(*key)) else {
+        let key = self.directory.client(&self.sessions, client_id);
+        let Some(session) = key.and_then(|key| self.sessions.get(key)) else {
             return Vec::new();
         };
         let plain = session.filters.iter().filter_map(|id| {
@@ -54,7 +54,7 @@ impl Broker {
                 .write_filter(*id, &mut text)
                 .then_some(text)
         });
-        let shared = session.groups.iter().filter_map(|key| {
+        let shared = session.groups().iter().filter_map(|key| {
             let target = self.groups.target(*key)?;
             Some(target.to_string())
         });
@@ -81,8 +81,8 @@ impl Broker {
     /// Ends a client's connection for its operator: 5.0 gets DISCONNECT 0x98; will and session go by their usual rules.
     /// False if no such client is connected.
     pub fn disconnect(&mut self, now: Now, client_id: &str) -> bool {
-        let session = self.by_client_id.get(client_id);
-        let session = session.and_then(|key| self.sessions.get(*key));
+        let key = self.directory.client(&self.sessions, client_id);
+        let session = key.and_then(|key| self.sessions.get(key));
         let Some(id) = session.and_then(|session| session.connection) else {
             return false;
         };

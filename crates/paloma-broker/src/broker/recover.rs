@@ -23,7 +23,7 @@ use crate::store::{
 };
 use crate::subscriptions::Subscription;
 use crate::tag::Tag;
-use crate::timers::Timer;
+use crate::timers::{Deadline, Timer};
 use crate::wall::WallClock;
 
 /// What a broker has taken back from its store.
@@ -128,7 +128,6 @@ impl Rebuild {
     fn take_session(&mut self, id: SessionId, record: SessionRecord) {
         let (now, broker) = (self.now, &mut self.broker);
         let principal = Arc::new(principal_of(record.owner));
-        let client_id = principal.client_id.clone();
         let mut protocol = Session::new(queue_limits(&broker.limits));
         protocol.set_established();
         let mut session = SessionEntry::new(id, principal, protocol);
@@ -140,7 +139,7 @@ impl Rebuild {
         };
         let key = broker.sessions.insert(session);
         broker.last_session = broker.last_session.max(id.0);
-        broker.by_session_id.insert(id, key);
+        broker.directory.insert_number(&broker.sessions, key);
         self.current = Some((id, key));
         self.report.sessions += 1;
         let Some(session) = broker.sessions.get_mut(key) else {
@@ -161,9 +160,9 @@ impl Rebuild {
         };
         let lifetime = Duration::from_secs(record.expiry_seconds.into());
         let at = now.monotonic.saturating_add(lifetime.saturating_sub(lived));
-        session.expires_at = Some(at);
+        session.expires_at = Some(Deadline::new(at));
         broker.timers.arm(at, Timer::SessionExpiry(key));
-        if let Some(earlier) = broker.by_client_id.insert(client_id, key) {
+        if let Some(earlier) = broker.directory.insert_client(&broker.sessions, key) {
             // A store does not have two; the newer one is the one that the client knows.
             self.ended.push(earlier);
         }
@@ -200,7 +199,7 @@ impl Rebuild {
             delay_seconds: record.delay_seconds,
         }));
         session.has_stored_will = true;
-        session.will_at = Some(at);
+        session.rare_mut().will_at = Some(at);
         self.broker.timers.arm(at, Timer::WillDelay(key));
         if record.due_at.is_none() {
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -330,7 +329,7 @@ impl Rebuild {
 /// is not taken away, since all that waits for it is looked through again when it does.
 fn principal_of(owner: Owner) -> Principal {
     Principal {
-        client_id: owner.client_id,
+        client_id: (&*owner.client_id).into(),
         identity: Identity { user: owner.user },
         rules: owner.has_own_rules.then(principal::unknown_rules),
         // Not stored either; it comes with the login.

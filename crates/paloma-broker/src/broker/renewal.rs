@@ -57,9 +57,9 @@ impl Broker {
         };
         let request = Box::new(AuthRequest {
             connection: id,
-            info: entry.info.clone(),
+            info: entry.origin.info(),
             version: open.protocol.version(),
-            client_id: session.principal.client_id.clone(),
+            client_id: session.principal.client_id(),
             username: session.principal.identity.user.clone(),
             password: None,
             method: Some((named.method, named.data.unwrap_or_default())),

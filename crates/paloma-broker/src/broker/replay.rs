@@ -27,7 +27,7 @@ impl Broker {
         }
         if let Some(session) = self.sessions.get_mut(key) {
             // A newer subscription to the same filter takes the place of the older one's rest.
-            session.replays.insert(filter, replay);
+            session.rare_mut().replays.insert(filter, replay);
             self.list_replays(key);
         }
     }
@@ -37,7 +37,7 @@ impl Broker {
         let room = self.replay_room(key);
         if let Some(session) = self.sessions.get_mut(key)
             && room > 0
-            && !session.replays.is_empty()
+            && session.has_replays()
             && !session.replay_listed
         {
             session.replay_listed = true;
@@ -70,7 +70,7 @@ impl Broker {
             if room == 0 {
                 continue; // Listed again when the queue has drained.
             }
-            let Some((filter, mut replay)) = session.replays.pop_first() else {
+            let Some((filter, mut replay)) = session.take_replay() else {
                 continue;
             };
             let budget = REPLAY_STEPS.min(*steps);
@@ -79,7 +79,7 @@ impl Broker {
             if progress != Progress::Through
                 && let Some(session) = self.sessions.get_mut(key)
             {
-                session.replays.insert(filter, replay);
+                session.rare_mut().replays.insert(filter, replay);
             }
             if progress != Progress::NoRoom {
                 self.list_replays(key);
@@ -98,7 +98,7 @@ impl Broker {
         let Self {
             retained,
             sessions,
-            by_client_id,
+            directory,
             authorizer,
             accounting,
             behaviour,
@@ -116,7 +116,7 @@ impl Broker {
             budget,
             |found| {
                 let today = |client_id: &str| {
-                    let session = sessions.get(*by_client_id.get(client_id)?)?;
+                    let session = sessions.get(directory.client(sessions, client_id)?)?;
                     Some(&*session.principal)
                 };
                 if behaviour.check_retain_source && !found.may_author(&**authorizer, today) {

@@ -55,7 +55,7 @@ impl Broker {
                 self.accounting.retained_refused += 1;
                 let author = origin.and_then(|key| self.sessions.get(key));
                 self.notices.push(Notice::RetainedFull {
-                    client_id: author.map(|session| session.principal.client_id.clone()),
+                    client_id: author.map(|session| session.principal.client_id()),
                 });
                 return Err(full);
             }

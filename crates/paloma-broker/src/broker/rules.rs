@@ -62,7 +62,8 @@ impl Broker {
         let Some(session) = sessions.get_mut(key) else {
             return 0;
         };
-        for replay in session.replays.values_mut() {
+        let replays = session.rare.iter_mut();
+        for replay in replays.flat_map(|rare| rare.replays.values_mut()) {
             let filter = replay.filter.borrowed();
             replay.granted = session.principal.grant(&**authorizer, filter);
         }
@@ -77,7 +78,7 @@ impl Broker {
                 subscription.set_granted(session.principal.grant(&**authorizer, filter));
             }
         }
-        for group in &session.groups {
+        for group in session.groups() {
             if let Some(group) = groups.get_mut(*group) {
                 let granted = session
                     .principal

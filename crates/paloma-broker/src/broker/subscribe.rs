@@ -51,7 +51,7 @@ impl Broker {
         if granted.0 == Grant::Denied {
             return SubAckReason::NotAuthorized;
         }
-        let held = session.filters.len() + session.groups.len();
+        let held = session.filters.len() + session.groups().len();
         let levels = session
             .wildcard_levels
             .saturating_add(wildcard_levels(filter));
@@ -121,7 +121,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(member.session)
             && !joined.replaced
         {
-            session.groups.push(joined.key);
+            session.rare_mut().groups.push(joined.key);
             let levels = wildcard_levels(filter);
             session.wildcard_levels = session.wildcard_levels.saturating_add(levels);
         }
@@ -163,7 +163,7 @@ impl Broker {
                 self.sessions
                     .get(key)
                     .zip(group)
-                    .is_some_and(|(session, group)| session.groups.contains(&group))
+                    .is_some_and(|(session, group)| session.groups().contains(&group))
             }
         }
     }
@@ -213,16 +213,17 @@ impl Broker {
                     session.filters.swap_remove(at);
                 }
                 session.drop_levels(wildcard_levels(filter));
-                session.replays.remove(&id);
+                session.forget_replay(id);
                 true
             }
             Target::Shared { share, filter } => {
                 let Some(group) = self.groups.find(share, filter) else {
                     return false;
                 };
-                let mut groups = session.groups.iter();
+                let mut groups = session.groups().iter();
                 if let Some(at) = groups.rposition(|other| *other == group) {
-                    session.groups.remove(at);
+                    session.rare_mut().groups.remove(at);
+                    session.tidy();
                     session.drop_levels(wildcard_levels(filter));
                 }
                 match self.groups.leave(group, key) {
