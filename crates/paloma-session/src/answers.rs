@@ -1,5 +1,6 @@
 //! The one queue of answers of a connection: first in, first out, each with the commit it waits for.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -12,8 +13,16 @@ use crate::gate::{Gate, LogSeq};
 const BUSY_ENTRIES_MAX: usize = 64;
 
 /// Answers that wait to be written. None overtakes an earlier one [MQTT-4.6.0-2], whatever their gates.
+///
+/// Connections that are silent have none and so own nothing but a word; others keep the room that they have made until
+/// [`Answers::compact`].
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
+    waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     fifo: VecDeque<Answer>,
     /// Encoded packets of the entries that have one, in order.
     packets: Vec<u8>,
@@ -51,24 +60,32 @@ pub(crate) struct Ack {
 
 impl Answers {
     pub(crate) fn len(&self) -> usize {
-        self.fifo.len()
+        self.waiting
+            .as_ref()
+            .map_or(0, |waiting| waiting.fifo.len())
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let entries = self.fifo.capacity().saturating_mul(size_of::<Answer>());
-        entries.saturating_add(self.packets.capacity())
+        self.waiting.as_ref().map_or(0, |waiting| {
+            let entries = waiting.fifo.capacity().saturating_mul(size_of::<Answer>());
+            let packets = waiting.packets.capacity();
+            size_of::<Waiting>()
+                .saturating_add(entries)
+                .saturating_add(packets)
+        })
     }
 
     pub(crate) fn push_ack(&mut self, ack: Ack, gate: Gate) {
-        self.fifo.push_back(Answer {
+        let fifo = &mut self.waiting_mut().fifo;
+        fifo.push_back(Answer {
             gate: gate.seq(),
             body: Body::Ack(ack),
         });
-        let last = self.fifo.len().saturating_sub(1);
+        let last = fifo.len().saturating_sub(1);
         if Fault::AnswersSwapped.is_on()
-            && let Some(Body::Ack(_)) = self.fifo.get(last.wrapping_sub(1)).map(|ack| ack.body)
+            && let Some(Body::Ack(_)) = fifo.get(last.wrapping_sub(1)).map(|ack| ack.body)
         {
-            self.fifo.swap(last, last.saturating_sub(1));
+            fifo.swap(last, last.saturating_sub(1));
         }
     }
 
@@ -76,12 +93,13 @@ impl Answers {
     pub(crate) fn push_packet(
         &mut self,
         packet: &impl Encode,
-        (version, packet_bytes_max): (ProtocolVersion, u32),
+        form: (ProtocolVersion, u32),
         gate: Gate,
         body: impl FnOnce(u32) -> Body,
     ) -> Result<(), EncodeError> {
-        let len = self.encode(packet, version, packet_bytes_max)?;
-        self.fifo.push_back(Answer {
+        let waiting = self.waiting_mut();
+        let len = waiting.encode(packet, form)?;
+        waiting.fifo.push_back(Answer {
             gate: gate.seq(),
             body: body(len),
         });
@@ -90,25 +108,25 @@ impl Answers {
 
     /// The first answer, if it may leave.
     pub(crate) fn ready(&self, committed: LogSeq) -> Option<Body> {
-        self.fifo
-            .front()
+        let first = self.waiting.as_ref()?.fifo.front();
+        first
             .filter(|answer| answer.gate <= committed || Fault::AnswersDoNotWait.is_on())
             .map(|answer| answer.body)
     }
 
     /// Removes the first answer; a packet's bytes go to `out`.
     pub(crate) fn pop(&mut self, out: &mut Vec<u8>) {
-        let Some(answer) = self.fifo.pop_front() else {
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        let Some(answer) = waiting.fifo.pop_front() else {
             return;
         };
         if let Body::Packet(len) | Body::ConnAck(len) = answer.body {
-            let to = self.packets_from.saturating_add(len as usize);
-            out.extend_from_slice(self.packets.get(self.packets_from..to).unwrap_or(&[]));
-            self.packets_from = to;
-            self.tidy();
+            waiting.write_packet(len, out);
         }
-        if self.fifo.is_empty() && self.fifo.capacity() > BUSY_ENTRIES_MAX {
-            self.fifo.shrink_to(BUSY_ENTRIES_MAX);
+        if waiting.fifo.is_empty() && waiting.fifo.capacity() > BUSY_ENTRIES_MAX {
+            waiting.fifo.shrink_to(BUSY_ENTRIES_MAX);
         }
     }
 
@@ -116,46 +134,63 @@ impl Answers {
     pub(crate) fn set_farewell(
         &mut self,
         packet: &impl Encode,
-        (version, packet_bytes_max): (ProtocolVersion, u32),
+        form: (ProtocolVersion, u32),
     ) -> Result<(), EncodeError> {
-        self.farewell_len = self.encode(packet, version, packet_bytes_max)?;
+        let waiting = self.waiting_mut();
+        waiting.farewell_len = waiting.encode(packet, form)?;
         Ok(())
     }
 
     /// Drops what waits, and moves the last packet to `out`, if there is one.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        let from = self
-            .packets
-            .len()
-            .saturating_sub(self.farewell_len as usize);
-        out.extend_from_slice(self.packets.get(from..).unwrap_or(&[]));
-        self.clear();
+        if let Some(waiting) = self.waiting.take() {
+            let len = waiting.farewell_len as usize;
+            let from = waiting.packets.len().saturating_sub(len);
+            out.extend_from_slice(waiting.packets.get(from..).unwrap_or(&[]));
+        }
     }
 
     /// Drops all answers.
     pub(crate) fn clear(&mut self) {
-        self.fifo.clear();
-        self.packets.clear();
-        self.packets_from = 0;
-        self.farewell_len = 0;
+        self.waiting = None;
     }
 
     /// Gives back memory that an idle connection does not need.
     pub(crate) fn compact(&mut self) {
-        self.fifo.shrink_to_fit();
-        self.packets.shrink_to_fit();
+        let Some(waiting) = &mut self.waiting else {
+            return;
+        };
+        if waiting.fifo.is_empty() && waiting.farewell_len == 0 {
+            self.waiting = None;
+        } else {
+            waiting.fifo.shrink_to_fit();
+            waiting.packets.shrink_to_fit();
+        }
     }
 
+    fn waiting_mut(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+}
+
+impl Waiting {
     fn encode(
         &mut self,
         packet: &impl Encode,
-        version: ProtocolVersion,
-        packet_bytes_max: u32,
+        (version, packet_bytes_max): (ProtocolVersion, u32),
     ) -> Result<u32, EncodeError> {
         let from = self.packets.len();
         packet.encode_within(version, packet_bytes_max, &mut self.packets)?;
         let len = self.packets.len().saturating_sub(from);
         u32::try_from(len).map_err(|_| EncodeError::PacketTooLarge)
+    }
+
+    /// Moves the first packet to `out`.
+    fn write_packet(&mut self, len: u32, out: &mut Vec<u8>) {
+        let to = self.packets_from.saturating_add(len as usize);
+        out.extend_from_slice(self.packets.get(self.packets_from..to).unwrap_or(&[]));
+        self.packets_from = to;
+        self.tidy();
     }
 
     /// Moves packets to the front once most of the bytes are written.
