@@ -26,6 +26,14 @@ const SLOTS_MAX: usize = 1 << 16;
 /// taken, up to one slot for each of the 65,535 ids, and is freed by [`SendWindow::compact`] when empty.
 #[derive(Debug, Default)]
 pub struct SendWindow {
+    /// Sessions that nothing was sent to since have none.
+    table: Option<Box<Table>>,
+    /// The id given out last, while there is no table.
+    last_id: Option<PacketId>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
     slots: Box<[Slot]>,
     count: u32,
     /// Ids that are kept for flights that have not begun.
@@ -100,32 +108,36 @@ impl SendWindow {
 
     /// How many exchanges are in flight.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.count as usize
+    pub fn len(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| table.count as usize)
     }
 
     /// Whether nothing is in flight.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether all 65,535 ids are in use, so that the next exchange has to wait.
     #[must_use]
-    pub const fn is_exhausted(&self) -> bool {
-        self.count as usize + self.reserved as usize >= SLOTS_MAX - 1
+    pub fn is_exhausted(&self) -> bool {
+        self.table
+            .as_ref()
+            .is_some_and(|table| table.is_exhausted())
     }
 
     /// Bytes of the messages in flight; a PUBREL holds none.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
+    pub fn bytes(&self) -> u64 {
+        self.table.as_ref().map_or(0, |table| table.bytes)
     }
 
     /// Bytes of heap that the window owns, messages not counted.
     #[must_use]
-    pub const fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.slots)
+    pub fn heap_bytes(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| {
+            size_of::<Table>().saturating_add(size_of_val(&*table.slots))
+        })
     }
 
     /// The flight under `id`.
@@ -136,7 +148,7 @@ impl SendWindow {
 
     /// All flights, in the order in which they were begun.
     pub fn iter(&self) -> impl Iterator<Item = (PacketId, &Flight)> {
-        let mut next = self.oldest;
+        let mut next = self.first();
         core::iter::from_fn(move || {
             let id = next?;
             let slot = self.slot(id)?;
@@ -147,54 +159,58 @@ impl SendWindow {
 
     /// Begins a flight under the next free id, as the newest. Gives it back while all ids are in use.
     pub fn begin(&mut self, flight: Flight) -> Result<PacketId, Flight> {
-        let Some(id) = self.next_free() else {
+        let table = self.table_mut();
+        let Some(id) = table.next_free() else {
             return Err(flight);
         };
-        self.link(id, flight);
-        self.last_id = Some(id);
+        table.link(id, flight);
+        table.last_id = Some(id);
         Ok(id)
     }
 
     /// Keeps the next free id for a flight that begins later. `None` while all are in use.
     pub(crate) fn reserve(&mut self) -> Option<PacketId> {
-        let id = self.next_free()?;
-        let place = self.place(id);
-        if let Some(slot) = self.slots.get_mut(place) {
+        let table = self.table_mut();
+        let id = table.next_free()?;
+        let place = table.place(id);
+        if let Some(slot) = table.slots.get_mut(place) {
             slot.id = Some(id);
         }
-        self.reserved = self.reserved.saturating_add(1);
-        self.last_id = Some(id);
+        table.reserved = table.reserved.saturating_add(1);
+        table.last_id = Some(id);
         Some(id)
     }
 
     /// Frees an id that was kept.
     pub(crate) fn give_back(&mut self, id: PacketId) {
-        if let Some(slot) = self.slot_mut(id)
+        if let Some(table) = &mut self.table
+            && let Some(slot) = table.slot_mut(id)
             && slot.flight.is_none()
         {
             *slot = Slot::default();
-            self.reserved = self.reserved.saturating_sub(1);
+            table.reserved = table.reserved.saturating_sub(1);
         }
     }
 
     /// Begins a flight under an id that was kept, as the newest.
     pub(crate) fn begin_reserved(&mut self, id: PacketId, flight: Flight) {
         self.give_back(id);
-        self.link(id, flight);
+        self.table_mut().link(id, flight);
     }
 
     /// Puts a flight back under the id that it had, as the newest: how a stored session is rebuilt, oldest first.
     /// Gives the flight back if the id is in use.
     pub fn restore(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
-        if self.slot(id).is_some() {
+        let table = self.table_mut();
+        if table.slot(id).is_some() {
             return Err(flight);
         }
-        while !self.has_room_for(id) {
-            self.grow();
+        while !table.has_room_for(id) {
+            table.grow();
         }
-        self.link(id, flight);
-        self.last_id = self.last_id.max(Some(id));
-        if let Some(slot) = self.slot_mut(id) {
+        table.link(id, flight);
+        table.last_id = table.last_id.max(Some(id));
+        if let Some(slot) = table.slot_mut(id) {
             slot.on_this_connection = false;
         }
         Ok(())
@@ -202,49 +218,29 @@ impl SendWindow {
 
     /// Ends the flight under `id` and frees the id.
     pub fn end(&mut self, id: PacketId) -> Option<Flight> {
-        let slot = mem::take(self.slot_mut(id).filter(|slot| slot.flight.is_some())?);
-        match slot.previous.and_then(|previous| self.slot_mut(previous)) {
-            Some(previous) => previous.next = slot.next,
-            None => self.oldest = slot.next,
+        let table = self.table.as_mut()?;
+        let flight = table.end(id)?;
+        if table.is_idle() && table.slots.len() > BUSY_SLOTS_MAX {
+            self.compact();
         }
-        match slot.next.and_then(|next| self.slot_mut(next)) {
-            Some(next) => next.previous = slot.previous,
-            None => self.newest = slot.previous,
-        }
-        self.count -= 1;
-        self.bytes -= slot.flight.as_ref().map_or(0, Flight::bytes);
-        if self.is_empty() && self.reserved == 0 && self.slots.len() > BUSY_SLOTS_MAX {
-            self.slots = Box::default();
-        }
-        slot.flight
+        Some(flight)
     }
 
     /// Gives back memory that an idle session does not need.
     pub fn compact(&mut self) {
-        if self.is_empty() && self.reserved == 0 {
-            self.slots = Box::default();
+        if let Some(table) = self.table.take_if(|table| table.is_idle()) {
+            self.last_id = table.last_id;
         }
     }
 
     /// PUBREC came: the PUBLISH under `id` becomes a PUBREL. Returns the delivery if it was one.
     pub(crate) fn release(&mut self, id: PacketId) -> Option<Outbound> {
-        let flight = self.slot_mut(id)?.flight.as_mut()?;
-        let Flight::Publish(outbound) = flight else {
-            return None;
-        };
-        let (message, share) = (outbound.message().id(), outbound.share());
-        let bytes = outbound.message().len() as u64;
-        let released = mem::replace(flight, Flight::Released { message, share });
-        self.bytes -= bytes;
-        match released {
-            Flight::Publish(outbound) => Some(outbound),
-            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
-        }
+        self.table.as_mut()?.release(id)
     }
 
     /// The oldest flight's id.
-    pub(crate) const fn first(&self) -> Option<PacketId> {
-        self.oldest
+    pub(crate) fn first(&self) -> Option<PacketId> {
+        self.table.as_ref()?.oldest
     }
 
     /// The id of the flight begun after that of `id`.
@@ -276,6 +272,63 @@ impl SendWindow {
             } else {
                 self.end(current);
             }
+        }
+    }
+
+    fn slot(&self, id: PacketId) -> Option<&Slot> {
+        self.table.as_ref()?.slot(id)
+    }
+
+    fn slot_mut(&mut self, id: PacketId) -> Option<&mut Slot> {
+        self.table.as_mut()?.slot_mut(id)
+    }
+
+    fn table_mut(&mut self) -> &mut Table {
+        self.table.get_or_insert_with(|| {
+            Box::new(Table {
+                last_id: self.last_id,
+                ..Table::default()
+            })
+        })
+    }
+}
+
+impl Table {
+    fn is_idle(&self) -> bool {
+        self.count == 0 && self.reserved == 0
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.count as usize + self.reserved as usize >= SLOTS_MAX - 1
+    }
+
+    fn end(&mut self, id: PacketId) -> Option<Flight> {
+        let slot = mem::take(self.slot_mut(id).filter(|slot| slot.flight.is_some())?);
+        match slot.previous.and_then(|previous| self.slot_mut(previous)) {
+            Some(previous) => previous.next = slot.next,
+            None => self.oldest = slot.next,
+        }
+        match slot.next.and_then(|next| self.slot_mut(next)) {
+            Some(next) => next.previous = slot.previous,
+            None => self.newest = slot.previous,
+        }
+        self.count -= 1;
+        self.bytes -= slot.flight.as_ref().map_or(0, Flight::bytes);
+        slot.flight
+    }
+
+    fn release(&mut self, id: PacketId) -> Option<Outbound> {
+        let flight = self.slot_mut(id)?.flight.as_mut()?;
+        let Flight::Publish(outbound) = flight else {
+            return None;
+        };
+        let (message, share) = (outbound.message().id(), outbound.share());
+        let bytes = outbound.message().len() as u64;
+        let released = mem::replace(flight, Flight::Released { message, share });
+        self.bytes -= bytes;
+        match released {
+            Flight::Publish(outbound) => Some(outbound),
+            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
         }
     }
 
@@ -404,7 +457,7 @@ mod tests {
             assert_ne!(id, old);
             window.end(id).unwrap();
         }
-        assert!(window.heap_bytes() <= 4 * size_of::<Slot>());
+        assert!(window.heap_bytes() <= size_of::<Table>() + 4 * size_of::<Slot>());
     }
 
     #[test]
