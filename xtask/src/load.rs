@@ -33,7 +33,7 @@ pub(crate) const IDLE_MEMORY: Command = Command {
 --connections N     how many (10000)
 --protocol V        3.1.1 or 5.0
 
-Prints the bytes for each and fails above 2,048. Needs 10,064 open files in each of two processes and raises the limit
+Prints the bytes for each and fails above 1,536. Needs 10,064 open files in each of two processes and raises the limit
 where the system lets it.",
     run: |arguments| idle_memory(arguments),
 };
@@ -57,7 +57,7 @@ message is missing or out of order.",
 };
 
 /// What an idle connection may cost.
-const IDLE_BYTES_MAX: &str = "2048";
+const IDLE_BYTES_MAX: &str = "1536";
 
 fn compare(arguments: &[String]) -> Outcome {
     build()?;

@@ -17,7 +17,8 @@ const WORDS: usize = 1024;
 /// of a 3.1.1 peer cost. An empty set owns nothing after [`ReceivedIds::compact`].
 #[derive(Clone, Debug, Default)]
 pub struct ReceivedIds {
-    set: Set,
+    /// Peers that never sent at QoS 2 have none.
+    set: Option<Box<Set>>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,17 +43,16 @@ impl ReceivedIds {
     /// An empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            set: Set::Sorted(Vec::new()),
-        }
+        Self { set: None }
     }
 
     /// How many exchanges are open.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.set {
-            Set::Sorted(ids) => ids.len(),
-            Set::Bitmap(bitmap) => bitmap.count as usize,
+        match self.set.as_deref() {
+            None => 0,
+            Some(Set::Sorted(ids)) => ids.len(),
+            Some(Set::Bitmap(bitmap)) => bitmap.count as usize,
         }
     }
 
@@ -65,73 +65,41 @@ impl ReceivedIds {
     /// Bytes of heap that the set owns.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        match &self.set {
-            Set::Sorted(ids) => ids.capacity().saturating_mul(size_of::<u16>()),
-            Set::Bitmap(_) => size_of::<Bitmap>(),
-        }
+        let ids = match self.set.as_deref() {
+            None => return 0,
+            Some(Set::Sorted(ids)) => ids.capacity().saturating_mul(size_of::<u16>()),
+            Some(Set::Bitmap(_)) => size_of::<Bitmap>(),
+        };
+        size_of::<Set>().saturating_add(ids)
     }
 
     /// Whether the exchange under `id` is open.
     #[must_use]
     pub fn contains(&self, id: PacketId) -> bool {
-        match &self.set {
-            Set::Sorted(ids) => ids.binary_search(&id.get()).is_ok(),
-            Set::Bitmap(bitmap) => bitmap.contains(id.get()),
+        match self.set.as_deref() {
+            None => false,
+            Some(Set::Sorted(ids)) => ids.binary_search(&id.get()).is_ok(),
+            Some(Set::Bitmap(bitmap)) => bitmap.contains(id.get()),
         }
     }
 
     /// Opens the exchange under `id`. `false` if it was open already, which makes the PUBLISH a repeat.
     /// [MQTT-4.3.3-10]
     pub fn insert(&mut self, id: PacketId) -> bool {
-        match &mut self.set {
-            Set::Sorted(ids) => match ids.binary_search(&id.get()) {
-                Ok(_) => false,
-                Err(place) if ids.len() < SORTED_MAX => {
-                    ids.insert(place, id.get());
-                    true
-                }
-                Err(_) => {
-                    let mut bitmap = Box::new(Bitmap {
-                        count: 0,
-                        words: [0; WORDS],
-                    });
-                    for id in ids.iter() {
-                        bitmap.insert(*id);
-                    }
-                    bitmap.insert(id.get());
-                    self.set = Set::Bitmap(bitmap);
-                    true
-                }
-            },
-            Set::Bitmap(bitmap) => bitmap.insert(id.get()),
-        }
+        self.set.get_or_insert_default().insert(id.get())
     }
 
     /// Closes the exchange under `id`. `false` if it was not open.
     pub fn remove(&mut self, id: PacketId) -> bool {
-        match &mut self.set {
-            Set::Sorted(ids) => match ids.binary_search(&id.get()) {
-                Ok(place) => {
-                    ids.remove(place);
-                    true
-                }
-                Err(_) => false,
-            },
-            Set::Bitmap(bitmap) => {
-                let removed = bitmap.remove(id.get());
-                if bitmap.count == 0 {
-                    self.set = Set::default();
-                }
-                removed
-            }
-        }
+        self.set.as_mut().is_some_and(|set| set.remove(id.get()))
     }
 
     /// All open ids, from the lowest.
     pub fn iter(&self) -> impl Iterator<Item = PacketId> + '_ {
-        let (ids, words): (&[u16], &[u64]) = match &self.set {
-            Set::Sorted(ids) => (ids, &[]),
-            Set::Bitmap(bitmap) => (&[], &bitmap.words),
+        let (ids, words): (&[u16], &[u64]) = match self.set.as_deref() {
+            None => (&[], &[]),
+            Some(Set::Sorted(ids)) => (ids, &[]),
+            Some(Set::Bitmap(bitmap)) => (&[], &bitmap.words),
         };
         let high = words.iter().enumerate().flat_map(|(index, word)| {
             let base = u16::try_from(index).unwrap_or(u16::MAX).wrapping_mul(64);
@@ -144,13 +112,61 @@ impl ReceivedIds {
 
     /// Closes every exchange.
     pub fn clear(&mut self) {
-        self.set = Set::default();
+        self.set = None;
     }
 
     /// Gives back memory that an idle peer does not need.
     pub fn compact(&mut self) {
-        if let Set::Sorted(ids) = &mut self.set {
+        if self.is_empty() {
+            self.set = None;
+        } else if let Some(Set::Sorted(ids)) = self.set.as_deref_mut() {
             ids.shrink_to_fit();
+        }
+    }
+}
+
+impl Set {
+    fn insert(&mut self, id: u16) -> bool {
+        match self {
+            Self::Sorted(ids) => match ids.binary_search(&id) {
+                Ok(_) => false,
+                Err(place) if ids.len() < SORTED_MAX => {
+                    ids.insert(place, id);
+                    true
+                }
+                Err(_) => {
+                    let mut bitmap = Box::new(Bitmap {
+                        count: 0,
+                        words: [0; WORDS],
+                    });
+                    for id in ids.iter() {
+                        bitmap.insert(*id);
+                    }
+                    bitmap.insert(id);
+                    *self = Self::Bitmap(bitmap);
+                    true
+                }
+            },
+            Self::Bitmap(bitmap) => bitmap.insert(id),
+        }
+    }
+
+    fn remove(&mut self, id: u16) -> bool {
+        match self {
+            Self::Sorted(ids) => match ids.binary_search(&id) {
+                Ok(place) => {
+                    ids.remove(place);
+                    true
+                }
+                Err(_) => false,
+            },
+            Self::Bitmap(bitmap) => {
+                let removed = bitmap.remove(id);
+                if bitmap.count == 0 {
+                    *self = Self::default();
+                }
+                removed
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What survives the socket: plain data.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use paloma_codec::{PacketId, Qos, SubscriptionId};
 
@@ -22,7 +23,7 @@ pub struct Session {
     /// Of a session that keeps ids.
     pub(crate) assigned: Option<Box<Assigned>>,
     id_sets: Option<Box<IdSets>>,
-    limits: QueueLimits,
+    limits: Arc<QueueLimits>,
     /// How many connections it has had.
     connections: u32,
     /// Whether a resume is possible: an exchange with the peer has begun.
@@ -39,11 +40,11 @@ pub struct Leftover {
 }
 
 impl Session {
-    /// A session without any state.
+    /// A session without any state. Whoever has many hands the same limits to all.
     #[must_use]
-    pub fn new(limits: QueueLimits) -> Self {
+    pub fn new(limits: impl Into<Arc<QueueLimits>>) -> Self {
         Self {
-            limits,
+            limits: limits.into(),
             ..Self::default()
         }
     }
@@ -86,13 +87,13 @@ impl Session {
     }
 
     /// Changes the limits of the queue. What is queued beyond them stays.
-    pub const fn set_limits(&mut self, limits: QueueLimits) {
-        self.limits = limits;
+    pub fn set_limits(&mut self, limits: impl Into<Arc<QueueLimits>>) {
+        self.limits = limits.into();
     }
 
     /// The limits of the queue.
     #[must_use]
-    pub const fn limits(&self) -> &QueueLimits {
+    pub fn limits(&self) -> &QueueLimits {
         &self.limits
     }
 

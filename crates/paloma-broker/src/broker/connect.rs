@@ -16,7 +16,6 @@ use paloma_topic::Fault;
 
 use super::Broker;
 use super::audit::connect_bytes;
-use super::deliver::queue_limits;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
     ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Origin, Pending, Phase,
@@ -418,7 +417,7 @@ impl Broker {
     fn make_session(&mut self, principal: Arc<Principal>) -> SessionKey {
         self.last_session += 1;
         let id = SessionId(self.last_session);
-        let protocol = Session::new(queue_limits(&self.limits));
+        let protocol = Session::new(Arc::clone(&self.queue_limits));
         let key = self
             .sessions
             .insert(SessionEntry::new(id, principal, protocol));

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion};
-use paloma_session::{LogSeq, Monotonic, Now, Transmit, TransmitStatus};
+use paloma_session::{LogSeq, Monotonic, Now, QueueLimits, Transmit, TransmitStatus};
 use paloma_topic::{HashSeed, TopicLimits};
 
 use crate::accounting::Accounting;
@@ -133,6 +133,8 @@ impl BrokerConfig {
 #[derive(Debug)]
 pub struct Broker {
     limits: Limits,
+    /// Those of a session's queue, which all sessions of their time share.
+    queue_limits: Arc<QueueLimits>,
     behaviour: Behaviour,
     authorizer: Arc<dyn Authorizer>,
     allow_empty_client_id: bool,
@@ -194,6 +196,7 @@ impl Broker {
         });
         Self {
             client_ids: ClientIds::new(config.seed, config.client_id_prefix),
+            queue_limits: Arc::new(deliver::queue_limits(&config.limits)),
             limits: config.limits,
             behaviour: config.behaviour,
             authorizer: config.authorizer,

@@ -7,6 +7,7 @@ use paloma_codec::DisconnectReason;
 use paloma_session::Now;
 
 use super::Broker;
+use super::deliver::queue_limits;
 use crate::auth::{Authorizer, Identity};
 use crate::effect::CloseCause;
 use crate::limits::Limits;
@@ -64,6 +65,7 @@ impl Broker {
     /// Other bounds from here on. What is there already stays: sessions keep the bounds of their queues, connections
     /// what they were told in CONNACK, and a table that is fuller than its new bound takes nothing until it is not.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.queue_limits = Arc::new(queue_limits(&limits));
         self.limits = limits;
     }
 

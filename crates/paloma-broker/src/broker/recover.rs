@@ -7,7 +7,7 @@ use paloma_codec::{PacketId, ProtocolVersion, SubscribeOptions};
 use paloma_session::{Flight, Now, Session, Wall};
 use paloma_topic::{Fault, Target};
 
-use super::deliver::{outbound_of, queue_limits};
+use super::deliver::outbound_of;
 use super::{Broker, BrokerConfig};
 use crate::auth::Identity;
 use crate::limits::Limits;
@@ -128,7 +128,7 @@ impl Rebuild {
     fn take_session(&mut self, id: SessionId, record: SessionRecord) {
         let (now, broker) = (self.now, &mut self.broker);
         let principal = Arc::new(principal_of(record.owner));
-        let mut protocol = Session::new(queue_limits(&broker.limits));
+        let mut protocol = Session::new(Arc::clone(&broker.queue_limits));
         protocol.set_established();
         let mut session = SessionEntry::new(id, principal, protocol);
         session.is_stored = true;
