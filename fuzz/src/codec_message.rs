@@ -72,8 +72,8 @@ pub fn run(data: &[u8]) {
 
 fn check(message: &Message, version: ProtocolVersion, head: &Head<'_>, expected: &Publish) {
     let mut packet = Vec::new();
-    message.encode_head(version, head, &mut packet);
-    packet.extend_from_slice(message.payload());
+    let payload = message.encode_head(version, head, &mut packet);
+    packet.extend_from_slice(payload);
     assert_eq!(packet.len(), message.packet_len(version, head));
     let mut decoder = Decoder::client(version, DecodeLimits::UNLIMITED);
     let Ok(Some((decoded, used))) = decoder.decode(&packet) else {

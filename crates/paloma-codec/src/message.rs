@@ -311,13 +311,18 @@ impl Message {
         1 + variable_int_len(body_len) + body_len
     }
 
-    /// Appends everything but the payload, which has to follow.
+    /// Appends everything but the payload, which has to follow and is returned.
     ///
     /// The caller has compared [`packet_len`](Self::packet_len) with the receiver's Maximum Packet Size
     /// [MQTT-3.1.2-24], and with [`PACKET_BYTES_MAX`](crate::PACKET_BYTES_MAX) where there is none.
-    pub fn encode_head(&self, version: ProtocolVersion, head: &Head<'_>, out: &mut Vec<u8>) {
+    pub fn encode_head(
+        &self,
+        version: ProtocolVersion,
+        head: &Head<'_>,
+        out: &mut Vec<u8>,
+    ) -> &[u8] {
         let Some(parts) = self.parts() else {
-            return;
+            return &[];
         };
         let (body_len, properties_len) = parts.lengths(version, head);
         debug_assert!(
@@ -340,6 +345,35 @@ impl Message {
                 write_properties(head, parts.tail, &mut out);
             }
         }
+        parts.payload
+    }
+
+    /// The same for the most frequent head: by name, without expiry and identifiers. `None`, and nothing is written, if the
+    /// message has properties or its packet is longer than 129 bytes.
+    #[inline]
+    pub fn encode_short_head(
+        &self,
+        version: ProtocolVersion,
+        (delivery, retain): (Delivery, bool),
+        out: &mut Vec<u8>,
+    ) -> Option<&[u8]> {
+        let parts = self.parts().filter(|parts| parts.tail.is_empty())?;
+        let id = delivery.id();
+        let id_len = if id.is_some() { 2 } else { 0 };
+        let block_len = usize::from(version.is_v5());
+        let body_len = 2 + parts.topic.len() + id_len + block_len + parts.payload.len();
+        let len = u8::try_from(body_len).ok().filter(|len| *len <= 0x7F)?;
+        let [t0, t1] = u16::try_from(parts.topic.len()).ok()?.to_be_bytes();
+        out.reserve(2 + body_len);
+        out.extend_from_slice(&[delivery.first_byte(retain), len, t0, t1]);
+        out.extend_from_slice(parts.topic);
+        if let Some(id) = id {
+            out.extend_from_slice(&id.get().to_be_bytes());
+        }
+        if version.is_v5() {
+            out.push(0);
+        }
+        Some(parts.payload)
     }
 
     /// Topic, property tail and payload; always there in a message that was made here.
@@ -435,6 +469,7 @@ impl fmt::Debug for Message {
 }
 
 /// Writes header and topic; [`finish`] fills in the expiry and the length of the tail.
+#[inline]
 fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
     let topic = topic.as_str().as_bytes();
     let topic_len = u16::try_from(topic.len()).unwrap_or(u16::MAX);
@@ -443,11 +478,12 @@ fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
         topic.len(),
         "a topic name fits its length"
     );
-    let [n0, n1] = topic_len.to_le_bytes();
+    let mut header = [0; HEADER_LEN];
+    header[ID..STAMP].copy_from_slice(&id.to_le_bytes());
+    header[STAMP..EXPIRY].copy_from_slice(&stamp.to_le_bytes());
+    header[TOPIC_LEN..HAS_EXPIRY].copy_from_slice(&topic_len.to_le_bytes());
     scratch.clear();
-    scratch.extend_from_slice(&id.to_le_bytes());
-    scratch.extend_from_slice(&stamp.to_le_bytes());
-    scratch.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, n0, n1, 0]);
+    scratch.extend_from_slice(&header);
     scratch.extend_from_slice(topic);
 }
 
@@ -461,13 +497,8 @@ fn response_topic(prefix: &[u8], own: &[u8], scratch: &mut Vec<u8>) {
     }
 }
 
-fn finish(
-    topic: TopicNameRef<'_>,
-    expiry: Option<u32>,
-    payload: &[u8],
-    scratch: &mut Vec<u8>,
-) -> Message {
-    let tail_len = scratch.len() - HEADER_LEN - topic.as_str().len();
+/// Writes the fields of the header that [`begin`] left at zero.
+fn fill_in(tail_len: usize, expiry: Option<u32>, scratch: &mut [u8]) {
     let [t0, t1, t2, t3] = u32::try_from(tail_len).unwrap_or(u32::MAX).to_le_bytes();
     let [e0, e1, e2, e3] = expiry.unwrap_or(0).to_le_bytes();
     if let Some(fields) = scratch.get_mut(EXPIRY..TOPIC_LEN) {
@@ -475,6 +506,19 @@ fn finish(
     }
     if let Some(has_expiry) = scratch.get_mut(HAS_EXPIRY) {
         *has_expiry = u8::from(expiry.is_some());
+    }
+}
+
+#[inline]
+fn finish(
+    topic: TopicNameRef<'_>,
+    expiry: Option<u32>,
+    payload: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Message {
+    let tail_len = scratch.len() - HEADER_LEN - topic.as_str().len();
+    if tail_len > 0 || expiry.is_some() {
+        fill_in(tail_len, expiry, scratch);
     }
     scratch.extend_from_slice(payload);
     Message {

@@ -12,7 +12,7 @@ mod support;
 use bytes::{Buf, BytesMut};
 use paloma_codec::{
     DecodeError, DecodeLimits, Encode, Head, Message, MessageParts, Packet, PacketRef,
-    ProtocolVersion, Publish, PublishTopic, TopicForm,
+    ProtocolVersion, Publish, PublishProperties, PublishTopic, TopicForm,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -241,11 +241,33 @@ proptest! {
 
 fn check_message(message: &Message, version: ProtocolVersion, head: &Head<'_>, expected: &Publish) {
     let mut packet = Vec::new();
-    message.encode_head(version, head, &mut packet);
-    packet.extend_from_slice(message.payload());
+    let payload = message.encode_head(version, head, &mut packet);
+    packet.extend_from_slice(payload);
     assert_eq!(packet.len(), message.packet_len(version, head));
+    check_short_head(message, version, head);
     let (decoded, _) = decode(version, From::Server, &packet).unwrap().unwrap();
     assert_eq!(decoded, Packet::Publish(Box::new(expected.clone())));
+}
+
+/// A short head is written or not, and is the same as any other.
+fn check_short_head(message: &Message, version: ProtocolVersion, head: &Head<'_>) {
+    let plain = Head {
+        topic: TopicForm::Name,
+        expiry_seconds: None,
+        subscription_ids: &[],
+        ..*head
+    };
+    let mut expected = Vec::new();
+    let payload = message.encode_head(version, &plain, &mut expected);
+    let (own, mut short) = ((head.delivery, head.retain), Vec::new());
+    let is_short = message.packet_len(version, &plain) <= 129;
+    if is_short && message.properties().into_owned() == PublishProperties::default() {
+        let written = message.encode_short_head(version, own, &mut short);
+        assert_eq!((written, short), (Some(payload), expected));
+    } else {
+        assert_eq!(message.encode_short_head(version, own, &mut short), None);
+        assert!(short.is_empty());
+    }
 }
 
 /// Whatever decodes must be what its encoding decodes to.

@@ -268,12 +268,15 @@ impl Connection {
 
     /// Whether the window has room for this delivery, by number and by bytes.
     fn has_room_for(&self, session: &Session, outbound: &Outbound) -> bool {
+        if outbound.qos() == Qos::AtMostOnce {
+            return true;
+        }
         let window = &session.window;
         let bytes = window
             .bytes()
             .saturating_add(outbound.message().len() as u64);
         let fits = bytes <= u64::from(self.options.in_flight_bytes_max) || window.bytes() == 0;
-        self.has_window_for(session, outbound.qos()) && (outbound.qos() == Qos::AtMostOnce || fits)
+        self.has_window_for(session, outbound.qos()) && fits
     }
 
     /// [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-1] [MQTT-3.3.1-3]
@@ -385,16 +388,25 @@ impl Connection {
         let fits_for_certain =
             message.len() + HEAD_BYTES_MAX + ID_BYTES_MAX * subscription_ids.len()
                 <= packet_bytes_max;
+        let aliases_max = self.theirs.alias_maximum.min(self.options.aliases_max);
+        let is_plain = subscription_ids.is_empty() && expiry_seconds.is_none() && aliases_max == 0;
+        if is_plain && fits_for_certain {
+            let own = (delivery, head.retain);
+            if let Some(payload) = message.encode_short_head(version, own, out.out()) {
+                out.put_payload(message, payload);
+                return Ok(());
+            }
+        }
         let fits = |head: &Head<'_>| {
             fits_for_certain || message.packet_len(version, head) <= packet_bytes_max
         };
-        let choice = self.choose_alias(message, |topic| fits(&Head { topic, ..head }));
+        let choice = self.choose_alias(message, aliases_max, |topic| fits(&Head { topic, ..head }));
         let topic = choice.form();
         if choice == Choice::Name && !fits(&head) {
             return Err(DropCause::TooLarge);
         }
-        message.encode_head(version, &Head { topic, ..head }, out.out());
-        out.put_payload(message);
+        let payload = message.encode_head(version, &Head { topic, ..head }, out.out());
+        out.put_payload(message, payload);
         if choice != Choice::Name {
             self.rare_mut().outbound.sent(choice, message.topic_bytes());
         }
@@ -402,8 +414,12 @@ impl Connection {
     }
 
     /// How to name the topic; by name if the peer takes no alias, or no packet as large as one that defines it.
-    fn choose_alias(&mut self, message: &Message, fits: impl Fn(TopicForm) -> bool) -> Choice {
-        let maximum = self.theirs.alias_maximum.min(self.options.aliases_max);
+    fn choose_alias(
+        &mut self,
+        message: &Message,
+        maximum: u16,
+        fits: impl Fn(TopicForm) -> bool,
+    ) -> Choice {
         if maximum == 0 {
             return Choice::Name;
         }

@@ -217,8 +217,9 @@ impl Transmit {
         &mut self.bytes
     }
 
-    pub(crate) fn put_payload(&mut self, message: &Message) {
-        let payload = message.payload();
+    /// Appends what [`Message::encode_head`] left to be appended.
+    #[inline]
+    pub(crate) fn put_payload(&mut self, message: &Message, payload: &[u8]) {
         let counts = &mut self.counts;
         counts.payload_bytes = counts.payload_bytes.wrapping_add(payload.len());
         if payload.len() < self.large_bytes_min {
