@@ -6,7 +6,7 @@ use paloma_codec::{
     AckKind, Delivery, PacketId, PubAck, PubAckReason, PubComp, PubCompReason, PubRec,
     PubRecReason, PubRel, PubRelReason, PublishRef, PublishTopic, Qos, SubAck, UnsubAck,
 };
-use paloma_topic::Fault;
+use paloma_topic::{Fault, TopicNameRef};
 
 use crate::answers::Ack;
 use crate::connection::{Connection, Early};
@@ -14,6 +14,7 @@ use crate::event::{Event, Inbound, InboundTopic, Receipt};
 use crate::gate::Gate;
 use crate::session::Session;
 use crate::terms::Role;
+use crate::time::Now;
 use crate::violation::Violation;
 use crate::window::Flight;
 
@@ -56,6 +57,25 @@ impl Connection {
             }
         };
         self.answer_in_order(receipt.qos, receipt.place, ack, gate);
+    }
+
+    /// Takes in a PUBLISH that asks nothing of the session (QoS 0, not retained, under its name) and gives its topic: what
+    /// [`Connection::handle_packet`] would do with the most frequent packet, without an event. Any other is not taken in.
+    #[inline]
+    pub fn handle_plain_publish<'a>(
+        &mut self,
+        now: Now,
+        publish: &PublishRef<'a>,
+    ) -> Option<TopicNameRef<'a>> {
+        let (Delivery::AtMostOnce, PublishTopic::Name(name)) = (publish.delivery, publish.topic)
+        else {
+            return None;
+        };
+        if publish.retain || !self.is_live() {
+            return None;
+        }
+        self.keep_alive.received(now.monotonic);
+        Some(name)
     }
 
     pub(crate) fn handle_publish<'a>(

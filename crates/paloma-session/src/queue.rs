@@ -114,6 +114,7 @@ impl Queue {
     }
 
     /// Whether `outbound` fits without anything giving way.
+    #[inline]
     #[must_use]
     pub fn has_room_for(&self, outbound: &Outbound, limits: &QueueLimits) -> bool {
         let extra = u32::from(Fault::QueueOffByOne.is_on());
@@ -222,7 +223,8 @@ impl Queue {
         None
     }
 
-    fn store(&mut self, outbound: Outbound) {
+    /// Puts a delivery that there is room for at the end.
+    pub(crate) fn store(&mut self, outbound: Outbound) {
         if Fault::QueueReversed.is_on() {
             return self.push_front(outbound);
         }

@@ -80,7 +80,23 @@ impl Session {
         }
     }
 
+    /// As [`Session::enqueue`] with one identifier at most, if nothing has to give way; gives the delivery back otherwise.
+    #[inline]
+    pub fn enqueue_in_room(
+        &mut self,
+        mut outbound: Outbound,
+        id: Option<SubscriptionId>,
+    ) -> Result<(), Outbound> {
+        if !self.has_room_for(&outbound) {
+            return Err(outbound);
+        }
+        outbound.set_ids(id.map_or(Ids::None, Ids::One));
+        self.queue.store(outbound);
+        Ok(())
+    }
+
     /// Whether `outbound` could be queued without anything giving way.
+    #[inline]
     #[must_use]
     pub fn has_room_for(&self, outbound: &Outbound) -> bool {
         self.queue.has_room_for(outbound, &self.limits)

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use paloma_codec::{
     Auth, AuthReason, Authentication, ConnAck, ConnAckReason, Connect, DecodeError, DecodeLimits,
-    Decoder, Disconnect, DisconnectReason, Packet, PacketId, PacketRef, ProtocolVersion, Qos,
-    SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck, UnsubAckReason,
-    Unsubscribe, Will,
+    Decoder, Delivery, Disconnect, DisconnectReason, Packet, PacketId, PacketRef, ProtocolVersion,
+    Qos, SubAck, SubAckReason, Subscribe, SubscribeFilter, SubscribeOptions, UnsubAck,
+    UnsubAckReason, Unsubscribe, Will,
 };
 use paloma_session::{
     Closed, Gate, LogSeq, RequestError, Session, Timeout, TimeoutReason, Transmit, TransmitStatus,
     Violation, WillFate, client, server,
 };
 use paloma_topic::{Target, TopicName};
-use rig::{Rig, Seen, brief, connect, id, qos1, start};
+use rig::{Rig, Seen, brief, connect, id, publish, qos1, start};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -436,6 +436,37 @@ fn a_silent_client_times_out_after_one_and_a_half_keep_alives() {
     assert_eq!(rig.sent_briefly(), ["DISCONNECT 8d"]);
     assert_eq!(rig.transmit(), TransmitStatus::Close);
     assert_eq!(rig.connection.poll_timeout(), None);
+}
+
+/// Whether a PUBLISH is taken in without an event.
+fn is_plain(rig: &mut Rig, packet: &Packet) -> bool {
+    let (mut bytes, mut decoder) = (Vec::new(), rig.input.clone());
+    packet.encode(rig.connection.version(), &mut bytes).unwrap();
+    match decoder.decode(&bytes).unwrap().unwrap() {
+        (PacketRef::Publish(publish), _) => {
+            let topic = rig.connection.handle_plain_publish(rig.now, &publish);
+            topic.is_some_and(|topic| topic.as_str() == "t")
+        }
+        (other, _) => panic!("{other:?}"),
+    }
+}
+
+/// [MQTT-3.1.2-22]
+#[test]
+fn a_plain_publish_is_a_sign_of_life_and_no_other_is_taken_for_one() {
+    let mut rig = Rig::server_with(&keep_alive(10), &ConnAck::default());
+    assert_eq!(after(&mut rig, 14_000), Timeout::Early);
+    let plain = publish("t", Delivery::AtMostOnce);
+    let mut retained = plain.clone();
+    if let Packet::Publish(publish) = &mut retained {
+        publish.retain = true;
+    }
+    assert!(!is_plain(&mut rig, &qos1(1)));
+    assert!(!is_plain(&mut rig, &retained));
+    assert!(is_plain(&mut rig, &plain));
+    assert_eq!(after(&mut rig, 14_999), Timeout::Early);
+    rig.connection.abort(DisconnectReason::NormalDisconnection);
+    assert!(!is_plain(&mut rig, &plain));
 }
 
 /// [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]

@@ -59,11 +59,7 @@ impl Broker {
             self.accounting.count_drop(DropCause::SessionEnded);
             return true;
         };
-        let qos = if self.behaviour.upgrade_outgoing_qos || Fault::QosRaised.is_on() {
-            recipient.qos
-        } else {
-            routed.qos.min(recipient.qos) // [MQTT-3.8.4-8]
-        };
+        let qos = self.behaviour.delivery_qos(routed.qos, recipient);
         let connection = session.connection;
         let is_once = qos == Qos::AtMostOnce && !self.limits.queue_qos0;
         if connection.is_none() && (is_once || Fault::OfflineLost.is_on()) {
@@ -401,7 +397,7 @@ impl Broker {
     }
 
     /// Begins to time the message's way to one receiver, unless one is being timed already.
-    fn take_sample(&mut self, id: ConnectionId, message: u64) {
+    pub(super) fn take_sample(&mut self, id: ConnectionId, message: u64) {
         if let Some(entry) = self.connections.get_mut(id.key()) {
             let at = self.sampled_at;
             entry.sample.get_or_insert(Sample::new(message, at));

@@ -10,7 +10,7 @@ use crate::accounting::DropCause;
 use crate::connection::{ConnectionId, Phase};
 use crate::effect::CloseCause;
 use crate::session::SessionKey;
-use crate::store::{MessageId, StoreOp};
+use crate::store::{MessageId, SessionId, StoreOp};
 use crate::tag::Tag;
 
 impl Broker {
@@ -52,7 +52,11 @@ impl Broker {
     fn handle_event(&mut self, now: Now, id: ConnectionId, key: SessionKey, event: Event<'_>) {
         match event {
             Event::None => {}
-            Event::Publish(inbound) => self.handle_publish(now, id, key, inbound),
+            // It opens no window.
+            Event::Publish(inbound) => {
+                let packet = (inbound.topic.name(), &inbound.publish);
+                return self.handle_publish(now, id, key, packet, inbound.receipt);
+            }
             Event::Released(packet) => {
                 self.push_for(key, |session| StoreOp::DeleteReceived(session, packet));
             }
@@ -118,18 +122,18 @@ impl Broker {
         }
     }
 
-    /// Puts a change into the batch if the session is one whose state is stored.
-    pub(super) fn push_for(
-        &mut self,
-        key: SessionKey,
-        op: impl FnOnce(crate::store::SessionId) -> StoreOp,
-    ) {
-        if let Some(session) = self
-            .sessions
-            .get(key)
+    /// The session's number if the store knows it.
+    pub(super) fn stored_id(&self, key: SessionKey) -> Option<SessionId> {
+        let session = self.sessions.get(key);
+        session
             .filter(|session| session.is_durable())
-        {
-            self.commits.push(op(session.id));
+            .map(|session| session.id)
+    }
+
+    /// Puts a change into the batch if the session is one whose state is stored.
+    pub(super) fn push_for(&mut self, key: SessionKey, op: impl FnOnce(SessionId) -> StoreOp) {
+        if let Some(id) = self.stored_id(key) {
+            self.commits.push(op(id));
         }
     }
 

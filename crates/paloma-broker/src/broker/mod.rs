@@ -11,6 +11,7 @@ mod explain;
 mod fan_out;
 mod filters;
 mod ids;
+mod one;
 mod operator;
 mod publish;
 mod recover;
@@ -29,9 +30,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion};
+use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion, Qos};
 use paloma_session::{LogSeq, Monotonic, Now, QueueLimits, Transmit, TransmitStatus};
-use paloma_topic::{HashSeed, TopicLimits};
+use paloma_topic::{Fault, HashSeed, TopicLimits};
 
 use crate::accounting::Accounting;
 use crate::auth::{AllowAll, Authorizer};
@@ -64,7 +65,7 @@ use end::Departure;
 use estate::Estates;
 use fan_out::FanOuts;
 use filters::FilterJobs;
-use publish::Recipients;
+use publish::{Recipient, Recipients};
 use sys::Sys;
 
 /// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
@@ -88,6 +89,17 @@ impl Default for Behaviour {
         Self {
             upgrade_outgoing_qos: false,
             check_retain_source: true,
+        }
+    }
+}
+
+impl Behaviour {
+    /// The QoS at which a message of `qos` goes to one of its recipients. [MQTT-3.8.4-8]
+    fn delivery_qos(&self, qos: Qos, recipient: &Recipient) -> Qos {
+        if self.upgrade_outgoing_qos || Fault::QosRaised.is_on() {
+            recipient.qos
+        } else {
+            qos.min(recipient.qos)
         }
     }
 }
@@ -324,7 +336,15 @@ impl Broker {
         };
         self.traffic.packets_received += 1;
         match &mut entry.phase {
-            Phase::Open(_) => self.handle_open_packet(now, id, packet),
+            Phase::Open(open) => {
+                if let PacketRef::Publish(publish) = &packet
+                    && let Some(topic) = open.protocol.handle_plain_publish(now, publish)
+                {
+                    let origin = open.session;
+                    return self.handle_publish(now, id, origin, (topic, publish), None);
+                }
+                self.handle_open_packet(now, id, packet);
+            }
             Phase::Handshake(_) | Phase::Authenticating(_) => self.handle_early_packet(id, packet),
             Phase::Closing(_) => {}
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use paloma_codec::{Message, PubAckReason, PublishRef, Qos, SubscriptionId};
-use paloma_session::{Gate, Inbound, LogSeq, Now, Receipt};
+use paloma_session::{Gate, LogSeq, Now, Receipt};
 use paloma_topic::{Fault, TopicNameRef};
 
 use super::Broker;
@@ -16,7 +16,7 @@ use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::shared::{GroupKey, Readiness};
 use crate::statistics::Sample;
-use crate::store::{MessageId, SessionId, StoreOp};
+use crate::store::StoreOp;
 use crate::trace::Verdict;
 
 /// Recipients above which a message is fanned out over several turns.
@@ -96,6 +96,14 @@ pub(super) struct Outcome {
 impl Outcome {
     /// The batch of a message that a fan-out keeps in the store until its end.
     pub(super) const HELD: LogSeq = LogSeq(u64::MAX);
+
+    /// That of a message that one session has got, in memory.
+    pub(super) const TO_ONE: Self = Self {
+        recipients: 1,
+        is_stored: false,
+        put_in: LogSeq(0),
+        is_refused: false,
+    };
 }
 
 impl Broker {
@@ -105,14 +113,10 @@ impl Broker {
         now: Now,
         connection: ConnectionId,
         origin: SessionKey,
-        inbound: Inbound<'_>,
+        (topic, publish): (TopicNameRef<'_>, &PublishRef<'_>),
+        receipt: Option<Receipt>,
     ) {
         self.accounting.published += 1;
-        let Inbound {
-            publish,
-            topic,
-            receipt,
-        } = inbound;
         self.traffic.publish_received += 1;
         self.traffic.publish_bytes_received += publish.payload.len() as u64;
         let answer = receipt.map(|receipt| Answer {
@@ -123,9 +127,9 @@ impl Broker {
         match session.map(|session| &session.principal.mount) {
             Some(mount) if !mount.is_none() => {
                 let mount = mount.clone();
-                self.take_publish_behind(now, origin, (&mount, topic.name()), &publish, answer);
+                self.take_publish_behind(now, origin, (&mount, topic), publish, answer);
             }
-            Some(_) | None => self.take_publish(now, origin, ("", topic.name()), &publish, answer),
+            Some(_) | None => self.take_publish(now, origin, ("", topic), publish, answer),
         }
     }
 
@@ -192,7 +196,10 @@ impl Broker {
             let scratch = &mut self.scratch;
             let message = Message::from_publish_behind(mount, topic, publish, id.0, stamp, scratch);
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
-            self.route(now, origin, (message, qos, retain), answer);
+            match self.give_to_one(message, (qos, retain)) {
+                Ok(()) => self.finish_publish(Outcome::TO_ONE, answer),
+                Err(message) => self.route(now, origin, (message, qos, retain), answer),
+            }
         } else {
             let mut outcome = Outcome::default();
             self.note_received(origin, answer.as_ref(), &mut outcome);
@@ -264,11 +271,6 @@ impl Broker {
         self.dispatch(routed, outcome, None);
     }
 
-    pub(super) fn next_message_id(&mut self) -> MessageId {
-        self.last_message += 1;
-        MessageId(self.last_message)
-    }
-
     pub(super) fn may_publish(&self, origin: SessionKey, topic: TopicNameRef<'_>) -> bool {
         let session = self.sessions.get(origin);
         session.is_some_and(|session| {
@@ -294,14 +296,6 @@ impl Broker {
             }
             outcome.is_stored = true;
         }
-    }
-
-    /// The session's number if the store knows it.
-    pub(super) fn stored_id(&self, key: SessionKey) -> Option<SessionId> {
-        let session = self.sessions.get(key);
-        session
-            .filter(|session| session.is_durable())
-            .map(|session| session.id)
     }
 
     /// [MQTT311-3.3.5-2]

@@ -28,7 +28,7 @@ pub(crate) struct Rig {
     /// Decodes what the real end writes.
     decoder: Decoder,
     /// Decodes what the other end says, as the real end's caller would.
-    input: Decoder,
+    pub(crate) input: Decoder,
 }
 
 /// An event without what it borrows.
