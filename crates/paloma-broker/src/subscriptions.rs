@@ -21,12 +21,14 @@ pub(crate) struct Subscription {
     /// The rules' epoch in which `grant` was given.
     epoch: u16,
     flags: u8,
+    /// Has values to spare, which tell [`Subscribers`] apart.
+    qos: Qos,
 }
 
-const NO_LOCAL: u8 = 1 << 2;
-const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
-const CHECK_EACH: u8 = 1 << 4;
-const DENIED: u8 = 1 << 5;
+const NO_LOCAL: u8 = 1;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 1;
+const CHECK_EACH: u8 = 1 << 2;
+const DENIED: u8 = 1 << 3;
 
 impl Subscription {
     pub(crate) fn new(
@@ -35,7 +37,7 @@ impl Subscription {
         id: Option<SubscriptionId>,
         granted: (Grant, u16),
     ) -> Self {
-        let mut flags = options.qos as u8;
+        let mut flags = 0;
         if options.no_local {
             flags |= NO_LOCAL;
         }
@@ -47,17 +49,14 @@ impl Subscription {
             id,
             epoch: 0,
             flags,
+            qos: options.qos,
         };
         subscription.set_granted(granted);
         subscription
     }
 
     pub(crate) fn qos(&self) -> Qos {
-        match self.flags & 3 {
-            0 => Qos::AtMostOnce,
-            1 => Qos::AtLeastOnce,
-            _ => Qos::ExactlyOnce,
-        }
+        self.qos
     }
 
     pub(crate) fn no_local(&self) -> bool {
@@ -91,24 +90,130 @@ impl Subscription {
     }
 }
 
-/// All subscribers of one filter.
+/// All subscribers of one filter. Nearly every filter has one, who is kept in place: so it costs no allocation, and a match
+/// follows no pointer for it.
 #[derive(Debug, Default)]
-pub(crate) struct Subscribers {
+pub(crate) enum Subscribers {
+    #[default]
+    None,
+    One(Subscription),
+    Many(Box<Crowd>),
+}
+
+/// Several subscribers of one filter, or groups of them.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
     plain: Vec<Subscription>,
     /// Positions in `plain` by session, once a scan would take too long. Only ever looked up, never iterated.
     index: Option<Box<HashMap<SessionKey, u32, foldhash::fast::FixedState>>>,
-    pub(crate) groups: Vec<GroupKey>,
+    groups: Vec<GroupKey>,
 }
 
 impl Subscribers {
     pub(crate) fn plain(&self) -> &[Subscription] {
-        &self.plain
+        match self {
+            Self::None => &[],
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(crowd) => &crowd.plain,
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
+    fn plain_mut(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::None => &mut [],
+            Self::One(only) => std::slice::from_mut(only),
+            Self::Many(crowd) => &mut crowd.plain,
+        }
     }
 
+    pub(crate) fn groups(&self) -> &[GroupKey] {
+        match self {
+            Self::None | Self::One(_) => &[],
+            Self::Many(crowd) => &crowd.groups,
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    fn position(&self, session: SessionKey) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::One(only) => (only.session == session).then_some(0),
+            Self::Many(crowd) => crowd.position(session),
+        }
+    }
+
+    fn insert(&mut self, subscription: Subscription) -> Option<Subscription> {
+        match self {
+            Self::None => {
+                *self = Self::One(subscription);
+                None
+            }
+            Self::One(only) if only.session == subscription.session => {
+                Some(std::mem::replace(only, subscription))
+            }
+            Self::One(_) | Self::Many(_) => self.crowd().insert(subscription),
+        }
+    }
+
+    fn remove(&mut self, session: SessionKey) -> Option<Subscription> {
+        let removed = match self {
+            Self::None => None,
+            Self::One(only) if only.session == session => {
+                let removed = *only;
+                *self = Self::None;
+                Some(removed)
+            }
+            Self::One(_) => None,
+            Self::Many(crowd) => crowd.remove(session),
+        };
+        self.shrink();
+        removed
+    }
+
+    fn add_group(&mut self, group: GroupKey) {
+        self.crowd().groups.push(group);
+    }
+
+    fn remove_group(&mut self, group: GroupKey) {
+        if let Self::Many(crowd) = self {
+            crowd.groups.retain(|other| *other != group);
+        }
+        self.shrink();
+    }
+
+    /// Makes room for more than one.
+    fn crowd(&mut self) -> &mut Crowd {
+        if !matches!(self, Self::Many(_)) {
+            let plain = self.plain().to_vec();
+            *self = Self::Many(Box::new(Crowd {
+                plain,
+                ..Crowd::default()
+            }));
+        }
+        let Self::Many(crowd) = self else {
+            unreachable!("it was made above");
+        };
+        crowd
+    }
+
+    /// A crowd that is none any more goes back into place.
+    fn shrink(&mut self) {
+        if let Self::Many(crowd) = self
+            && crowd.groups.is_empty()
+        {
+            match *crowd.plain {
+                [] => *self = Self::None,
+                [only] => *self = Self::One(only),
+                [_, _, ..] => {}
+            }
+        }
+    }
+}
+
+impl Crowd {
     fn position(&self, session: SessionKey) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&session).map(|position| *position as usize),
@@ -131,9 +236,6 @@ impl Subscribers {
             index.extend(self.plain.iter().map(|other| other.session).zip(0..));
             index.insert(subscription.session, position);
             self.index = Some(Box::new(index));
-        }
-        if self.plain.is_empty() {
-            self.plain.reserve_exact(1);
         }
         self.plain.push(subscription);
         None
@@ -243,7 +345,7 @@ impl Subscriptions {
 
     pub(crate) fn get(&self, id: FilterId, session: SessionKey) -> Option<&Subscription> {
         let subscribers = self.filters.get_by_id(id)?;
-        subscribers.plain.get(subscribers.position(session)?)
+        subscribers.plain().get(subscribers.position(session)?)
     }
 
     pub(crate) fn get_mut(
@@ -254,7 +356,7 @@ impl Subscriptions {
         self.version += 1;
         let subscribers = self.filters.get_mut_by_id(id)?;
         let position = subscribers.position(session)?;
-        subscribers.plain.get_mut(position)
+        subscribers.plain_mut().get_mut(position)
     }
 
     pub(crate) fn add_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
@@ -262,8 +364,7 @@ impl Subscriptions {
         self.filters
             .insert_with(filter, Subscribers::default)
             .1
-            .groups
-            .push(group);
+            .add_group(group);
     }
 
     pub(crate) fn remove_group(&mut self, filter: TopicFilterRef<'_>, group: GroupKey) {
@@ -271,7 +372,7 @@ impl Subscriptions {
             return;
         };
         self.version += 1;
-        subscribers.groups.retain(|other| *other != group);
+        subscribers.remove_group(group);
         if subscribers.is_empty() {
             self.filters.remove(filter);
         }
@@ -308,6 +409,7 @@ mod tests {
     #[test]
     fn a_subscription_is_compact() {
         assert!(size_of::<Subscription>() <= 16);
+        assert_eq!(size_of::<Subscribers>(), 16);
     }
 
     #[test]
@@ -323,9 +425,33 @@ mod tests {
         for n in 0..1_000 {
             let found = subscribers.position(SessionKey::from_parts(n, 0));
             assert_eq!(found.is_some(), n % 3 != 0);
-            let session = found.map(|position| subscribers.plain[position].session.index);
+            let session = found.map(|position| subscribers.plain()[position].session.index);
             assert_eq!(session, (n % 3 != 0).then_some(n));
         }
+    }
+
+    #[test]
+    fn a_filter_goes_from_none_to_many_and_back() {
+        let key = |n| SessionKey::from_parts(n, 0);
+        let group = GroupKey::from_parts(9, 0);
+        let mut subscribers = Subscribers::default();
+        assert_eq!(subscribers.remove(key(1)), None);
+        assert_eq!(subscribers.insert(subscription(1)), None);
+        assert!(subscribers.insert(subscription(1)).is_some());
+        assert!(matches!(subscribers, Subscribers::One(_)));
+        assert_eq!(subscribers.remove(key(2)), None);
+        assert_eq!(subscribers.insert(subscription(2)), None);
+        assert_eq!(subscribers.plain(), [subscription(1), subscription(2)]);
+        assert_eq!(subscribers.position(key(2)), Some(1));
+        assert!(subscribers.remove(key(1)).is_some());
+        assert!(matches!(subscribers, Subscribers::One(_)));
+        subscribers.add_group(group);
+        assert_eq!(subscribers.plain(), [subscription(2)]);
+        assert!(subscribers.remove(key(2)).is_some());
+        assert_eq!(subscribers.groups(), [group]);
+        assert!(!subscribers.is_empty());
+        subscribers.remove_group(group);
+        assert!(subscribers.is_empty());
     }
 
     #[test]

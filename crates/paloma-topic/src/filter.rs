@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::level::{has_suspect, split_level};
+use crate::level::{has_suspect, split_level_bytes};
 use crate::{TopicError, TopicLimits, TopicNameRef};
 
 /// A valid topic filter that owns its text.
@@ -136,23 +136,23 @@ impl<'a> TopicFilterRef<'a> {
         if topic.is_reserved() && self.0.starts_with(['+', '#']) {
             return false;
         }
-        levels_match(Some(self.0), Some(topic.as_str()))
+        levels_match(Some(self.0.as_bytes()), Some(topic.as_str().as_bytes()))
     }
 }
 
 /// Compares what is left of a filter with what is left of a topic, `None` being nothing at all.
-pub(crate) fn levels_match(filter: Option<&str>, topic: Option<&str>) -> bool {
+pub(crate) fn levels_match(filter: Option<&[u8]>, topic: Option<&[u8]>) -> bool {
     let (mut filter, mut topic) = (filter, topic);
     loop {
         let (Some(filter_rest), Some(topic_rest)) = (filter, topic) else {
-            return topic.is_none() && filter.is_none_or(|rest| rest == "#");
+            return topic.is_none() && filter.is_none_or(|rest| rest == b"#");
         };
-        let (filter_level, filter_next) = split_level(filter_rest);
-        if filter_level == "#" {
+        let (filter_level, filter_next) = split_level_bytes(filter_rest);
+        if filter_level == b"#" {
             return true;
         }
-        let (topic_level, topic_next) = split_level(topic_rest);
-        if filter_level != "+" && filter_level != topic_level {
+        let (topic_level, topic_next) = split_level_bytes(topic_rest);
+        if filter_level != b"+" && filter_level != topic_level {
             return false;
         }
         (filter, topic) = (filter_next, topic_next);

@@ -54,9 +54,9 @@ impl Hashing {
     }
 
     /// The hash of a level below a node.
-    pub(crate) fn edge(&self, parent: u32, level: &str) -> Hash {
+    pub(crate) fn edge(&self, parent: u32, level: &[u8]) -> Hash {
         let mut hasher = FoldHasher::with_seed(self.first, &self.shared);
-        hasher.write(level.as_bytes());
+        hasher.write(level);
         hasher.write_u32(parent);
         Hash::of(hasher.finish())
     }

@@ -12,11 +12,21 @@ pub(crate) fn split_level(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The same for the bytes of a text, which are cut without a look at where characters begin.
+#[inline]
+pub(crate) fn split_level_bytes(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let separator = text.iter().position(|&byte| byte == b'/');
+    match separator.and_then(|at| text.split_at_checked(at)) {
+        Some((level, rest)) => (level, rest.get(1..)),
+        None => (text, None),
+    }
+}
+
 /// Where the last level begins.
 #[inline]
-pub(crate) fn last_level_offset(text: &str) -> usize {
-    text.bytes()
-        .rposition(|byte| byte == b'/')
+pub(crate) fn last_level_offset(text: &[u8]) -> usize {
+    text.iter()
+        .rposition(|&byte| byte == b'/')
         .map_or(0, |separator| separator + 1)
 }
 
@@ -74,10 +84,16 @@ mod tests {
 
     #[test]
     fn levels_are_split_off_one_by_one() {
-        assert_eq!(split_level("a"), ("a", None));
-        assert_eq!(split_level(""), ("", None));
-        assert_eq!(split_level("/"), ("", Some("")));
-        assert_eq!(split_level("ü/b/c"), ("ü", Some("b/c")));
-        assert_eq!(["", "a", "a/", "a/ü"].map(last_level_offset), [0, 0, 2, 2]);
+        let check = |text: &str, level: &str, rest: Option<&str>| {
+            assert_eq!(split_level(text), (level, rest));
+            let bytes = (level.as_bytes(), rest.map(str::as_bytes));
+            assert_eq!(split_level_bytes(text.as_bytes()), bytes);
+        };
+        check("a", "a", None);
+        check("", "", None);
+        check("/", "", Some(""));
+        check("ü/b/c", "ü", Some("b/c"));
+        let offset = |text: &str| last_level_offset(text.as_bytes());
+        assert_eq!(["", "a", "a/", "a/ü"].map(offset), [0, 0, 2, 2]);
     }
 }

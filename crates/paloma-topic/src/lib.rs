@@ -15,6 +15,7 @@ mod level;
 mod limits;
 mod map;
 mod name;
+mod short;
 mod slab;
 mod target;
 #[cfg(test)]

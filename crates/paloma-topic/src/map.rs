@@ -155,10 +155,11 @@ impl<V> TopicMap<V> {
     }
 
     fn child(&self, parent: u32, level: &str) -> Option<u32> {
-        self.edges.find(self.hashing.edge(parent, level), |id| {
-            let node = self.nodes.at(id);
-            node.parent == parent && node.level() == level
-        })
+        self.edges
+            .find(self.hashing.edge(parent, level.as_bytes()), |id| {
+                let node = self.nodes.at(id);
+                node.parent == parent && node.level() == level
+            })
     }
 
     /// Hangs a new leaf below a node; its text may be several levels.
@@ -171,8 +172,10 @@ impl<V> TopicMap<V> {
             .get_or_insert_default()
             .add(id);
         self.nodes.at_mut(id).position = position;
-        self.edges
-            .insert(self.hashing.edge(parent, split_level(text).0), id);
+        self.edges.insert(
+            self.hashing.edge(parent, split_level(text).0.as_bytes()),
+            id,
+        );
         id
     }
 
@@ -183,7 +186,7 @@ impl<V> TopicMap<V> {
             .remove(id)
             .expect("a node on the way to the root is there");
         self.edges
-            .remove(self.hashing.edge(node.parent, node.level()), id);
+            .remove(self.hashing.edge(node.parent, node.level().as_bytes()), id);
         let children = &mut self.nodes.at_mut(node.parent).children;
         if let Some(present) = children {
             present.remove(node.position);

@@ -9,7 +9,8 @@ use core::mem;
 use crate::TopicNameRef;
 use crate::filter::levels_match;
 use crate::hash::{Hash, Hashing, Index};
-use crate::level::{last_level_offset, split_level};
+use crate::level::{last_level_offset, split_level_bytes};
+use crate::short::ShortText;
 use crate::slab::{NONE, Slab};
 use crate::trie::INDEX_BYTES;
 
@@ -21,19 +22,24 @@ const ROOT: u32 = 0;
 /// Literal children are found through one index for the whole tree; a `+` child and a `#` entry are fields
 /// of the node, so an entry costs about a node, whatever the filter's depth. A tail is unfolded level by level
 /// when another filter shares its beginning, and is not folded again while any filter is left below it.
+///
+/// In a large tree nearly every line of memory that a match touches is far away, and how many those are is what it
+/// costs. A node is one, its text included if that is short; finding a child touches two of the index; a value is where
+/// its entry is.
 #[derive(Clone)]
 pub(crate) struct WildTree<V> {
     nodes: Slab<Node>,
     edges: Index,
     entries: Slab<Entry<V>>,
-    /// Bytes of the filters' texts.
+    /// Bytes of the nodes' texts that are not in the nodes.
     text: usize,
 }
 
 #[derive(Clone)]
+#[repr(align(64))]
 struct Node {
     /// The node's own level; in a leaf, then possibly a `/` and the folded tail.
-    text: Box<str>,
+    text: ShortText,
     parent: u32,
     /// The child for the level `+`.
     plus: u32,
@@ -48,7 +54,6 @@ struct Node {
 #[derive(Clone)]
 struct Entry<V> {
     node: u32,
-    text_len: u32,
     value: V,
 }
 
@@ -65,7 +70,7 @@ struct Reached {
 impl<V> WildTree<V> {
     pub(crate) fn new() -> Self {
         let mut nodes = Slab::new();
-        let root = nodes.insert(Node::new("", NONE));
+        let root = nodes.insert(Node::new(b"", NONE));
         debug_assert_eq!(root, ROOT);
         Self {
             nodes,
@@ -79,7 +84,7 @@ impl<V> WildTree<V> {
         self.entries.len()
     }
 
-    /// Nodes, entries, and the texts as they were inserted; common beginnings are counted as often as they are there.
+    /// Nodes, what the index has of them, long texts and entries.
     pub(crate) const fn heap_bytes(&self) -> usize {
         let nodes = self.nodes.len() * (size_of::<Node>() + INDEX_BYTES);
         nodes + self.entries.len() * size_of::<Entry<V>>() + self.text
@@ -95,7 +100,7 @@ impl<V> WildTree<V> {
 
     /// Looks a filter up.
     pub(crate) fn find(&self, hashing: &Hashing, filter: &str) -> Option<u32> {
-        let (mut id, mut rest) = (ROOT, Some(filter));
+        let (mut id, mut rest) = (ROOT, Some(filter.as_bytes()));
         let entry = loop {
             let node = self.nodes.at(id);
             if let Some(tail) = node.tail() {
@@ -103,9 +108,9 @@ impl<V> WildTree<V> {
             }
             match rest {
                 None => break node.entry,
-                Some("#") => break node.entry_below,
+                Some(b"#") => break node.entry_below,
                 Some(text) => {
-                    let (level, next) = split_level(text);
+                    let (level, next) = split_level_bytes(text);
                     id = self.child(hashing, id, level)?;
                     rest = next;
                 }
@@ -116,21 +121,15 @@ impl<V> WildTree<V> {
 
     /// Adds a filter that is not there.
     pub(crate) fn insert(&mut self, hashing: &Hashing, filter: &str, value: V) -> u32 {
-        let text_len = u32::try_from(filter.len()).unwrap_or(u32::MAX);
-        self.text += text_len as usize;
-        let entry = self.entries.insert(Entry {
-            node: ROOT,
-            text_len,
-            value,
-        });
-        let (mut id, mut rest) = (ROOT, filter);
+        let entry = self.entries.insert(Entry { node: ROOT, value });
+        let (mut id, mut rest) = (ROOT, filter.as_bytes());
         loop {
             self.unfold(hashing, id);
-            if rest == "#" {
+            if rest == b"#" {
                 self.attach(id, entry, true);
                 return entry;
             }
-            let (level, next) = split_level(rest);
+            let (level, next) = split_level_bytes(rest);
             let Some(child) = self.child(hashing, id, level) else {
                 let leaf = self.add_child(hashing, id, rest);
                 self.attach(leaf, entry, false);
@@ -150,10 +149,8 @@ impl<V> WildTree<V> {
     pub(crate) fn remove(&mut self, hashing: &Hashing, entry: u32) -> Option<V> {
         let Entry {
             node: mut id,
-            text_len,
             value,
         } = self.entries.remove(entry)?;
-        self.text -= text_len as usize;
         let node = self.nodes.at_mut(id);
         if node.entry == entry {
             node.entry = NONE;
@@ -173,20 +170,20 @@ impl<V> WildTree<V> {
             return false;
         };
         let mut id = *node;
-        let mut parts = Vec::new();
+        let mut parts: Vec<&[u8]> = Vec::new();
         if self.nodes.at(id).entry_below == entry {
-            parts.push("#");
+            parts.push(b"#");
         }
         while id != ROOT {
             let node = self.nodes.at(id);
-            parts.push(&*node.text);
+            parts.push(node.text.as_bytes());
             id = node.parent;
         }
         for (position, part) in parts.into_iter().rev().enumerate() {
             if position > 0 {
                 out.push('/');
             }
-            out.push_str(part);
+            out.push_str(str::from_utf8(part).expect("a text that was cut at '/' is text"));
         }
         true
     }
@@ -229,8 +226,8 @@ impl<V> WildTree<V> {
             offset,
         } = reached;
         let node = self.nodes.at(id);
-        let rest = topic.as_str().get(offset..);
-        if let Some(tail) = node.text.get(level_len + 1..) {
+        let rest = topic.as_str().as_bytes().get(offset..);
+        if let Some(tail) = node.text.as_bytes().get(level_len + 1..) {
             if levels_match(Some(tail), rest) {
                 self.visit_entry(node.entry, visit);
             }
@@ -246,7 +243,7 @@ impl<V> WildTree<V> {
         if may_use_wildcard(id, topic) {
             self.visit_entry(node.entry_below, visit);
         }
-        let level = split_level(rest).0;
+        let level = split_level_bytes(rest).0;
         let offset = offset + level.len() + 1;
         if node.literals > 0
             && let Some(child) = self.literal_child(hashing, id, level)
@@ -276,7 +273,8 @@ impl<V> WildTree<V> {
                 return Some(plus);
             }
             id = parent;
-            let above = topic.as_str().get(..offset - 1).unwrap_or_default();
+            let above = topic.as_str().as_bytes();
+            let above = above.get(..offset - 1).unwrap_or_default();
             offset = last_level_offset(above);
         }
         None
@@ -298,15 +296,15 @@ impl<V> WildTree<V> {
         }
     }
 
-    fn child(&self, hashing: &Hashing, parent: u32, level: &str) -> Option<u32> {
-        if level == "+" {
+    fn child(&self, hashing: &Hashing, parent: u32, level: &[u8]) -> Option<u32> {
+        if level == b"+" {
             let plus = self.nodes.at(parent).plus;
             return (plus != NONE).then_some(plus);
         }
         self.literal_child(hashing, parent, level)
     }
 
-    fn literal_child(&self, hashing: &Hashing, parent: u32, level: &str) -> Option<u32> {
+    fn literal_child(&self, hashing: &Hashing, parent: u32, level: &[u8]) -> Option<u32> {
         self.edges.find(hashing.edge(parent, level), |id| {
             let node = self.nodes.at(id);
             node.parent == parent && node.has_level(level)
@@ -314,10 +312,12 @@ impl<V> WildTree<V> {
     }
 
     /// Hangs a new leaf below a node; its text may be several levels.
-    fn add_child(&mut self, hashing: &Hashing, parent: u32, text: &str) -> u32 {
-        let id = self.nodes.insert(Node::new(text, parent));
-        let level = split_level(text).0;
-        if level == "+" {
+    fn add_child(&mut self, hashing: &Hashing, parent: u32, text: &[u8]) -> u32 {
+        let node = Node::new(text, parent);
+        self.text += node.text.heap_bytes();
+        let id = self.nodes.insert(node);
+        let level = split_level_bytes(text).0;
+        if level == b"+" {
             self.nodes.at_mut(parent).plus = id;
         } else {
             self.edges.insert(hashing.edge(parent, level), id);
@@ -332,6 +332,7 @@ impl<V> WildTree<V> {
             .nodes
             .remove(id)
             .expect("a node on the way to the root is there");
+        self.text -= node.text.heap_bytes();
         let parent = node.parent;
         if self.nodes.at(parent).plus == id {
             self.nodes.at_mut(parent).plus = NONE;
@@ -357,12 +358,15 @@ impl<V> WildTree<V> {
     /// Moves a leaf's tail into a child of its own, so that the leaf can have other children.
     fn unfold(&mut self, hashing: &Hashing, id: u32) {
         let node = self.nodes.at_mut(id);
-        let Some(tail) = node.tail().map(Box::<str>::from) else {
+        let (level, Some(tail)) = split_level_bytes(node.text.as_bytes()) else {
             return;
         };
-        node.text = Box::from(split_level(&node.text).0);
+        let (text, tail) = (ShortText::new(level), Box::<[u8]>::from(tail));
+        self.text -= node.text.heap_bytes();
+        self.text += text.heap_bytes();
+        node.text = text;
         let entry = mem::replace(&mut node.entry, NONE);
-        if &*tail == "#" {
+        if &*tail == b"#" {
             self.attach(id, entry, true);
         } else {
             let child = self.add_child(hashing, id, &tail);
@@ -377,10 +381,9 @@ impl<V> WildTree<V> {
 }
 
 impl Node {
-    fn new(text: &str, parent: u32) -> Self {
-        let text = Box::from(text);
+    fn new(text: &[u8], parent: u32) -> Self {
         Self {
-            text,
+            text: ShortText::new(text),
             parent,
             plus: NONE,
             entry: NONE,
@@ -390,13 +393,13 @@ impl Node {
     }
 
     /// The folded levels below the node's own.
-    fn tail(&self) -> Option<&str> {
-        split_level(&self.text).1
+    fn tail(&self) -> Option<&[u8]> {
+        split_level_bytes(self.text.as_bytes()).1
     }
 
-    fn has_level(&self, level: &str) -> bool {
-        let after = self.text.strip_prefix(level);
-        after.is_some_and(|after| after.is_empty() || after.starts_with('/'))
+    fn has_level(&self, level: &[u8]) -> bool {
+        let after = self.text.as_bytes().strip_prefix(level);
+        after.is_some_and(|after| after.is_empty() || after.starts_with(b"/"))
     }
 
     const fn is_unused(&self) -> bool {
@@ -410,7 +413,7 @@ fn may_use_wildcard(id: u32, topic: TopicNameRef<'_>) -> bool {
 }
 
 fn edge_hash(hashing: &Hashing, node: &Node) -> Hash {
-    hashing.edge(node.parent, split_level(&node.text).0)
+    hashing.edge(node.parent, split_level_bytes(node.text.as_bytes()).0)
 }
 
 #[cfg(test)]
@@ -418,9 +421,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_costs_two_cache_lines_at_most() {
-        assert_eq!(size_of::<Node>(), 40);
-        assert_eq!(size_of::<Entry<u32>>(), 12);
+    fn a_node_is_one_cache_line() {
+        assert_eq!((size_of::<Node>(), align_of::<Node>()), (64, 64));
+        // A vacant place needs no room beside it.
+        assert_eq!(size_of::<Option<Node>>(), 64);
+        assert_eq!(size_of::<Entry<u32>>(), 8);
     }
 
     #[test]

@@ -350,7 +350,7 @@ impl Broker {
         } = self;
         recipients.clear();
         subscriptions.for_each_match(topic, |subscribers| {
-            recipients.groups.extend_from_slice(&subscribers.groups);
+            recipients.groups.extend_from_slice(subscribers.groups());
             for subscription in subscribers.plain() {
                 let is_own = origin == Some(subscription.session);
                 if subscription.no_local() && is_own && !Fault::NoLocalIgnored.is_on() {

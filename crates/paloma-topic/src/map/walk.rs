@@ -256,7 +256,7 @@ impl<V, F: FnMut(TopicNameRef<'_>, &V) -> ControlFlow<()>> Walker<'_, V, F> {
         let is_first = self.cursor.frames.len() == 1;
         push_levels(&mut self.cursor.topic, is_first, &node.text);
         // A folded tail is compared as a whole; without one, there is nothing left to compare.
-        if levels_match(filter, node.tail())
+        if levels_match(filter.map(str::as_bytes), node.tail().map(str::as_bytes))
             && let Some(value) = &node.value
         {
             (self.visit)(TopicNameRef::trusted(&self.cursor.topic), value)?;
