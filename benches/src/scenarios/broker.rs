@@ -49,11 +49,29 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::gated("broker/turn/1-to-1/qos1/recorded", 32, || {
         publish(&World::one_to_one_qos1().recorded(), 32)
     }),
+    // Each message for three subscribers whose filters are far away from those of the one before.
+    Scenario::gated("broker/turn/1-to-3/of-10k", 3 * FAR_BATCH as u64, || {
+        publish_far(10_000)
+    }),
+    Scenario::timed("broker/turn/1-to-3/of-100k", 3 * FAR_BATCH as u64, || {
+        publish_far(100_000)
+    }),
+    Scenario::timed("broker/turn/1-to-3/of-1M", 3 * FAR_BATCH as u64, || {
+        publish_far(1_000_000)
+    }),
     // Each with a walk over the retained messages before it: looking for one of them must not mean looking at all.
     Scenario::gated("broker/subscribe-unsubscribe/1000", 1_000, || {
         subscribe_and_unsubscribe(1_000)
     }),
 ];
+
+/// Messages of a turn that are far apart, and turns before the first ones come again.
+const FAR_BATCH: usize = 20;
+const FAR_TURNS: usize = 3_000;
+/// Subscribers who share very many filters.
+const FAR_SUBSCRIBERS: usize = 500;
+/// Filters of a SUBSCRIBE.
+const FILTERS_PER_PACKET: usize = 100;
 
 const TOPIC: &str = "site/7/device/712/state";
 
@@ -153,6 +171,44 @@ fn publish(world: &World, count: u16) -> Work {
         assert!(driver.bytes_out > delivered, "subscribers got something");
         delivered = driver.bytes_out;
     })
+}
+
+/// One publisher sends a batch in one turn, each message of which three of the subscribers get.
+fn publish_far(filters: usize) -> Work {
+    let mut driver = Driver::new(&World::one_to_many(TOPIC, 0));
+    let groups = filters / 3;
+    let all: Vec<String> = (0..groups).flat_map(super::filters_of_group).collect();
+    for number in 0..FAR_SUBSCRIBERS {
+        let mut socket = driver.connect(&format!("far-{number}"));
+        let own: Vec<&String> = all.iter().skip(number).step_by(FAR_SUBSCRIBERS).collect();
+        for filters in own.chunks(FILTERS_PER_PACKET) {
+            driver.subscribe_all(&mut socket, filters, Qos::AtMostOnce);
+        }
+    }
+    let mut publisher = driver.connect("publisher");
+    let far: Vec<usize> = super::far_groups(groups)
+        .take(FAR_BATCH * FAR_TURNS)
+        .collect();
+    let inputs: Vec<Vec<u8>> = far.chunks_exact(FAR_BATCH).map(far_messages).collect();
+    let (mut turn, mut delivered) = (0, 0);
+    Box::new(move || {
+        let input = inputs.get(turn % inputs.len()).expect("below their number");
+        turn += 1;
+        driver.input(&mut publisher, input);
+        driver.settle();
+        assert!(driver.bytes_out > delivered, "subscribers got something");
+        delivered = driver.bytes_out;
+    })
+}
+
+fn far_messages(groups: &[usize]) -> Vec<u8> {
+    let mut input = Vec::new();
+    for &group in groups {
+        let topic = TopicName::new(super::topic_of_group(group)).expect("a valid topic");
+        let publish = Publish::new(topic, Bytes::from_static(&[b'x'; 64]));
+        encode(Packet::Publish(Box::new(publish)), &mut input);
+    }
+    input
 }
 
 /// One client subscribes to `count` filters and unsubscribes from all of them.
@@ -273,14 +329,27 @@ impl Driver {
     }
 
     fn subscribe(&mut self, socket: &mut Socket, filter: &str, qos: Qos) {
-        let target = Target::parse(filter.to_owned()).expect("a valid filter");
+        self.subscribe_all(socket, &[filter], qos);
+    }
+
+    /// One SUBSCRIBE, and as many turns as it takes.
+    fn subscribe_all(&mut self, socket: &mut Socket, filters: &[impl AsRef<str>], qos: Qos) {
         let options = SubscribeOptions::new(qos);
         let id = PacketId::new(1).expect("not zero");
-        let subscribe = Subscribe::new(id, vec![SubscribeFilter { target, options }]);
+        let filters = filters.iter().map(|filter| SubscribeFilter {
+            target: Target::parse(filter.as_ref().to_owned()).expect("a valid filter"),
+            options,
+        });
         let mut bytes = Vec::new();
-        encode(Packet::Subscribe(subscribe), &mut bytes);
+        encode(
+            Packet::Subscribe(Subscribe::new(id, filters.collect())),
+            &mut bytes,
+        );
         self.input(socket, &bytes);
         self.settle();
+        while !self.broker.may_read(socket.id) {
+            self.settle();
+        }
     }
 
     /// What was read from a socket.

@@ -49,6 +49,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::timed("topic/trie/mixed/1M", TOPICS, || {
         match_trie(1_000_000, Filters::Mixed)
     }),
+    // Every match somewhere else in the tree, so that what it touches is in no cache if the tree is large.
+    Scenario::gated("topic/trie/far/10k", FAR_TOPICS, || match_far(10_000)),
+    Scenario::timed("topic/trie/far/100k", FAR_TOPICS, || match_far(100_000)),
+    Scenario::timed("topic/trie/far/1M", FAR_TOPICS, || match_far(1_000_000)),
     Scenario::gated("topic/trie/insert-remove/1k", TOPICS, || change_trie(1_000)),
     Scenario::gated("topic/map/get/10k", TOPICS, || read_map(10_000)),
     Scenario::gated("topic/map/walk-all/10k", 10_000, || walk_map(10_000, "#")),
@@ -59,6 +63,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// Topics that one call looks up.
 const TOPICS: u64 = 100;
+/// The same for topics that are far apart.
+const FAR_TOPICS: u64 = 1_000;
+/// Topics of a large tree that are looked up in turn: what they touch has to be more than a cache holds.
+const FAR_PLACES: usize = 100_000;
 /// Devices at one site, which bounds how wide a level is.
 const DEVICES_PER_SITE: usize = 100;
 
@@ -142,6 +150,35 @@ fn match_trie(subscriptions: usize, filters: Filters) -> Work {
         for topic in &topics {
             trie.for_each_match(black_box(topic.borrowed()), |value| {
                 black_box(value);
+            });
+        }
+    })
+}
+
+/// Each topic matches three filters of its own, as in the scenarios of `cargo xtask load`.
+fn match_far(subscriptions: usize) -> Work {
+    let groups = subscriptions / 3;
+    let mut trie = FilterTrie::new(HashSeed::new(1));
+    for group in 0..groups {
+        for text in super::filters_of_group(group) {
+            let filter = TopicFilter::new(text).expect("a valid filter");
+            // A value is as long as the broker's.
+            trie.insert(filter.borrowed(), [group, 0]);
+        }
+    }
+    let topics: Vec<TopicName> = super::far_groups(groups)
+        .take(FAR_PLACES.min(groups))
+        .map(|group| TopicName::new(super::topic_of_group(group)).expect("a valid topic"))
+        .collect();
+    let mut next = 0;
+    Box::new(move || {
+        for _ in 0..FAR_TOPICS {
+            let Some(topic) = topics.get(next) else {
+                unreachable!("it begins again behind the last one");
+            };
+            next = (next + 1) % topics.len();
+            trie.for_each_match(black_box(topic.borrowed()), |value| {
+                black_box(value[0]);
             });
         }
     })

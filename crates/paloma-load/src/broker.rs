@@ -160,6 +160,8 @@ fn paloma_configuration(port: u16) -> String {
          inflight_max = 1000\n\
          receive_maximum = 1000\n\
          queue_messages_max = 100_000\n\
+         subscriptions_per_client_max = 100_000\n\
+         wildcard_levels_per_client_max = 400_000\n\
          [sys]\n\
          interval_seconds = 0\n\
          [log]\n\
