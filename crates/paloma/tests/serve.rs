@@ -67,6 +67,24 @@ fn serve_stops_at_sigint_with_several_threads() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// So that nobody waits while it grows.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_table_of_files_is_long_enough_for_all_connections_from_the_beginning() {
+    let file = std::env::temp_dir().join(format!("paloma-files-{}.toml", std::process::id()));
+    let text = "[limits]\nconnections_max = 900\n[[listener]]\naddress = '127.0.0.1:0'\n";
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["serve", "--in-memory", "--config", file.to_str().unwrap()];
+    let (mut child, _rest, _addresses) = start(&arguments, 1);
+    std::fs::remove_file(&file).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let files: u32 = line.unwrap().trim().parse().unwrap();
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(files > 900, "{files} files");
+}
+
 /// Case C4.
 #[test]
 fn without_file_descriptors_it_serves_whom_it_has_and_goes_on_when_there_are_some() {
