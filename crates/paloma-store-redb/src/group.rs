@@ -12,6 +12,7 @@ use redb::WriteTransaction;
 use crate::engine::{FAN_OUTS, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS, WILLS};
 use crate::index::Index;
 use crate::journal::{Flight, JournalOp, put_op};
+use crate::messages::{delete_messages, write_messages};
 use crate::record::{Kind, seal};
 use crate::rows::{self, FanOutRow};
 
@@ -247,17 +248,8 @@ impl Group {
         let mut table = transaction.open_table(MESSAGES)?;
         let mut freed = self.freed.clone();
         freed.sort_unstable();
-        for id in freed {
-            table.remove(id.0)?;
-        }
-        let mut record = Vec::new();
-        for (id, message) in self.fresh.iter() {
-            seal(Kind::Message, &id.0.to_be_bytes(), &mut record, |out| {
-                out.extend_from_slice(message.as_bytes());
-            });
-            table.insert(id.0, record.as_slice())?;
-        }
-        Ok(())
+        delete_messages(&mut table, &freed)?;
+        write_messages(&mut table, self.fresh.count, self.fresh.iter())
     }
 }
 
