@@ -13,7 +13,7 @@ use crate::shared::{Counters, Shared};
 use crate::socket::{Backlog, Pieces};
 
 /// Most connections written before other tasks get their turn.
-const LINKS_PER_PASS: usize = 128;
+pub(crate) const LINKS_PER_PASS: usize = 128;
 
 /// Bytes written before other tasks get their turn, but for the last connection's.
 const BYTES_PER_PASS: usize = 256 * 1024;
@@ -37,7 +37,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u16, is_shared_queue: bool) 
             return Poll::Pending;
         }
         was_deferred = false;
-        if flush(&shared, shard) {
+        if flush(&shared, shard, LINKS_PER_PASS) {
             was_deferred = true;
             wake_behind_sockets(cx.waker());
         }
@@ -46,8 +46,9 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u16, is_shared_queue: bool) 
     tokio::task::unconstrained(pass).await;
 }
 
-/// Writes to dirty connections of `shard` until none is left or a pass is full; true when some are left.
-pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
+/// Writes to dirty connections of `shard` until none is left, or as many were written to as a pass may have, or it is full;
+/// true when some are left.
+pub(crate) fn flush(shared: &Arc<Shared>, shard: u16, links_max: usize) -> bool {
     // The owner's waker is the one that counts: it is woken by hand if the socket is full, and asks again.
     let mut cx = Context::from_waker(Waker::noop());
     let mut transmit = shared.take_transmit(shard);
@@ -57,7 +58,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
     let mut bytes_left = BYTES_PER_PASS;
     // A pass is short, so one look at the clock does for all its connections.
     let now = shared.clock.now();
-    for pass in 0..=LINKS_PER_PASS {
+    for pass in 0..=links_max {
         // One lock for each connection: the last one's end and the next one's beginning.
         let next = shared.look_at(|core| {
             if let Some((link, wrote)) = done.take() {
@@ -67,7 +68,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16) -> bool {
             if core.is_failed() {
                 return None;
             }
-            if pass == LINKS_PER_PASS || bytes_left == 0 {
+            if pass == links_max || bytes_left == 0 {
                 has_more = core.links.has_dirty(shard.into());
                 return None;
             }

@@ -244,7 +244,7 @@ impl<'g> Input<'g> {
                 hand_over(shared, link, (bytes, used), &mut batch, decoded, pace);
             used = done;
             if must_flush {
-                flush::flush(shared, link.shard);
+                flush::flush(shared, link.shard, flush::LINKS_PER_PASS);
             }
             if flow != Flow::Read || !is_full {
                 break flow;

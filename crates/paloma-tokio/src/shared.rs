@@ -194,6 +194,15 @@ impl Shared {
 
     /// Takes one turn: `input`, then everything that follows from it. `None` when the broker has failed.
     pub(crate) fn turn<R>(self: &Arc<Self>, input: impl FnOnce(&mut Core, Now) -> R) -> Option<R> {
+        self.take_turn(input, |wakes| self.wake(wakes))
+    }
+
+    /// A turn, and who has to be woken after it.
+    pub(crate) fn take_turn<R>(
+        self: &Arc<Self>,
+        input: impl FnOnce(&mut Core, Now) -> R,
+        wake: impl FnOnce(Wakes),
+    ) -> Option<R> {
         let mut guard = self.lock();
         if guard.failed.is_some() {
             return None;
@@ -218,7 +227,7 @@ impl Shared {
         let notices = (!core.broker.has_no_notices()).then(|| core.broker.take_notices());
         let traced = (!core.broker.has_traced_nothing()).then(|| core.broker.take_traced());
         drop(guard);
-        self.wake(wakes);
+        wake(wakes);
         if is_ripe {
             self.record.wake();
         }
@@ -252,7 +261,7 @@ impl Shared {
         result
     }
 
-    fn wake(&self, wakes: Wakes) {
+    pub(crate) fn wake(&self, wakes: Wakes) {
         let Wakes {
             mut shards,
             timer,

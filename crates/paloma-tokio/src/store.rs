@@ -338,7 +338,12 @@ impl Worker {
             elapsed,
         );
         self.group.clear();
-        self.reply(Reply::Committed(committed.seq));
+        let reply = Reply::Committed(committed.seq);
+        if awaited == 1 {
+            self.reply_and_flush(reply);
+        } else {
+            self.reply(reply);
+        }
         self.tell(committed.space);
         Ok(())
     }
@@ -388,6 +393,12 @@ impl Worker {
             Space::Free => tracing::info!("the store has room again"),
         }
         self.reply(Reply::Space(space));
+    }
+
+    fn reply_and_flush(&self, reply: Reply) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.reply_and_flush(reply);
+        }
     }
 
     fn reply(&self, reply: Reply) {

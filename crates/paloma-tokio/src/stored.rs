@@ -7,7 +7,12 @@ use paloma_broker::{Reply, Statistics};
 use paloma_session::Now;
 
 use crate::failure::Failure;
+use crate::flush;
+use crate::links::Wakes;
 use crate::shared::{Core, Shared};
+
+/// Most connections that are written to by a thread that is not theirs.
+const LINKS_HERE: usize = 2;
 
 impl Core {
     pub(crate) fn persist(&mut self, shared: &Arc<Shared>, now: Now, batch: StoreBatch) -> bool {
@@ -43,6 +48,23 @@ impl Core {
 }
 
 impl Shared {
+    /// A reply that hardly more than one connection waits for, from a thread with nothing better to do: it writes to the
+    /// connection itself, which takes less time than waking another thread for it.
+    pub(crate) fn reply_and_flush(self: &Arc<Self>, reply: Reply) {
+        let flush = |mut wakes: Wakes| {
+            let mut left = 0;
+            for (index, shard) in (0..).zip(&self.shards) {
+                if wakes.shards >> index & 1 == 1 {
+                    let _context = shard.runtime.enter();
+                    left |= u64::from(flush::flush(self, index, LINKS_HERE)) << index;
+                }
+            }
+            wakes.shards = left;
+            self.wake(wakes);
+        };
+        self.take_turn(|core, now| core.broker.handle_reply(now, reply), flush);
+    }
+
     /// Has a store that answers at once make durable what is not, unless the broker has failed.
     pub(crate) fn close_store(&self) {
         let closed = self.look(|core, _| match &mut core.store {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use paloma_broker::store::{
 use paloma_broker::{MemoryStore, Store};
 use paloma_codec::{Connect, Delivery, Packet, ProtocolVersion, PubAckReason, Qos};
 use paloma_tokio::{Broker, Config, Failure, Running};
-use support::{PATIENCE, Peer, config, connect, duplex, id, publish, start};
+use support::{PATIENCE, Peer, config, connect, duplex, id, publish, start, tcp, tcp_config};
 use tokio::io::DuplexStream;
 use tokio::time::timeout;
 
@@ -153,7 +154,9 @@ async fn reason(peer: &mut Peer<DuplexStream>) -> PubAckReason {
 
 /// A broker on the disk, with an absent subscriber of `t` and a publisher.
 async fn absent(disk: &Disk, version: ProtocolVersion) -> (Running, Peer<DuplexStream>) {
-    let running = start(disk.config()).await;
+    let mut config = disk.config();
+    config.listeners = tcp_config().listeners;
+    let running = start(config).await;
     let (mut subscriber, _) = durable(&running, "s").await;
     subscriber.subscribe("t", Qos::AtLeastOnce).await;
     drop(subscriber);
@@ -195,6 +198,26 @@ async fn everything_that_waits_is_one_commit() {
     );
     assert_eq!(statistics.commit_time.count(), statistics.commits);
     drop(publisher);
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn who_waits_alone_is_answered_whatever_its_thread_is_doing() {
+    let disk = Disk::new();
+    let (running, _other) = absent(&disk, V311).await;
+    let mut publisher = Peer::join(tcp(&running).await, V311, "alone").await;
+    disk.set(|platter| platter.is_stuck = true);
+    publisher.send(&at_least_once("x", 7)).await;
+    publisher.send(&Packet::PingReq).await;
+    assert!(matches!(publisher.receive().await, Some(Packet::PingResp)));
+    let mut stream = publisher.stream.into_std().expect("it is open");
+    stream.set_nonblocking(false).expect("it is open");
+    stream.set_read_timeout(Some(PATIENCE)).expect("it is open");
+    disk.set(|platter| platter.is_stuck = false);
+    // All tasks of the broker belong to this thread, which does nothing but this.
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("it comes");
+    assert_eq!(answer, [0x40, 2, 0, 7]);
     stop(running).await;
 }
 
