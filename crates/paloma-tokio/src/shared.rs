@@ -373,9 +373,7 @@ impl Shared {
     }
 
     fn lock_listeners(&self) -> MutexGuard<'_, BTreeMap<u16, usize>> {
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        (self.listeners.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections that are not gone.
