@@ -204,6 +204,36 @@ fn a_long_queue_is_loaded_in_parts_as_large_as_they_may_be() {
     assert_eq!(counts, [1, 1, 1, 2, 3]);
 }
 
+/// Forty messages of a size, eight of which are in memory, for a client that takes four and acknowledges none.
+fn check_ahead(payload_bytes: usize, loads: u32) {
+    let (mut world, publisher) = absent(|config| {
+        config.limits.queue_memory_messages_max = 8;
+        config.limits.inflight_max = 4;
+        config.limits.inflight_bytes_max = u32::MAX;
+        config.limits.queue_bytes_max = u32::MAX;
+    });
+    let payload = "x".repeat(payload_bytes);
+    for n in 1..=40 {
+        world.publish_qos(publisher, "t", &payload, qos1(n));
+    }
+    let before = world.loads_made;
+    let (client, _) = world.durable("c");
+    let sent = world.publishes(client);
+    assert_eq!((sent.len(), world.loads_made - before), (4, loads));
+    for publish in &sent {
+        world.acknowledge(client, publish);
+    }
+    assert_eq!(world.take_all(client).len(), 36);
+    assert_eq!(world.broker.queued(), 0);
+}
+
+#[test]
+fn a_part_of_a_queue_is_read_while_the_one_before_waits_in_memory() {
+    check_ahead(10, 1);
+    // Unless that is large.
+    check_ahead(300_000, 0);
+}
+
 #[test]
 fn messages_that_come_while_a_long_queue_is_loaded_come_behind_it() {
     check_spill(100, 300);

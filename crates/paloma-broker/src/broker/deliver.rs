@@ -22,7 +22,7 @@ use crate::statistics::Sample;
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
 use crate::tag::Tag;
 
-/// More of a queue is asked of the store when fewer messages than this wait in memory, or less than half of what may.
+/// A queue that drops its oldest messages has more of it loaded when fewer than this are in memory, or less than half of what may.
 const LOAD_BELOW: usize = 64;
 /// Bytes of messages in one load.
 pub(super) const LOAD_BYTES: u32 = 1_048_576;
@@ -464,15 +464,15 @@ impl Broker {
         }
     }
 
-    /// Asks the store for the next part of the session's queue once the part in memory is nearly through.
+    /// Asks the store for the next part of the session's queue while the part before it is in memory: one is read while the
+    /// other is sent.
     pub(super) fn load_more(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if !session.runs_low(&self.limits) {
+        if !session.has_room_for_part(&self.limits) {
             return;
         }
-        let held = session.protocol.queue().len();
         let Some(spill) = session.spill.as_mut().filter(|spill| !spill.is_loading) else {
             return;
         };
@@ -485,9 +485,7 @@ impl Broker {
         self.effects.push_back(Effect::Load(LoadRequest {
             session: session.id,
             after: MessageId(spill.after.0 + u64::from(Fault::SpillSkipsOne.is_on())),
-            count: u32::try_from(memory_max(&self.limits).saturating_sub(held))
-                .unwrap_or(u32::MAX)
-                .max(1),
+            count: part_max(&self.limits),
             bytes: LOAD_BYTES,
         }));
     }
@@ -554,6 +552,7 @@ impl Broker {
         if let Some(connection) = connection {
             self.assign_ids(key);
             self.mark_transmit(connection);
+            self.load_more(key);
         }
     }
 }
@@ -575,7 +574,18 @@ fn memory_max(limits: &Limits) -> usize {
     limits.queue_memory_messages_max.max(1) as usize
 }
 
+/// Messages that are asked of the store at once: half of those, so that another half may be under way.
+fn part_max(limits: &Limits) -> u32 {
+    u32::try_from(memory_max(limits).div_ceil(2)).unwrap_or(u32::MAX)
+}
+
 impl SessionEntry {
+    /// Whether a part of its queue may come to what is in memory.
+    fn has_room_for_part(&self, limits: &Limits) -> bool {
+        let queue = self.protocol.queue();
+        queue.len() <= memory_max(limits) / 2 && queue.bytes() <= LOAD_BYTES.into()
+    }
+
     /// Whether so few of its messages wait in memory that more should be loaded.
     fn runs_low(&self, limits: &Limits) -> bool {
         self.protocol.queue().len() < LOAD_BELOW.min(memory_max(limits).div_ceil(2))
