@@ -49,6 +49,7 @@ pub(crate) const SCALE: Command = Command {
 --drained N         messages of 1,000 bytes that one client drains (500000)
 --memory MIB        resident memory that the broker may need meanwhile (256)
 --ready SECONDS     the longest that a start may take (10)
+--gigabytes N       only the starts of a store whose file has about so many
 --directory DIR     on the disk that counts (target/durable)
 
 Prints a table in markdown. Fails if a start takes longer, resident memory grows larger, the file stays long after the drain, or a

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use paloma_load::broker::{Candidate, Kind};
 use paloma_load::compare::{self, Comparison};
 use paloma_load::crowd::{self, Crowd, Leaves};
+use paloma_load::durable::large::{self, Large};
 use paloma_load::durable::scale::Scale;
 use paloma_load::durable::{self, Durable};
 use paloma_load::floor::Floor;
@@ -157,6 +158,9 @@ struct ScaleOptions {
     /// Seconds that a start may take.
     #[arg(long, default_value_t = 10.0)]
     ready: f64,
+    /// Only the starts of a store with a file of so many gigabytes.
+    #[arg(long)]
+    gigabytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -371,6 +375,9 @@ fn durable(options: DurableOptions) -> Result<ExitCode, LoadError> {
 fn scale(options: ScaleOptions) -> Result<ExitCode, LoadError> {
     probe::raise_file_limit(65_536);
     std::fs::create_dir_all(&options.directory)?;
+    if let Some(gigabytes) = options.gigabytes {
+        return scale_large(options, gigabytes);
+    }
     let scale = Scale {
         paloma: options.paloma,
         directory: options.directory,
@@ -388,6 +395,17 @@ fn scale(options: ScaleOptions) -> Result<ExitCode, LoadError> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn scale_large(options: ScaleOptions, gigabytes: u64) -> Result<ExitCode, LoadError> {
+    let large = Large {
+        paloma: options.paloma,
+        directory: options.directory,
+        bytes: gigabytes.clamp(1, 1_000) * 1_000_000_000,
+    };
+    let table = large::run(&large, note)?;
+    writeln!(io::stdout().lock(), "{}\n\n{table}", probe::machine())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A line of progress.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use paloma_load::durable::large::{self, Large};
 use paloma_load::durable::scale::{self, Scale};
 use paloma_load::durable::{self, Durable};
 
@@ -32,6 +33,20 @@ fn a_full_store_starts_after_a_kill_and_a_stop_and_is_drained_in_order() {
         table.contains("| one of the clients comes back | 20 messages"),
         "{table}"
     );
+}
+
+#[test]
+fn a_large_file_is_opened_after_a_kill_and_a_stop() {
+    let large = Large {
+        paloma: paloma(),
+        directory: directory("large"),
+        bytes: 4_000_000,
+    };
+    let table = large::run(&large, |_| {}).expect("nothing is lost");
+    for what in ["after `kill -9`", "after a clean stop"] {
+        let row = format!("| first CONNACK {what} | ");
+        assert!(table.contains(&row), "{table}");
+    }
 }
 
 #[test]

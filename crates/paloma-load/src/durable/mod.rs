@@ -2,6 +2,7 @@
 
 mod beside;
 mod disk;
+pub mod large;
 pub mod scale;
 mod server;
 mod table;

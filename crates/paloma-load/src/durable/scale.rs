@@ -35,7 +35,7 @@ pub struct Scale {
     pub ready_max: Duration,
 }
 
-const PUBLISHERS: u32 = 50;
+pub(super) const PUBLISHERS: u32 = 50;
 
 /// Of the messages that are queued for many.
 const SMALL: usize = 200;
@@ -62,8 +62,8 @@ pub fn run(scale: &Scale, mut progress: impl FnMut(&str)) -> Result<(String, boo
 
 /// A table under construction.
 #[derive(Debug)]
-struct Report {
-    text: String,
+pub(super) struct Report {
+    pub(super) text: String,
     missed: u32,
 }
 
@@ -75,7 +75,7 @@ impl Default for Report {
 }
 
 impl Report {
-    fn row(&mut self, what: &str, seen: &str) {
+    pub(super) fn row(&mut self, what: &str, seen: &str) {
         let _infallible = writeln!(self.text, "| {what} | {seen} | |");
     }
 
@@ -112,15 +112,7 @@ fn starts(
     let keeper = scale.keeper(Some("ack"));
     let server = keeper.start(&scratch.0)?;
     let begin = Instant::now();
-    crowd::open(&Crowd {
-        target: server.target(),
-        pid: None,
-        connections: scale.sessions,
-        concurrency: 500,
-        rate: None,
-        leaves: Leaves::Subscription,
-        settle: Duration::ZERO,
-    })?;
+    leave_sessions(&server, scale.sessions)?;
     let per_second = rate(scale.sessions, begin.elapsed());
     report.row(
         "sessions with a subscription each",
@@ -161,6 +153,20 @@ fn starts(
     progress("started after a stop");
     let taken = format!("{waiting} messages in {:.2} s", taken.as_secs_f64());
     report.row("one of the clients comes back", &taken);
+    Ok(())
+}
+
+/// So many clients come, subscribe to a topic each and go.
+pub(super) fn leave_sessions(server: &Server, sessions: u32) -> Result<(), LoadError> {
+    crowd::open(&Crowd {
+        target: server.target(),
+        pid: None,
+        connections: sessions,
+        concurrency: 500,
+        rate: None,
+        leaves: Leaves::Subscription,
+        settle: Duration::ZERO,
+    })?;
     Ok(())
 }
 
@@ -252,7 +258,7 @@ fn fill(scale: &Scale, server: &Server) -> Result<u64, LoadError> {
     whole(&filled).map(u64::from)
 }
 
-fn load(server: &Server) -> Load {
+pub(super) fn load(server: &Server) -> Load {
     Load {
         target: server.target(),
         pid: None,
@@ -340,7 +346,7 @@ fn in_order(next: &mut Vec<u32>, mark: Mark) -> Result<(), LoadError> {
 }
 
 /// The store says how much it holds whenever it has nothing else to do.
-fn expect_entries(server: &Server, sent: u32) -> Result<(), LoadError> {
+pub(super) fn expect_entries(server: &Server, sent: u32) -> Result<(), LoadError> {
     let begin = Instant::now();
     while server.metric("paloma_store_entries")? < f64::from(sent) {
         if begin.elapsed() > SHORTEN_PATIENCE {
@@ -352,18 +358,18 @@ fn expect_entries(server: &Server, sent: u32) -> Result<(), LoadError> {
 }
 
 /// How many there were, all of which were acknowledged.
-fn whole(filled: &Outcome) -> Result<u32, LoadError> {
+pub(super) fn whole(filled: &Outcome) -> Result<u32, LoadError> {
     if filled.lost > 0 {
         return Err(LoadError::Scenario("a message was not acknowledged"));
     }
     u32::try_from(filled.sent).map_err(|_| LoadError::Scenario("too many messages"))
 }
 
-fn rate(count: u32, span: Duration) -> String {
+pub(super) fn rate(count: u32, span: Duration) -> String {
     format!("{:.0}/s", f64::from(count) / span.as_secs_f64().max(1e-9))
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
@@ -371,6 +377,6 @@ fn mebibytes_float(bytes: f64) -> String {
     format!("{:.0} MiB", bytes / f64::from(1 << 20))
 }
 
-fn mebibytes_of(server: &Server, metric: &str) -> Result<String, LoadError> {
+pub(super) fn mebibytes_of(server: &Server, metric: &str) -> Result<String, LoadError> {
     server.metric(metric).map(mebibytes_float)
 }
