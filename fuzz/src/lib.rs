@@ -25,10 +25,17 @@ pub mod config_file;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../../crates/paloma/src/memory.rs"]
 mod memory;
+#[allow(dead_code, reason = "likewise")]
+#[path = "../../crates/paloma/src/parts.rs"]
+mod parts;
 pub mod proxy_headers;
 pub mod record_events;
 pub mod session_ops;
 pub mod session_packets;
+/// What the configuration knows of the binary's module of this name.
+mod store {
+    pub(crate) use paloma_store_redb::Durability;
+}
 pub mod store_recover;
 pub mod topic_map;
 pub mod topic_matches;
