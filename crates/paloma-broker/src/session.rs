@@ -38,6 +38,8 @@ pub(crate) struct Spill {
     pub(crate) after: MessageId,
     /// The newest entry.
     pub(crate) last: MessageId,
+    /// The newest entry when the load that is under way was asked for: one that finds nothing says nothing of what came behind.
+    pub(crate) asked_to: MessageId,
     /// A load is under way.
     pub(crate) is_loading: bool,
     /// An entry came among older ones while they were being loaded: they have to be loaded again.
@@ -51,6 +53,7 @@ impl Spill {
             bytes: 0,
             after,
             last: after,
+            asked_to: after,
             is_loading: false,
             is_stale: false,
         }

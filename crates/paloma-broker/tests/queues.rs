@@ -355,6 +355,28 @@ fn a_large_fan_out_that_reaches_a_long_queue_late_is_neither_lost_nor_doubled() 
 }
 
 #[test]
+fn what_comes_while_the_store_has_nothing_more_is_not_taken_for_lost() {
+    let (mut world, publisher) = absent(|config| config.limits.queue_memory_messages_max = 4);
+    publish_numbers(&mut world, publisher, 1..=6);
+    world.loads_at_once = false;
+    let (client, _) = world.durable("c");
+    // The sixth cannot be read.
+    let is_damaged = |message| message == MessageId(6);
+    let mut taken = Vec::new();
+    for more in [None, Some(7), None, None] {
+        let sent = world.publishes(client);
+        sent.iter()
+            .for_each(|publish| world.acknowledge(client, publish));
+        taken.extend(texts(&sent));
+        publish_numbers(&mut world, publisher, more);
+        world.finish_load_without(is_damaged);
+    }
+    taken.extend(texts(&world.publishes(client)));
+    assert_eq!(taken, ["1", "2", "3", "4", "5", "7"]);
+    assert_eq!(world.dropped(DropCause::StoreLost), 1);
+}
+
+#[test]
 fn a_large_fan_out_is_not_lost_where_the_store_begins_behind_it() {
     let (mut world, client, publisher) = world_with_crowd();
     world.cut(client);

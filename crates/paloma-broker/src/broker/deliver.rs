@@ -482,6 +482,7 @@ impl Broker {
             return;
         }
         spill.is_loading = true;
+        spill.asked_to = spill.last;
         self.effects.push_back(Effect::Load(LoadRequest {
             session: session.id,
             after: MessageId(spill.after.0 + u64::from(Fault::SpillSkipsOne.is_on())),
@@ -506,7 +507,7 @@ impl Broker {
         let is_stale = std::mem::take(&mut spill.is_stale);
         let entries = if is_stale { Vec::new() } else { loaded.entries };
         let mut lost = 0_u32;
-        if entries.is_empty() && !is_stale {
+        if entries.is_empty() && !is_stale && spill.asked_to == spill.last {
             for _ in 0..std::mem::take(&mut spill.count) {
                 self.accounting.count_drop(DropCause::StoreLost);
                 lost += 1;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use paloma_broker::store::{LoadRequest, Loaded};
+use paloma_broker::store::{LoadRequest, Loaded, MessageId};
 use paloma_broker::{
     Action, AllowAll, AuthOutcome, AuthRequest, Authenticator, Authorizer, Broker, BrokerConfig,
     CloseCause, ConnectionId, ConnectionInfo, DropCause, Effect, Grant, Identity, MemoryStore,
@@ -569,6 +569,16 @@ impl World {
         {
             self.broker.handle_reply(self.now, Reply::Loaded(loaded));
         }
+    }
+
+    /// Hands over what one load came to, without the messages that the store finds damaged.
+    pub(crate) fn finish_load_without(&mut self, is_damaged: fn(MessageId) -> bool) {
+        let mut loaded = self.loaded.pop_front().unwrap();
+        loaded
+            .entries
+            .retain(|(entry, _)| !is_damaged(entry.message));
+        self.broker.handle_reply(self.now, Reply::Loaded(loaded));
+        self.settle();
     }
 
     /// Hands over what was loaded, and does so at once from here on.
