@@ -1,5 +1,7 @@
 //! Scenarios of `paloma-session`: a client and a server that hand each other bytes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use paloma_codec::{
     ConnAck, Connect, DecodeLimits, Decoder, Message, MessageParts, ProtocolVersion, PubAckReason,
@@ -14,7 +16,10 @@ use paloma_topic::TopicName;
 use crate::{Scenario, Work};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario::gated("session/open", 1, || Box::new(|| drop(Pair::new()))),
+    Scenario::gated("session/open", 1, || {
+        let limits = Arc::default();
+        Box::new(move || drop(Pair::new(&limits)))
+    }),
     Scenario::gated("session/round-trip/qos0", MESSAGES, || {
         round_trips(Qos::AtMostOnce)
     }),
@@ -44,7 +49,7 @@ fn round_trips(qos: Qos) -> Work {
         payload: &Bytes::from_static(&[b'x'; 64]),
     };
     let message = Message::new(&parts, &mut Vec::new()).expect("a valid message");
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(&Arc::default());
     Box::new(move || {
         for _ in 0..MESSAGES {
             let outbound = Outbound::new(message.clone(), qos);
@@ -59,7 +64,7 @@ fn round_trips(qos: Qos) -> Work {
 }
 
 fn ping() -> Work {
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(&Arc::default());
     Box::new(move || {
         pair.client.connection.ping(NOW.monotonic);
         pair.settle();
@@ -81,8 +86,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// Goes through CONNECT and CONNACK.
-    fn new() -> Self {
+    /// Goes through CONNECT and CONNACK, with the limits that all sessions of a broker share.
+    fn new(limits: &Arc<QueueLimits>) -> Self {
         let connect = Connect {
             client_id: "device-712".into(),
             ..Connect::default()
@@ -95,7 +100,7 @@ impl Pair {
         let mut deciding = server::Handshake::new();
         let (packet, _) = decoder.decode(wire.bytes()).expect("valid").expect("whole");
         deciding.handle_packet(packet).expect("a CONNECT");
-        let mut session = Session::new(QueueLimits::default());
+        let mut session = Session::new(Arc::clone(limits));
         let connection = deciding
             .accept(
                 NOW,
@@ -118,7 +123,7 @@ impl Pair {
         let Ok(client::HandshakeEvent::Accepted(conn_ack)) = asking.handle_packet(packet) else {
             unreachable!("the server accepts everybody")
         };
-        let mut session = Session::new(QueueLimits::default());
+        let mut session = Session::new(Arc::clone(limits));
         let connection = asking
             .open(NOW, &mut session, &conn_ack, Options::default(), |_| {})
             .expect("a new session on both ends");
