@@ -217,9 +217,11 @@ fn check_damages(is_clean: bool, seed: u64) {
         // The check may have mended something.
         fs::write(file(&spec), bytes).unwrap();
         let outcome = serve(&spec, is_clean, what);
+        // The check looks at pages as well that hold the engine's own affairs and nothing of the broker's, which then serves
+        // all there was.
         assert!(
-            is_whole == (outcome == Outcome::Whole) || !is_clean,
-            "{what}: whole {is_whole}, but {outcome:?}"
+            !is_whole || outcome == Outcome::Whole || !is_clean,
+            "{what}: whole by the check, but {outcome:?}"
         );
         *outcomes.entry(outcome).or_insert(0) += 1;
         outcome
