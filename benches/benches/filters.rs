@@ -6,22 +6,19 @@
 
 use std::time::Duration;
 
-use paloma_broker::{
-    AuthOutcome, Broker, BrokerConfig, ConnectionId, ConnectionInfo, Effect, Identity, Reply,
-};
+use paloma_bench::by_hand::{NOW, carry_out, computing, median};
+use paloma_broker::{Broker, BrokerConfig, ConnectionId, ConnectionInfo};
 use paloma_codec::{
     Connect, Decoder, Packet, PacketId, ProtocolVersion, Qos, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe,
 };
-use paloma_session::{Monotonic, Now, Transmit, Wall};
+use paloma_session::Transmit;
 use paloma_topic::Target;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Filters of a packet.
 const FILTERS: usize = 1_024;
 /// How often each kind is measured.
 const SAMPLES: usize = 31;
-const NOW: Now = Now::new(Monotonic::from_millis(1), Wall::from_millis(1));
 
 /// A client, and how its filters look.
 struct Case {
@@ -74,26 +71,15 @@ const CASES: &[Case] = &[
 fn main() {
     println!("longest turn of a packet with {FILTERS} filters, median of {SAMPLES}");
     for case in CASES {
-        let (mut subscribe, mut unsubscribe): (Vec<_>, Vec<_>) =
+        let (subscribe, unsubscribe): (Vec<_>, Vec<_>) =
             (0..SAMPLES).map(|_| longest_turns(case)).unzip();
         println!(
             "{:<24} SUBSCRIBE {:>10.1?} UNSUBSCRIBE {:>10.1?}",
             case.name,
-            median(&mut subscribe),
-            median(&mut unsubscribe)
+            median(subscribe),
+            median(unsubscribe)
         );
     }
-}
-
-/// What this thread has computed so far, whatever else the machine does.
-fn computed() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
-fn median(samples: &mut [Duration]) -> Duration {
-    samples.sort_unstable();
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
 
 /// The longest turn of a SUBSCRIBE, and of the UNSUBSCRIBE from what was subscribed to first, which is looked for longest.
@@ -158,41 +144,22 @@ impl Client {
             .expect("a packet that 5.0 can say");
         let decoded = self.decoder.decode(&bytes).expect("a valid packet");
         let (packet, _) = decoded.expect("a whole packet");
-        let start = computed();
-        self.broker.handle_packet(NOW, self.id, packet);
-        self.broker.finish_turn(NOW);
-        let mut longest = computed() - start;
+        let mut longest = computing(|| {
+            self.broker.handle_packet(NOW, self.id, packet);
+            self.broker.finish_turn(NOW);
+        });
         loop {
             while let Some(effect) = self.broker.poll_effect() {
-                self.carry_out(effect);
+                if let Some(id) = carry_out(&mut self.broker, effect) {
+                    self.out.clear();
+                    // What it says is asked again when something more is to be sent.
+                    let _ = self.broker.poll_transmit(NOW, id, &mut self.out);
+                }
             }
             if self.broker.may_read(self.id) {
                 return longest;
             }
-            let start = computed();
-            self.broker.finish_turn(NOW);
-            longest = longest.max(computed() - start);
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Authenticate(id, _) => {
-                let outcome = AuthOutcome::allow(Identity::ANONYMOUS);
-                let reply = Reply::Authenticated(id, outcome);
-                self.broker.handle_reply(NOW, reply);
-            }
-            Effect::Persist(batch) => {
-                let reply = Reply::Committed(batch.seq);
-                self.broker.handle_reply(NOW, reply);
-            }
-            Effect::Transmit(id) => {
-                self.out.clear();
-                // What it says is asked again when something more is to be sent.
-                let _ = self.broker.poll_transmit(NOW, id, &mut self.out);
-            }
-            Effect::Close(id, cause) => unreachable!("{id:?} is closed: {cause}"),
-            Effect::Resume(_) | Effect::Load(_) => {}
+            longest = longest.max(computing(|| self.broker.finish_turn(NOW)));
         }
     }
 }

@@ -9,20 +9,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use paloma_broker::{
-    AuthOutcome, Broker, BrokerConfig, ConnectionId, ConnectionInfo, Effect, Identity, Reply,
-};
+use paloma_bench::by_hand::{NOW, carry_out, computing, median};
+use paloma_broker::{Broker, BrokerConfig, ConnectionId, ConnectionInfo};
 use paloma_codec::{
     Connect, Decoder, Packet, PacketId, PacketRef, ProtocolVersion, Publish, Qos, Subscribe,
     SubscribeFilter, SubscribeOptions,
 };
-use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
+use paloma_session::{Now, Transmit, TransmitStatus};
 use paloma_topic::{Target, TopicName};
-use rustix::time::{ClockId, clock_gettime};
 
 /// How often a turn with messages is measured.
 const SAMPLES: usize = 20_001;
-const NOW: Now = Now::new(Monotonic::from_millis(1), Wall::from_millis(1));
 
 fn main() {
     println!("core held for a message of 64 bytes to one subscriber, median of {SAMPLES}, ns");
@@ -138,19 +135,6 @@ fn longest_subscribe(count: usize) -> Duration {
     longest
 }
 
-/// What this thread computes meanwhile, whatever else the machine does.
-fn computing(work: impl FnOnce()) -> Duration {
-    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-    let start = now();
-    work();
-    now() - start
-}
-
-fn median(mut samples: Vec<Duration>) -> Duration {
-    samples.sort_unstable();
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
-}
-
 fn encode(packet: Packet, out: &mut Vec<u8>) {
     packet
         .encode(ProtocolVersion::V5, out)
@@ -258,20 +242,7 @@ impl Core {
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.broker.poll_effect() {
-            match effect {
-                Effect::Transmit(id) => self.dirty.push(id),
-                Effect::Authenticate(id, _) => {
-                    let outcome = AuthOutcome::allow(Identity::ANONYMOUS);
-                    let reply = Reply::Authenticated(id, outcome);
-                    self.broker.handle_reply(NOW, reply);
-                }
-                Effect::Persist(batch) => {
-                    let reply = Reply::Committed(batch.seq);
-                    self.broker.handle_reply(NOW, reply);
-                }
-                Effect::Close(id, cause) => unreachable!("{id:?} is closed: {cause}"),
-                Effect::Resume(_) | Effect::Load(_) => {}
-            }
+            self.dirty.extend(carry_out(&mut self.broker, effect));
         }
     }
 

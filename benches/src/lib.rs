@@ -3,6 +3,7 @@
 //! A scenario prepares its world, then hands out one closure that does the measured work once. Add yours to the file of
 //! its crate below `scenarios/`: a line in that file's `SCENARIOS`, and its reference by `cargo xtask bench-gate --update`.
 
+pub mod by_hand;
 pub mod scenarios;
 
 use std::hint::black_box;
