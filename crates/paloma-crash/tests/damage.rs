@@ -24,7 +24,7 @@ use paloma_interop::process::{Process, Stream};
 use paloma_interop::random::Random;
 use paloma_interop::raw::RawClient;
 use paloma_interop::wire::{self, Connect, PUBACK};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, TableDefinition};
 
 /// Messages that wait for the subscriber, and retained ones.
 const QUEUED: u32 = 150;
@@ -325,10 +325,8 @@ fn a_store_of_a_later_version_is_refused_by_its_number_and_left_alone() {
             "{tool}: {said}"
         );
     }
-    assert_eq!(fs::read(file(&spec)).unwrap().len(), before.len());
-    let database = Database::open(file(&spec)).unwrap();
-    let transaction = database.begin_read().unwrap();
-    let meta = transaction.open_table(META).unwrap();
-    let format = meta.get("format").unwrap();
-    assert_eq!(format.map(|format| format.value()), Some(99));
+    assert!(
+        fs::read(file(&spec)).unwrap() == before,
+        "the file is not what it was"
+    );
 }

@@ -32,6 +32,8 @@ const MAGIC_LEN: usize = 9;
 const HEADER_LEN: usize = 4_096;
 /// More than a new database has.
 const UNBORN_BYTES_MAX: u64 = 8 << 20;
+/// Enough for a look at one row.
+const PEEK_CACHE_BYTES: usize = 256 << 10;
 
 /// The database. Its file may be damaged in ways that make it panic, so every use is behind [`guarded`].
 #[derive(Debug)]
@@ -70,6 +72,30 @@ impl Engine {
             database: Some(database),
             backend,
         })
+    }
+
+    /// Runs `work` over what is on the disk and writes nothing. `None` if there is nothing, or it cannot be read as it is:
+    /// after a kill the engine mends its file first.
+    pub(crate) fn peek<T>(
+        disk: &Arc<dyn Disk>,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        if disk.len().map_err(StoreError::Io)? == 0 {
+            return Ok(None);
+        }
+        let backend = Backend::new(Arc::clone(disk), false).map_err(StoreError::Io)?;
+        let handle = backend.clone();
+        let peeked = guarded(&backend, move || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(PEEK_CACHE_BYTES);
+            let database = builder.open_read_only_with_backend(handle)?;
+            work(&database.begin_read()?)
+        });
+        match peeked {
+            Ok(seen) => Ok(Some(seen)),
+            Err(StoreError::Io(error)) => Err(StoreError::Io(error)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Runs `work` in a transaction and commits it.

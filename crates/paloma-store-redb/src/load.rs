@@ -1,9 +1,12 @@
 //! Reads everything but messages into an index.
 
+use std::sync::Arc;
+
 use paloma_broker::store::{Loss, Mark, MessageId, SessionId, StoreError};
 use paloma_broker::wire::Damaged;
 use redb::{ReadTransaction, ReadableTableMetadata};
 
+use crate::disk::Disk;
 use crate::engine::{
     Engine, FAN_OUTS, JOURNAL, MESSAGES, META, NUMBERED, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS,
     Wait,
@@ -77,20 +80,34 @@ pub(crate) fn prepare(engine: &Engine) -> Result<(), OpenError> {
         })?;
         return Ok(());
     }
-    let found = engine.read(|transaction| {
-        let format = transaction.open_table(META)?.get(FORMAT_KEY)?;
-        Ok(format.map_or(0, |format| format.value()))
-    })?;
-    match found {
-        FORMAT => Ok(()),
-        found if found > FORMAT => Err(OpenError::NewerFormat {
-            found,
-            known: FORMAT,
-        }),
-        _ => Err(OpenError::Store(StoreError::Corrupt(
+    match engine.read(format)? {
+        0 => Err(OpenError::Store(StoreError::Corrupt(
             "its format is missing",
         ))),
+        found => refuse_later(found),
     }
+}
+
+/// Looks at the format of what is on a disk before anything is written to it: what a later version left is not for this
+/// one to tidy up. What cannot be seen so is seen by [`prepare`].
+pub(crate) fn look_first(disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    Engine::peek(disk, format)?.map_or(Ok(()), refuse_later)
+}
+
+/// Zero if it has none.
+fn format(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    let format = transaction.open_table(META)?.get(FORMAT_KEY)?;
+    Ok(format.map_or(0, |format| format.value()))
+}
+
+fn refuse_later(found: u64) -> Result<(), OpenError> {
+    if found > FORMAT {
+        return Err(OpenError::NewerFormat {
+            found,
+            known: FORMAT,
+        });
+    }
+    Ok(())
 }
 
 /// Reads it all.

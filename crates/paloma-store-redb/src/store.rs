@@ -23,7 +23,7 @@ use crate::index::Index;
 use crate::journal::{JournalOp, Ops, put_mark, put_op};
 use crate::load::{
     FAN_OUTS_LOST, Loaded, Losses, MESSAGES_LOST, RETAINED_LOST, SUBSCRIPTIONS_LOST, WILLS_LOST,
-    load, prepare,
+    load, look_first, prepare,
 };
 use crate::messages::{MessageReader, MessageTable, read_message};
 use crate::options::{Durability, Options};
@@ -101,6 +101,7 @@ impl RedbStore {
     /// # Errors
     /// A later version wrote it, or it cannot be read.
     pub fn on_disk(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        look_first(&disk)?;
         let engine = open_engine(&disk, options)?;
         prepare(&engine)?;
         let loaded = load(&engine)?;

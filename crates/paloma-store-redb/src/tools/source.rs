@@ -11,7 +11,7 @@ use crate::disk::{Disk, FileDisk};
 use crate::engine::{Engine, FAN_OUTS, JOURNAL, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS};
 use crate::error::OpenError;
 use crate::load::{
-    FAN_OUTS_LOST, JOURNAL_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, prepare,
+    FAN_OUTS_LOST, JOURNAL_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, look_first, prepare,
 };
 use crate::messages::read_message;
 use crate::options::Options;
@@ -47,6 +47,7 @@ impl Source {
     }
 
     pub(super) fn on_disk(disk: Arc<dyn Disk>, tolerance: Tolerance) -> Result<Self, OpenError> {
+        look_first(&disk)?;
         let engine = open_engine(&disk)?;
         prepare(&engine)?;
         let mut source = Self {
