@@ -14,7 +14,7 @@ pub(crate) use self::rehearse::Rehearsed;
 use crate::auth::{Expulsions, Gatekeeper};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
-use crate::listeners::{Wanted, announce};
+use crate::listeners::{Wanted, announce, by_number};
 use crate::log::Log;
 
 /// A broker that runs, and what it runs with.
@@ -53,7 +53,7 @@ impl Reloader {
         open: Vec<Wanted>,
         running: &Running,
     ) -> Self {
-        let open: BTreeMap<u16, Wanted> = (0..).zip(open).collect();
+        let open = by_number((0..).zip(open));
         Self {
             arguments: arguments.clone(),
             config: config.clone(),
@@ -91,7 +91,7 @@ impl Reloader {
             .iter()
             .map(|(number, wanted)| (*number, wanted.place));
         security.warn(&config);
-        let expulsions = match self.gatekeeper.apply(&security, &doors.collect()) {
+        let expulsions = match self.gatekeeper.apply(&security, &by_number(doors)) {
             Ok(expulsions) => expulsions,
             // Only where the system has no randomness left; the listeners of before are open still.
             Err(problems) => return stays(problems),
@@ -250,7 +250,7 @@ impl Reloader {
 
 impl Plan {
     fn new(open: &BTreeMap<u16, Wanted>, wanted: Vec<Wanted>) -> Self {
-        let mut left: BTreeMap<u16, &Wanted> = open.iter().map(|(n, open)| (*n, open)).collect();
+        let mut left = by_number(open.iter().map(|(number, open)| (*number, open)));
         let mut plan = Self::default();
         let mut unserved = Vec::new();
         for wanted in wanted {

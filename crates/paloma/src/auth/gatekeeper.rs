@@ -15,6 +15,7 @@ use paloma_broker::{Authenticator, Authorizer, Identity};
 
 use super::files::{Door, Security};
 use super::rules::Rules;
+use crate::listeners::by_number;
 
 /// The login methods and rules in force.
 ///
@@ -232,7 +233,7 @@ impl State {
 
     fn welcomes(&self) -> BTreeMap<u16, Welcome> {
         let of = |(number, realm): (&u16, &Realm)| (*number, realm.welcome());
-        self.realms.iter().map(of).collect()
+        by_number(self.realms.iter().map(of))
     }
 }
 
