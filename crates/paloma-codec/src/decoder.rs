@@ -15,7 +15,10 @@ use crate::publish::publish;
 use crate::read::{self, Parsed};
 use crate::subscribe::{sub_ack, subscribe};
 use crate::unsubscribe::{unsub_ack, unsubscribe};
-use crate::{DecodeError, DecodeLimits, Packet, PacketRef, PacketType, ProtocolVersion};
+use crate::{
+    Ack, DecodeError, DecodeLimits, Packet, PacketId, PacketRef, PacketType, ProtocolVersion,
+    PubAckReason, PubCompReason, PubRecReason, PubRelReason,
+};
 
 /// Turns the bytes of one direction of one connection into packets.
 ///
@@ -164,6 +167,9 @@ impl Decoder {
                 Err(error) => Err(read::rule(error)),
             };
         }
+        if let Some(packet) = short_ack(header.first, body) {
+            return Ok(Some((packet, header.packet_len)));
+        }
         decode_body(header.first, body, header.packet_len, &context)
     }
 
@@ -283,6 +289,22 @@ const fn mask(types: &[PacketType]) -> u16 {
         rest = after;
     }
     mask
+}
+
+/// An acknowledgement that says nothing but success, in all versions: what nearly all of them are.
+#[inline]
+fn short_ack<'a>(first: u8, body: &[u8]) -> Option<PacketRef<'a>> {
+    let [high, low] = *body else {
+        return None;
+    };
+    let id = PacketId::new(u16::from_be_bytes([high, low]))?;
+    match first {
+        0x40 => Some(PacketRef::PubAck(Ack::new(id, PubAckReason::Success))),
+        0x50 => Some(PacketRef::PubRec(Ack::new(id, PubRecReason::Success))),
+        0x62 => Some(PacketRef::PubRel(Ack::new(id, PubRelReason::Success))),
+        0x70 => Some(PacketRef::PubComp(Ack::new(id, PubCompReason::Success))),
+        _ => None,
+    }
 }
 
 /// Decodes everything but PUBLISH, which has its own way because it borrows.
