@@ -49,13 +49,10 @@ impl Principal {
         action: Action,
         topic: TopicNameRef<'_>,
     ) -> bool {
-        if action == Action::Write && topic.is_reserved() {
+        if topic.is_reserved() && (action == Action::Write || !self.may_read_reserved(everybody)) {
             return false;
         }
         if !self.mount.reaches(topic.as_str()) {
-            return false;
-        }
-        if topic.is_reserved() && !self.may_read_reserved(everybody) {
             return false;
         }
         self.rules(everybody)

@@ -207,3 +207,27 @@ fn pings_and_a_receivers_refusals_allocate_nothing() {
     });
     assert_eq!(cost.count_total, 0, "{cost:?}");
 }
+
+#[test]
+fn a_message_takes_the_allocation_of_one_that_is_over() {
+    for (qos, ids) in [(Qos::AtMostOnce, 1), (Qos::AtLeastOnce, 41)] {
+        let mut bench = Bench::new(qos);
+        let delivery = match qos {
+            Qos::AtMostOnce => Delivery::AtMostOnce,
+            Qos::AtLeastOnce | Qos::ExactlyOnce => Delivery::AtLeastOnce {
+                id: id(1),
+                dup: false,
+            },
+        };
+        let packet = publish(delivery, 64);
+        for n in 1..=40 {
+            bench.send(bench.publisher, &packet);
+            bench.acknowledge_all(id(n));
+        }
+        let cost = measure(|| {
+            bench.send(bench.publisher, &packet);
+            bench.acknowledge_all(id(ids));
+        });
+        assert_eq!(cost.count_total, 0, "{qos:?}: {cost:?}");
+    }
+}

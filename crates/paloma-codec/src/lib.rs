@@ -17,6 +17,7 @@ mod frame;
 mod ids;
 mod limits;
 mod message;
+mod message_pool;
 mod packet;
 mod properties;
 mod publish;
@@ -43,6 +44,7 @@ pub use ids::{
 };
 pub use limits::DecodeLimits;
 pub use message::{Head, Message, MessageError, MessageParts, TopicForm};
+pub use message_pool::MessagePool;
 pub use packet::{Packet, PacketRef, PacketType};
 pub use publish::{Delivery, Publish, PublishRef, PublishTopic};
 pub use publish_properties::{PayloadFormat, PropertiesRef, PublishProperties, SubscriptionIds};

@@ -14,8 +14,8 @@ use crate::publish_properties::{check_forwarded, write_forwarded};
 use crate::secret::Hidden;
 use crate::write::{Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{
-    Delivery, EncodeError, PropertiesRef, ProtocolVersion, PublishProperties, PublishRef,
-    SubscriptionId, TopicAlias, Will,
+    Delivery, EncodeError, MessagePool, PropertiesRef, ProtocolVersion, PublishProperties,
+    PublishRef, SubscriptionId, TopicAlias, Will,
 };
 
 /// A PUBLISH shared by all its receivers: one allocation, 16 bytes a handle.
@@ -113,19 +113,25 @@ impl Message {
         stamp: u64,
         scratch: &mut Vec<u8>,
     ) -> Self {
-        Self::from_publish_behind("", topic, publish, id, stamp, scratch)
+        let pool = &mut MessagePool::default();
+        Self::from_publish_behind(("", topic), publish, (id, stamp), scratch, pool)
     }
 
-    /// The same for a client all of whose names stand behind `mount`: `topic` has it already, a Response Topic gets it
-    /// here. One that is too long with it is left out.
+    /// The same for a client all of whose names stand behind `mount`, and with an allocation of `pool` if it has one:
+    /// `topic` has the mount already, a Response Topic gets it here. One that is too long with it is left out.
+    #[inline]
     pub fn from_publish_behind(
-        mount: &str,
-        topic: TopicNameRef<'_>,
+        (mount, topic): (&str, TopicNameRef<'_>),
         publish: &PublishRef<'_>,
-        id: u64,
-        stamp: u64,
+        (id, stamp): (u64, u64),
         scratch: &mut Vec<u8>,
+        pool: &mut MessagePool,
     ) -> Self {
+        if publish.properties.is_empty()
+            && let Some(message) = Self::in_place(topic, publish.payload, (id, stamp), pool)
+        {
+            return message;
+        }
         begin(id, stamp, topic, scratch);
         let mut expiry = None;
         for property in publish.properties.iter() {
@@ -140,7 +146,40 @@ impl Message {
                 _ => scratch.extend_from_slice(property.whole),
             }
         }
-        finish(topic, expiry, publish.payload, scratch)
+        put_together(topic, expiry, publish.payload, scratch);
+        Self::of_bytes(scratch, pool)
+    }
+
+    /// A message without properties, written where one of its length was.
+    #[inline]
+    fn in_place(
+        topic: TopicNameRef<'_>,
+        payload: &[u8],
+        (id, stamp): (u64, u64),
+        pool: &mut MessagePool,
+    ) -> Option<Self> {
+        let topic = topic.as_str().as_bytes();
+        let mut message = pool.take(HEADER_LEN + topic.len() + payload.len())?;
+        let bytes = Shared::get_mut(&mut message.bytes)?;
+        let (header, rest) = bytes.split_first_chunk_mut::<HEADER_LEN>()?;
+        *header = header_of(id, stamp, topic);
+        let (topic_at, payload_at) = rest.split_at_mut_checked(topic.len())?;
+        topic_at.copy_from_slice(topic);
+        payload_at.copy_from_slice(payload);
+        Some(message)
+    }
+
+    /// The same bytes as a message.
+    fn of_bytes(bytes: &[u8], pool: &mut MessagePool) -> Self {
+        if let Some(mut message) = pool.take(bytes.len())
+            && let Some(place) = Shared::get_mut(&mut message.bytes)
+        {
+            place.copy_from_slice(bytes);
+            return message;
+        }
+        Self {
+            bytes: Shared::from(bytes),
+        }
     }
 
     /// How many handles hold the message: what each of them costs is its share of the one allocation.
@@ -472,6 +511,14 @@ impl fmt::Debug for Message {
 #[inline]
 fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
     let topic = topic.as_str().as_bytes();
+    scratch.clear();
+    scratch.extend_from_slice(&header_of(id, stamp, topic));
+    scratch.extend_from_slice(topic);
+}
+
+/// The header of a message without expiry and tail.
+#[inline]
+fn header_of(id: u64, stamp: u64, topic: &[u8]) -> [u8; HEADER_LEN] {
     let topic_len = u16::try_from(topic.len()).unwrap_or(u16::MAX);
     debug_assert_eq!(
         usize::from(topic_len),
@@ -482,9 +529,7 @@ fn begin(id: u64, stamp: u64, topic: TopicNameRef<'_>, scratch: &mut Vec<u8>) {
     header[ID..STAMP].copy_from_slice(&id.to_le_bytes());
     header[STAMP..EXPIRY].copy_from_slice(&stamp.to_le_bytes());
     header[TOPIC_LEN..HAS_EXPIRY].copy_from_slice(&topic_len.to_le_bytes());
-    scratch.clear();
-    scratch.extend_from_slice(&header);
-    scratch.extend_from_slice(topic);
+    header
 }
 
 /// Writes a Response Topic of two parts, unless it is too long.
@@ -509,19 +554,29 @@ fn fill_in(tail_len: usize, expiry: Option<u32>, scratch: &mut [u8]) {
     }
 }
 
-#[inline]
 fn finish(
     topic: TopicNameRef<'_>,
     expiry: Option<u32>,
     payload: &[u8],
     scratch: &mut Vec<u8>,
 ) -> Message {
+    put_together(topic, expiry, payload, scratch);
+    Message {
+        bytes: Shared::from(scratch.as_slice()),
+    }
+}
+
+/// Completes what [`begin`] began.
+#[inline]
+fn put_together(
+    topic: TopicNameRef<'_>,
+    expiry: Option<u32>,
+    payload: &[u8],
+    scratch: &mut Vec<u8>,
+) {
     let tail_len = scratch.len() - HEADER_LEN - topic.as_str().len();
     if tail_len > 0 || expiry.is_some() {
         fill_in(tail_len, expiry, scratch);
     }
     scratch.extend_from_slice(payload);
-    Message {
-        bytes: Shared::from(scratch.as_slice()),
-    }
 }

@@ -229,15 +229,16 @@ impl Tap {
         id: ConnectionId,
         packet: PacketRef<'_>,
         frame: &[u8],
-    ) {
+    ) -> bool {
         let broker = &self.broker;
         if let Some(recorder) = &mut self.recorder
             && recorder.ended.is_none()
         {
             recorder.packet(now, id, (&packet, frame), || broker.next_random());
         }
-        self.broker.handle_packet(now, id, packet);
+        let goes_on = self.broker.handle_packet(now, id, packet);
         self.after();
+        goes_on
     }
 
     /// [`Broker::may_read`].

@@ -262,6 +262,14 @@ impl Connection {
         self.answers.len() < self.options.answers_max as usize
     }
 
+    /// Whether [`Connection::may_read`] stays true when one more answer is given.
+    #[inline]
+    #[must_use]
+    pub fn has_room_for_two_answers(&self) -> bool {
+        // An answer may let go of others that were given before their turn.
+        self.rare.is_none() && self.answers.len() + 1 < self.options.answers_max as usize
+    }
+
     /// Bytes of heap that the connection owns: answers that wait, alias tables.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {

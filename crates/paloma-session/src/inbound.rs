@@ -12,6 +12,7 @@ use crate::answers::Ack;
 use crate::connection::{Connection, Early};
 use crate::event::{Event, Inbound, InboundTopic, Receipt};
 use crate::gate::Gate;
+use crate::outbound::Outbound;
 use crate::session::Session;
 use crate::terms::Role;
 use crate::time::Now;
@@ -59,23 +60,77 @@ impl Connection {
         self.answer_in_order(receipt.qos, receipt.place, ack, gate);
     }
 
-    /// Takes in a PUBLISH that asks nothing of the session (QoS 0, not retained, under its name) and gives its topic: what
-    /// [`Connection::handle_packet`] would do with the most frequent packet, without an event. Any other is not taken in.
+    /// Answers a PUBLISH of QoS 1 with success, if that is to be written next of all its answers and waits for nothing: the
+    /// most frequent case of [`Connection::acknowledge`]. Gives the receipt back otherwise.
+    #[inline]
+    pub fn acknowledge_next(&mut self, receipt: Receipt) -> Result<(), Receipt> {
+        if receipt.qos != Qos::AtLeastOnce
+            || receipt.connection != self.number
+            || receipt.place != self.receipts_of(Qos::AtLeastOnce).answered
+            || self.rare.is_some()
+            || !self.is_live()
+        {
+            return Err(receipt);
+        }
+        let ack = Ack {
+            kind: AckKind::PubAck(PubAckReason::Success),
+            id: receipt.id,
+            frees: true,
+        };
+        self.push_answer(Qos::AtLeastOnce, ack, Gate::Open);
+        Ok(())
+    }
+
+    /// Takes in a PUBLISH that asks nothing of the session (QoS 0 or 1, not retained, under its name) and gives its topic, and
+    /// the receipt of one at QoS 1: what [`Connection::handle_packet`] would do with the most frequent packets, without an
+    /// event. Any other is not taken in.
     #[inline]
     pub fn handle_plain_publish<'a>(
         &mut self,
         now: Now,
         publish: &PublishRef<'a>,
-    ) -> Option<TopicNameRef<'a>> {
-        let (Delivery::AtMostOnce, PublishTopic::Name(name)) = (publish.delivery, publish.topic)
-        else {
+    ) -> Option<(TopicNameRef<'a>, Option<Receipt>)> {
+        let PublishTopic::Name(name) = publish.topic else {
             return None;
         };
         if publish.retain || !self.is_live() {
             return None;
         }
+        let receipt = match publish.delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce { id, .. } => {
+                let is_open = self.ours.maximum_qos >= Qos::AtLeastOnce
+                    && self.open_inbound < self.ours.receive_maximum.get();
+                if !is_open {
+                    return None;
+                }
+                Some(self.open_exchange(id, Qos::AtLeastOnce))
+            }
+            Delivery::ExactlyOnce { .. } => return None,
+        };
         self.keep_alive.received(now.monotonic);
-        Some(name)
+        Some((name, receipt))
+    }
+
+    /// Takes in a PUBACK that is no refusal, for a QoS 1 delivery, while nothing is sent again: what
+    /// [`Connection::handle_packet`] would do with the most frequent acknowledgement, without an event. Any other is not
+    /// taken in.
+    #[inline]
+    pub fn handle_plain_pub_ack(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        ack: &PubAck,
+    ) -> Option<Outbound> {
+        if self.has_replay() || ack.reason.is_error() || !self.is_live() {
+            return None;
+        }
+        let (outbound, is_on_this_connection) = session.window.end_qos1(ack.id)?;
+        self.keep_alive.received(now.monotonic);
+        if is_on_this_connection {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        }
+        Some(session.finish(outbound))
     }
 
     pub(crate) fn handle_publish<'a>(

@@ -261,7 +261,10 @@ impl Connection {
         let result = self.put_publish(session, &outbound, delivery, expiry_seconds, out);
         let outbound = session.finish(outbound);
         match result {
-            Ok(()) => out.count(Qos::AtMostOnce, false),
+            Ok(()) => {
+                out.count(Qos::AtMostOnce, false);
+                out.pool_mut().recycle(outbound.into_message());
+            }
             Err(cause) => out.drop_delivery(outbound, cause),
         }
     }
@@ -290,11 +293,11 @@ impl Connection {
         let (qos, dup) = (outbound.qos(), outbound.is_repeated());
         let id = match session.take_id(&outbound) {
             Some(id) => {
-                session.window.begin_reserved(id, Flight::Publish(outbound));
+                session.window.give_back(id);
                 id
             }
             None => {
-                let Ok(id) = session.window.begin(Flight::Publish(outbound)) else {
+                let Some(id) = session.window.next_id() else {
                     debug_assert!(false, "has_window_for said that an id is free");
                     return;
                 };
@@ -302,22 +305,13 @@ impl Connection {
             }
         };
         let delivery = delivery_of(qos, id, dup);
-        let result = match session.window.get(id) {
-            Some(Flight::Publish(outbound)) => {
-                self.put_publish(session, outbound, delivery, expiry_seconds, out)
-            }
-            Some(_) | None => return,
-        };
-        match result {
+        match self.put_publish(session, &outbound, delivery, expiry_seconds, out) {
             Ok(()) => {
+                session.window.begin_as(id, Flight::Publish(outbound));
                 self.unacknowledged = self.unacknowledged.saturating_add(1);
                 out.count(qos, false);
             }
-            Err(cause) => {
-                if let Some(Flight::Publish(outbound)) = session.window.end(id) {
-                    out.drop_delivery(session.finish(outbound), cause);
-                }
-            }
+            Err(cause) => out.drop_delivery(session.finish(outbound), cause),
         }
     }
 

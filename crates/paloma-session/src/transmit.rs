@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use paloma_codec::{Message, Qos};
+use paloma_codec::{Message, MessagePool, Qos};
 
 use crate::outbound::Outbound;
 
@@ -79,6 +79,7 @@ pub struct Transmit {
     large: Vec<(usize, Message)>,
     large_bytes: usize,
     dropped: Vec<Dropped>,
+    pool: MessagePool,
     sent: Sent,
     counts: Counts,
     budget_bytes: usize,
@@ -101,6 +102,7 @@ impl Transmit {
             large: Vec::new(),
             large_bytes: 0,
             dropped: Vec::new(),
+            pool: MessagePool::closed(),
             sent: Sent {
                 qos0: 0,
                 qos1: 0,
@@ -211,6 +213,12 @@ impl Transmit {
             "large payloads have their place among the bytes"
         );
         core::mem::take(&mut self.bytes)
+    }
+
+    /// Where messages go that were sent at QoS 0. It keeps nothing, unless the caller puts one here that does.
+    #[inline]
+    pub const fn pool_mut(&mut self) -> &mut MessagePool {
+        &mut self.pool
     }
 
     pub(crate) const fn out(&mut self) -> &mut Vec<u8> {

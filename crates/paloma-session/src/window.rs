@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::num::NonZeroU32;
 
-use paloma_codec::PacketId;
+use paloma_codec::{PacketId, Qos};
 use paloma_topic::Fault;
 
 use crate::outbound::Outbound;
@@ -159,13 +159,27 @@ impl SendWindow {
 
     /// Begins a flight under the next free id, as the newest. Gives it back while all ids are in use.
     pub fn begin(&mut self, flight: Flight) -> Result<PacketId, Flight> {
-        let table = self.table_mut();
-        let Some(id) = table.next_free() else {
+        let Some(id) = self.next_id() else {
             return Err(flight);
         };
-        table.link(id, flight);
-        table.last_id = Some(id);
+        self.begin_as(id, flight);
         Ok(id)
+    }
+
+    /// The next free id, for a flight that begins at once or not at all: it is not given out again before all others.
+    /// `None` while all are in use.
+    #[inline]
+    pub(crate) fn next_id(&mut self) -> Option<PacketId> {
+        let table = self.table_mut();
+        let id = table.next_free()?;
+        table.last_id = Some(id);
+        Some(id)
+    }
+
+    /// Begins a flight under an id that is free, as the newest.
+    #[inline]
+    pub(crate) fn begin_as(&mut self, id: PacketId, flight: Flight) {
+        self.table_mut().link(id, flight);
     }
 
     /// Keeps the next free id for a flight that begins later. `None` while all are in use.
@@ -190,12 +204,6 @@ impl SendWindow {
             *slot = Slot::default();
             table.reserved = table.reserved.saturating_sub(1);
         }
-    }
-
-    /// Begins a flight under an id that was kept, as the newest.
-    pub(crate) fn begin_reserved(&mut self, id: PacketId, flight: Flight) {
-        self.give_back(id);
-        self.table_mut().link(id, flight);
     }
 
     /// Puts a flight back under the id that it had, as the newest: how a stored session is rebuilt, oldest first.
@@ -224,6 +232,23 @@ impl SendWindow {
             self.compact();
         }
         Some(flight)
+    }
+
+    /// Ends the QoS 1 PUBLISH under `id`, and says whether it was sent on the connection that is open. `None`, and nothing is
+    /// done, if that is not what flies there.
+    #[inline]
+    pub(crate) fn end_qos1(&mut self, id: PacketId) -> Option<(Outbound, bool)> {
+        let table = self.table.as_mut()?;
+        let slot = table.slot(id)?;
+        let is_on_this_connection = slot.on_this_connection;
+        match &slot.flight {
+            Some(Flight::Publish(outbound)) if outbound.qos() == Qos::AtLeastOnce => {}
+            Some(_) | None => return None,
+        }
+        match self.end(id)? {
+            Flight::Publish(outbound) => Some((outbound, is_on_this_connection)),
+            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
+        }
     }
 
     /// Gives back memory that an idle session does not need.

@@ -22,7 +22,7 @@ use paloma_session::{
     Violation, WillFate, client, server,
 };
 use paloma_topic::{Target, TopicName};
-use rig::{Rig, Seen, brief, connect, id, publish, qos1, start};
+use rig::{Rig, Seen, brief, connect, id, publish, qos1, qos2, start};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -297,7 +297,7 @@ fn a_client_whose_session_is_lost_begins_anew_and_gets_back_what_was_open() {
         rig.queue_qos(Qos::AtLeastOnce);
     }
     rig.sent();
-    rig.receive(&rig::qos2(9)).unwrap();
+    rig.receive(&qos2(9)).unwrap();
     rig.queue_qos(Qos::ExactlyOnce);
     let mut session = rig.session;
     let _ = rig.connection.handle_closed(&mut session);
@@ -445,7 +445,7 @@ fn is_plain(rig: &mut Rig, packet: &Packet) -> bool {
     match decoder.decode(&bytes).unwrap().unwrap() {
         (PacketRef::Publish(publish), _) => {
             let topic = rig.connection.handle_plain_publish(rig.now, &publish);
-            topic.is_some_and(|topic| topic.as_str() == "t")
+            topic.is_some_and(|(topic, receipt)| topic.as_str() == "t" && receipt.is_none())
         }
         (other, _) => panic!("{other:?}"),
     }
@@ -461,7 +461,7 @@ fn a_plain_publish_is_a_sign_of_life_and_no_other_is_taken_for_one() {
     if let Packet::Publish(publish) = &mut retained {
         publish.retain = true;
     }
-    assert!(!is_plain(&mut rig, &qos1(1)));
+    assert!(!is_plain(&mut rig, &qos2(1)));
     assert!(!is_plain(&mut rig, &retained));
     assert!(is_plain(&mut rig, &plain));
     assert_eq!(after(&mut rig, 14_999), Timeout::Early);

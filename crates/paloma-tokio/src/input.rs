@@ -329,9 +329,9 @@ fn hand_over(
         let count = batch.len();
         for (at, (packet, packet_end)) in batch.drain(..).enumerate() {
             let frame = bytes.get(end..packet_end).unwrap_or_default();
-            core.broker.handle_packet(now, id, packet, frame);
+            let goes_on = core.broker.handle_packet(now, id, packet, frame);
             end = packet_end;
-            if !core.broker.may_read(id) {
+            if !goes_on && !core.broker.may_read(id) {
                 flow = Flow::Pause;
                 break;
             }

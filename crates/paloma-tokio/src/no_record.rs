@@ -53,8 +53,8 @@ impl Tap {
         id: ConnectionId,
         packet: PacketRef<'_>,
         _: &[u8],
-    ) {
-        self.0.handle_packet(now, id, packet);
+    ) -> bool {
+        self.0.handle_packet(now, id, packet)
     }
 
     pub(crate) const fn is_record_ripe(&self) -> bool {

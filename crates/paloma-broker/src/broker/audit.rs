@@ -102,6 +102,7 @@ impl Broker {
             + self.retained.len() as u64 * RETAINED_BYTES
             + self.timers.len() as u64 * TIMER_BYTES
             + self.commits.bytes_waiting()
+            + self.messages.bytes() as u64
     }
 
     /// Charges a connection that is new with the least that it costs.

@@ -15,7 +15,8 @@ use paloma_session::Outbound;
 use paloma_topic::TopicNameRef;
 
 use super::Broker;
-use super::publish::{Answer, Outcome, Recipient, Routed};
+use super::publish::{Answer, Outcome, Routed};
+use super::recipients::Recipient;
 use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::store::{FanOutRecord, MessageId, SessionId, StoreOp};

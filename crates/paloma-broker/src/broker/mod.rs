@@ -14,6 +14,7 @@ mod ids;
 mod one;
 mod operator;
 mod publish;
+mod recipients;
 mod recover;
 mod renewal;
 mod replay;
@@ -24,13 +25,14 @@ mod subscribe;
 mod sys;
 mod tables;
 mod traced;
+mod transmit;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paloma_codec::{DecodeError, DecodeLimits, PacketRef, ProtocolVersion, Qos};
+use paloma_codec::{DecodeError, DecodeLimits, MessagePool, PacketRef, ProtocolVersion, Qos};
 use paloma_session::{LogSeq, Monotonic, Now, QueueLimits, Transmit, TransmitStatus};
 use paloma_topic::{Fault, HashSeed, TopicLimits};
 
@@ -65,11 +67,14 @@ use end::Departure;
 use estate::Estates;
 use fan_out::FanOuts;
 use filters::FilterJobs;
-use publish::{Recipient, Recipients};
+use recipients::{Recipient, Recipients};
 use sys::Sys;
 
 /// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
 const JOB_STEPS_PER_TURN: usize = 2_048;
+
+/// Bytes of messages that are over and kept for their allocations: more than are under way between two writes.
+const SPARE_MESSAGES_BYTES_MAX: usize = 256 * 1024;
 
 /// Timers that one call handles; what else is due waits for the next one.
 const TIMERS_PER_CALL: usize = 256;
@@ -188,6 +193,8 @@ pub struct Broker {
     to_load: Vec<SessionKey>,
     recipients: Recipients,
     scratch: Vec<u8>,
+    /// Allocations of messages that are over.
+    messages: MessagePool,
     last_message: u64,
     last_session: u64,
     wall: WallClock,
@@ -242,6 +249,7 @@ impl Broker {
             to_load: Vec::new(),
             recipients: Recipients::default(),
             scratch: Vec::new(),
+            messages: MessagePool::new(SPARE_MESSAGES_BYTES_MAX),
             last_message: 0,
             last_session: 0,
             wall: WallClock::default(),
@@ -327,27 +335,35 @@ impl Broker {
         self.traffic.bytes_received += bytes as u64;
     }
 
-    /// Takes in one packet. Nothing may be passed on after [`may_read`](Self::may_read) said no for this connection;
-    /// the driver asks after each packet and keeps the rest until [`Effect::Resume`].
-    pub fn handle_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+    /// Takes in one packet. True if the next one may be passed on for certain, as it may after most. Otherwise the driver
+    /// asks [`may_read`](Self::may_read), passes nothing on after a no, and keeps the rest until [`Effect::Resume`].
+    pub fn handle_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) -> bool {
         let now = self.wall.read(now);
         let Some(entry) = self.connections.get_mut(id.key()) else {
-            return;
+            return false;
         };
         self.traffic.packets_received += 1;
         match &mut entry.phase {
             Phase::Open(open) => {
                 if let PacketRef::Publish(publish) = &packet
-                    && let Some(topic) = open.protocol.handle_plain_publish(now, publish)
+                    && let Some((topic, receipt)) = open.protocol.handle_plain_publish(now, publish)
                 {
                     let origin = open.session;
-                    return self.handle_publish(now, id, origin, (topic, publish), None);
+                    let has_room = receipt.is_none() || open.protocol.has_room_for_two_answers();
+                    self.handle_publish(now, id, origin, (topic, publish), receipt);
+                    return has_room && self.takes_more();
+                }
+                if let PacketRef::PubAck(ack) = &packet
+                    && self.take_pub_ack(now, id, ack)
+                {
+                    return self.takes_more();
                 }
                 self.handle_open_packet(now, id, packet);
             }
             Phase::Handshake(_) | Phase::Authenticating(_) => self.handle_early_packet(id, packet),
             Phase::Closing(_) => {}
         }
+        false
     }
 
     /// Takes in that the connection's bytes could not be decoded; `version` is what its decoder says after the error.

@@ -1,63 +1,22 @@
 //! A message comes in: may it, who gets it, and what its publisher is told.
 
-use std::num::NonZeroU32;
-
-use paloma_codec::{Message, PubAckReason, PublishRef, Qos, SubscriptionId};
+use paloma_codec::{Message, MessagePool, PubAckReason, PublishRef, Qos, SubscriptionId};
 use paloma_session::{Gate, LogSeq, Now, Receipt};
 use paloma_topic::{Fault, TopicNameRef};
 
 use super::Broker;
 use super::fan_out::FanOut;
-use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::connection::{ConnectionId, Phase};
 use crate::memory::MESSAGE_BYTES;
 use crate::mount::MountPoint;
 use crate::session::SessionKey;
-use crate::shared::{GroupKey, Readiness};
 use crate::statistics::Sample;
 use crate::store::StoreOp;
 use crate::trace::Verdict;
 
 /// Recipients above which a message is fanned out over several turns.
 const RECIPIENTS_PER_TURN: usize = 2_048;
-
-/// One session that a message is for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Recipient {
-    pub(super) session: SessionKey,
-    /// The highest QoS of its matching subscriptions. [MQTT-3.3.4-2]
-    pub(super) qos: Qos,
-    pub(super) retain_as_published: bool,
-    pub(super) id: Option<SubscriptionId>,
-    /// More identifiers stand in [`Recipients::more_ids`].
-    pub(super) has_more_ids: bool,
-    pub(super) share: Option<NonZeroU32>,
-    /// It gets another copy of the same message, so that this one has no place of its own in the store.
-    pub(super) is_second_copy: bool,
-}
-
-/// The sessions that one message is for, each once however many of its filters match. Kept between messages for its
-/// allocations.
-#[derive(Debug, Default)]
-pub(super) struct Recipients {
-    pub(super) list: Vec<Recipient>,
-    pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
-    groups: Vec<GroupKey>,
-    routing: u64,
-    /// Whose recipients these are, if the next message may be for the same.
-    route: Option<Route>,
-    /// The route's topic.
-    topic: String,
-}
-
-/// What recipients depend on besides the topic: the publisher, the subscriptions, and everybody's rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Route {
-    origin: Option<SessionKey>,
-    version: u64,
-    epoch: u16,
-}
 
 /// Who waits for the answer to a publish.
 #[derive(Debug)]
@@ -76,7 +35,7 @@ pub(super) struct Routed {
     pub(super) is_timed: bool,
     /// The session that published it.
     pub(super) origin: Option<SessionKey>,
-    /// Further identifiers of recipients with [`Recipient::has_more_ids`].
+    /// Further identifiers of recipients with [`Recipient::has_more_ids`](super::recipients::Recipient::has_more_ids).
     pub(super) more_ids: Vec<(SessionKey, SubscriptionId)>,
 }
 
@@ -124,12 +83,16 @@ impl Broker {
             receipt,
         });
         let session = self.sessions.get(origin);
-        match session.map(|session| &session.principal.mount) {
-            Some(mount) if !mount.is_none() => {
-                let mount = mount.clone();
+        match session.map(|session| &session.principal) {
+            Some(principal) if !principal.mount.is_none() => {
+                let mount = principal.mount.clone();
                 self.take_publish_behind(now, origin, (&mount, topic), publish, answer);
             }
-            Some(_) | None => self.take_publish(now, origin, ("", topic), publish, answer),
+            Some(principal) => {
+                let may = principal.may(&*self.authorizer, Action::Write, topic);
+                self.take_publish(now, (origin, may), ("", topic), publish, answer);
+            }
+            None => self.refuse(answer, PubAckReason::NotAuthorized),
         }
     }
 
@@ -149,16 +112,18 @@ impl Broker {
             return self.refuse(answer, PubAckReason::TopicNameInvalid);
         };
         let name = (mount.as_str(), topic.borrowed());
-        self.take_publish(now, origin, name, publish, answer);
+        let may = self.may_publish(origin, topic.borrowed());
+        self.take_publish(now, (origin, may), name, publish, answer);
     }
 
-    /// A PUBLISH under its whole name, of which `mount` is the beginning that its client left out.
+    /// A PUBLISH under its whole name, of which `mount` is the beginning that its client left out, and whether the client may
+    /// write it.
     // Each message comes through here: as a call of its own it costs 80 instructions more.
     #[inline(always)]
     fn take_publish(
         &mut self,
         now: Now,
-        origin: SessionKey,
+        (origin, may): (SessionKey, bool),
         (mount, topic): (&str, TopicNameRef<'_>),
         publish: &PublishRef<'_>,
         answer: Option<Answer>,
@@ -167,7 +132,7 @@ impl Broker {
         // A 3.1.1 client cannot be told that nothing is retained.
         let retain = publish.retain && self.limits.retain_available;
         let (author, kind, payload) = (Some(origin), (qos, publish.retain), publish.payload);
-        if !self.may_publish(origin, topic) {
+        if !may {
             self.trace_publish(author, topic, kind, payload, Verdict::NotAuthorized);
             return self.refuse(answer, PubAckReason::NotAuthorized);
         }
@@ -182,7 +147,8 @@ impl Broker {
         if self.lacks_room(origin, qos, retain && !is_deletion) {
             self.trace_publish(author, topic, kind, payload, Verdict::QuotaExceeded);
             return self.refuse_or_hold(now, (qos, retain), answer, |scratch| {
-                Message::from_publish_behind(mount, topic, publish, 0, stamp, scratch)
+                let pool = &mut MessagePool::closed();
+                Message::from_publish_behind((mount, topic), publish, (0, stamp), scratch, pool)
             });
         }
         let is_wanted = retain || !self.recipients.list.is_empty();
@@ -193,11 +159,16 @@ impl Broker {
             if Sample::takes(id.0) {
                 self.sampled_at = now.monotonic;
             }
-            let scratch = &mut self.scratch;
-            let message = Message::from_publish_behind(mount, topic, publish, id.0, stamp, scratch);
+            let message = Message::from_publish_behind(
+                (mount, topic),
+                publish,
+                (id.0, stamp),
+                &mut self.scratch,
+                &mut self.messages,
+            );
             self.memory.take(message.len() as u64 + MESSAGE_BYTES);
-            match self.give_to_one(message, (qos, retain)) {
-                Ok(()) => self.finish_publish(Outcome::TO_ONE, answer),
+            match self.give_to_one(message, origin, (qos, retain)) {
+                Ok(()) => self.answer_one(answer),
                 Err(message) => self.route(now, origin, (message, qos, retain), answer),
             }
         } else {
@@ -306,138 +277,6 @@ impl Broker {
         }
     }
 
-    /// Fills `self.recipients` with everybody whom a message on `topic` is for. A publisher that names its last topic
-    /// again costs no matching, unless groups are among them, who take turns.
-    pub(super) fn collect_recipients(
-        &mut self,
-        topic: TopicNameRef<'_>,
-        origin: Option<SessionKey>,
-    ) {
-        let route = Route {
-            origin,
-            version: self.subscriptions.version(),
-            epoch: self.authorizer.epoch(),
-        };
-        if self.recipients.route == Some(route) && self.recipients.topic == topic.as_str() {
-            return;
-        }
-        let follow_everybodys_rules = self.match_recipients(topic, origin);
-        let recipients = &mut self.recipients;
-        if !recipients.groups.is_empty() {
-            self.choose_group_members(topic);
-        } else if follow_everybodys_rules {
-            recipients.route = Some(route);
-            recipients.topic.clear();
-            recipients.topic.push_str(topic.as_str());
-        }
-    }
-
-    /// The same without shared subscriptions. Says whether all subscribers follow everybody's rules, whose epoch tells of
-    /// changes. [MQTT-3.3.2-3] [MQTT-4.5.0-1]
-    pub(super) fn match_recipients(
-        &mut self,
-        topic: TopicNameRef<'_>,
-        origin: Option<SessionKey>,
-    ) -> bool {
-        let mut follow_everybodys_rules = true;
-        let Self {
-            subscriptions,
-            sessions,
-            recipients,
-            authorizer,
-            notices,
-            ..
-        } = self;
-        recipients.clear();
-        subscriptions.for_each_match(topic, |subscribers| {
-            recipients.groups.extend_from_slice(subscribers.groups());
-            for subscription in subscribers.plain() {
-                let is_own = origin == Some(subscription.session);
-                if subscription.no_local() && is_own && !Fault::NoLocalIgnored.is_on() {
-                    continue; // [MQTT-3.8.3-3]
-                }
-                let Some(session) = sessions.get_mut(subscription.session) else {
-                    continue;
-                };
-                follow_everybodys_rules &= session.principal.follows_everybody();
-                let granted = subscription.granted();
-                if session.principal.may_receive(&**authorizer, granted, topic) {
-                    recipients.add(&mut session.routed, subscription);
-                } else {
-                    notices.traces.note_denied(&session.principal, topic);
-                }
-            }
-        });
-        follow_everybodys_rules
-    }
-
-    fn choose_group_members(&mut self, topic: TopicNameRef<'_>) {
-        let mut groups = std::mem::take(&mut self.recipients.groups);
-        for key in groups.drain(..) {
-            self.choose_group_member(key, topic);
-            if Fault::GroupGetsTwo.is_on() {
-                self.choose_group_member(key, topic);
-            }
-        }
-        self.recipients.groups = groups;
-    }
-
-    /// Adds the member of one group who gets the message. [MQTT-4.8.2-3] [PALOMA-5.0-shared-one-member]
-    pub(super) fn choose_group_member(&mut self, key: GroupKey, topic: TopicNameRef<'_>) {
-        let Self {
-            groups,
-            sessions,
-            recipients,
-            authorizer,
-            accounting,
-            ..
-        } = self;
-        let Some(group) = groups.get_mut(key) else {
-            return;
-        };
-        let number = group.number;
-        let chosen = group.choose(|member| {
-            let Some(session) = sessions.get(member.session) else {
-                return Readiness::Gone;
-            };
-            if !session
-                .principal
-                .may_receive(&**authorizer, member.granted(), topic)
-            {
-                Readiness::Gone
-            } else if session.connection.is_none() {
-                Readiness::Absent
-            } else {
-                let window = session.window_maximum.max(1);
-                let load = session.queued() * 256 / u64::from(window);
-                if session.queued() < u64::from(window) {
-                    Readiness::Ready { load }
-                } else {
-                    Readiness::Busy { load }
-                }
-            }
-        });
-        let Some(member) = chosen else {
-            accounting.copies += 1;
-            accounting.count_drop(DropCause::NoGroupMember);
-            return;
-        };
-        let Some(session) = sessions.get_mut(member.session) else {
-            return;
-        };
-        let is_second_copy = session.routed.0 == recipients.routing;
-        session.routed = (recipients.routing, u32::MAX);
-        recipients.list.push(Recipient {
-            session: member.session,
-            qos: member.qos(),
-            retain_as_published: member.retain_as_published(),
-            id: member.id,
-            has_more_ids: false,
-            share: Some(number),
-            is_second_copy,
-        });
-    }
-
     /// Gives the message to all of `self.recipients`, at once or as a paced job, and answers its publisher.
     /// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
     pub(super) fn dispatch(
@@ -457,7 +296,7 @@ impl Broker {
             || (!self.fan_outs.is_empty() && self.fan_outs.is_busy_with(routed.message.topic()))
         {
             let list = std::mem::take(&mut recipients.list);
-            recipients.route = None;
+            recipients.forget_route();
             self.recipients = recipients;
             let job = FanOut {
                 routed,
@@ -544,51 +383,5 @@ impl Broker {
             outcome.put_in = seq;
             self.commits.push(StoreOp::PutMessage(message.clone()));
         }
-    }
-}
-
-impl Recipients {
-    /// Begins a new routing.
-    pub(super) fn clear(&mut self) {
-        self.list.clear();
-        self.more_ids.clear();
-        self.groups.clear();
-        self.route = None;
-        self.routing += 1;
-    }
-
-    /// Adds a session, or what another matching filter of the same session brings: one copy at the highest QoS with
-    /// all identifiers. [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
-    fn add(&mut self, routed: &mut (u64, u32), subscription: &crate::subscriptions::Subscription) {
-        if routed.0 == self.routing
-            && !Fault::OverlapTwice.is_on()
-            && let Some(recipient) = self.list.get_mut(routed.1 as usize)
-        {
-            recipient.qos = recipient.qos.max(subscription.qos());
-            recipient.retain_as_published |= subscription.retain_as_published();
-            match (recipient.id, subscription.id) {
-                (_, None) => {}
-                (None, Some(id)) => recipient.id = Some(id),
-                (Some(_), Some(_)) if Fault::FirstIdOnly.is_on() => {}
-                (Some(_), Some(id)) => {
-                    recipient.has_more_ids = true;
-                    self.more_ids.push((subscription.session, id));
-                }
-            }
-            return;
-        }
-        *routed = (
-            self.routing,
-            u32::try_from(self.list.len()).unwrap_or(u32::MAX),
-        );
-        self.list.push(Recipient {
-            session: subscription.session,
-            qos: subscription.qos(),
-            retain_as_published: subscription.retain_as_published(),
-            id: subscription.id,
-            has_more_ids: false,
-            share: None,
-            is_second_copy: false,
-        });
     }
 }
