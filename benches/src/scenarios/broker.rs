@@ -9,7 +9,8 @@ use paloma_broker::{
 };
 use paloma_codec::{
     Ack, Connect, DecodeLimits, Decoder, Delivery, Packet, PacketId, PacketRef, ProtocolVersion,
-    PubAckReason, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
+    PubAckReason, PubCompReason, PubRecReason, PubRelReason, Publish, Qos, Subscribe,
+    SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
 use paloma_record::{Settings, Tap, seal};
 use paloma_session::{Monotonic, Now, Transmit, TransmitStatus, Wall};
@@ -28,7 +29,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         publish(&World::one_to_one(100_000), 50)
     }),
     Scenario::gated("broker/turn/1-to-1/qos1", 32, || {
-        publish(&World::one_to_one_qos1(), 32)
+        publish(&World::one_to_one_at(Qos::AtLeastOnce), 32)
+    }),
+    Scenario::gated("broker/turn/1-to-1/qos2", 20, || {
+        publish(&World::one_to_one_at(Qos::ExactlyOnce), 20)
     }),
     Scenario::gated("broker/turn/1-to-1000/exact", 1_000, || {
         publish(&World::one_to_many(TOPIC, 1_000), 1)
@@ -47,7 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         publish(&World::many_topics().recorded(), 50)
     }),
     Scenario::gated("broker/turn/1-to-1/qos1/recorded", 32, || {
-        publish(&World::one_to_one_qos1().recorded(), 32)
+        publish(&World::one_to_one_at(Qos::AtLeastOnce).recorded(), 32)
     }),
     // Each message for three subscribers whose filters are far away from those of the one before.
     Scenario::gated("broker/turn/1-to-3/of-10k", 3 * FAR_BATCH as u64, || {
@@ -95,9 +99,9 @@ impl World {
         }
     }
 
-    fn one_to_one_qos1() -> Self {
+    fn one_to_one_at(qos: Qos) -> Self {
         Self {
-            qos: Qos::AtLeastOnce,
+            qos,
             ..Self::one_to_many(TOPIC, 1)
         }
     }
@@ -140,7 +144,7 @@ impl World {
     }
 }
 
-/// So many messages of 64 bytes.
+/// So many messages of 64 bytes, and what releases those of QoS 2.
 pub(super) fn messages(world: &World, count: u16) -> Vec<u8> {
     let mut input = Vec::new();
     for id in 1..=count {
@@ -151,10 +155,19 @@ pub(super) fn messages(world: &World, count: u16) -> Vec<u8> {
         };
         let topic = topic.expect("a valid topic");
         let mut publish = Publish::new(topic, Bytes::from_static(&[b'x'; 64]));
-        if let (Qos::AtLeastOnce, Some(id)) = (world.qos, PacketId::new(id)) {
-            publish.delivery = Delivery::AtLeastOnce { id, dup: false };
-        }
+        let id = PacketId::new(id).expect("not zero");
+        publish.delivery = match world.qos {
+            Qos::AtMostOnce => Delivery::AtMostOnce,
+            Qos::AtLeastOnce => Delivery::AtLeastOnce { id, dup: false },
+            Qos::ExactlyOnce => Delivery::ExactlyOnce { id, dup: false },
+        };
         encode(Packet::Publish(Box::new(publish)), &mut input);
+    }
+    for id in (1..=count).filter_map(PacketId::new) {
+        if world.qos == Qos::ExactlyOnce {
+            let release = Ack::new(id, PubRelReason::Success);
+            encode(Packet::PubRel(release), &mut input);
+        }
     }
     input
 }
@@ -264,7 +277,7 @@ pub(super) struct Driver {
     /// What was taken of the record.
     part: Vec<u8>,
     bytes_out: usize,
-    /// The subscriber that acknowledges what it gets at QoS 1, and its side of the connection.
+    /// The subscriber that acknowledges what it gets above QoS 0, and its side of the connection.
     acknowledging: Option<(Socket, Decoder)>,
     acks: Vec<u8>,
 }
@@ -293,7 +306,7 @@ impl Driver {
         for number in 0..world.subscribers {
             let mut socket = driver.connect(&format!("subscriber-{number}"));
             driver.subscribe(&mut socket, world.filter, world.qos);
-            if world.qos == Qos::AtLeastOnce {
+            if world.qos != Qos::AtMostOnce {
                 let client = Decoder::client(ProtocolVersion::V5, DecodeLimits::default());
                 driver.acknowledging = Some((socket, client));
             }
@@ -433,14 +446,28 @@ impl Driver {
     }
 }
 
-/// Appends a PUBACK for each QoS 1 PUBLISH.
+/// Appends what answers each PUBLISH and PUBREL.
 fn acknowledge(client: &mut Decoder, bytes: &[u8], acks: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some((packet, used)) = client.decode(rest).expect("what the broker wrote") {
-        if let PacketRef::Publish(publish) = packet
-            && let Some(id) = publish.delivery.id()
-        {
-            encode(Packet::PubAck(Ack::new(id, PubAckReason::Success)), acks);
+        let answer = if let PacketRef::Publish(publish) = packet {
+            match publish.delivery {
+                Delivery::AtMostOnce => None,
+                Delivery::AtLeastOnce { id, .. } => {
+                    Some(Packet::PubAck(Ack::new(id, PubAckReason::Success)))
+                }
+                Delivery::ExactlyOnce { id, .. } => {
+                    Some(Packet::PubRec(Ack::new(id, PubRecReason::Success)))
+                }
+            }
+        } else if let PacketRef::PubRel(release) = packet {
+            let completed = Ack::new(release.id, PubCompReason::Success);
+            Some(Packet::PubComp(completed))
+        } else {
+            None
+        };
+        if let Some(answer) = answer {
+            encode(answer, acks);
         }
         rest = rest.get(used..).expect("no more is used than there was");
     }

@@ -9,8 +9,9 @@ use paloma_topic::Fault;
 
 use crate::gate::{Gate, LogSeq};
 
-/// Entries that a drained queue may keep while its connection is busy: 1 KiB of them.
-const BUSY_ENTRIES_MAX: usize = 64;
+/// Entries that a drained queue may keep while its connection is busy, 2 KiB of them: enough for windows of a hundred messages,
+/// which would make room again each time they have been through.
+const BUSY_ENTRIES_MAX: usize = 128;
 
 /// Answers that wait to be written. None overtakes an earlier one [MQTT-4.6.0-2], whatever their gates.
 ///

@@ -64,6 +64,17 @@ pub enum Event<'a> {
     Disconnect(Box<Disconnect>),
 }
 
+/// What a PUBREC, PUBREL or PUBCOMP came to in [`Connection::handle_plain_step`](crate::Connection::handle_plain_step).
+#[derive(Debug)]
+pub enum Step {
+    /// As [`Event::Received`]; PUBREL waits to be written.
+    Received(Outbound),
+    /// As [`Event::Released`]; PUBCOMP waits to be written.
+    Released,
+    /// As [`Event::Completed`].
+    Completed,
+}
+
 /// A PUBLISH that is to be delivered onward.
 #[derive(Debug)]
 pub struct Inbound<'a> {

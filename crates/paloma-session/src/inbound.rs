@@ -3,14 +3,14 @@
 use alloc::boxed::Box;
 
 use paloma_codec::{
-    AckKind, Delivery, PacketId, PubAck, PubAckReason, PubComp, PubCompReason, PubRec,
+    AckKind, Delivery, PacketId, PacketRef, PubAck, PubAckReason, PubComp, PubCompReason, PubRec,
     PubRecReason, PubRel, PubRelReason, PublishRef, PublishTopic, Qos, SubAck, UnsubAck,
 };
 use paloma_topic::{Fault, TopicNameRef};
 
 use crate::answers::Ack;
 use crate::connection::{Connection, Early};
-use crate::event::{Event, Inbound, InboundTopic, Receipt};
+use crate::event::{Event, Inbound, InboundTopic, Receipt, Step};
 use crate::gate::Gate;
 use crate::outbound::Outbound;
 use crate::session::Session;
@@ -60,24 +60,28 @@ impl Connection {
         self.answer_in_order(receipt.qos, receipt.place, ack, gate);
     }
 
-    /// Answers a PUBLISH of QoS 1 with success, if that is to be written next of all its answers and waits for nothing: the
-    /// most frequent case of [`Connection::acknowledge`]. Gives the receipt back otherwise.
+    /// Answers a PUBLISH with success, if that is to be written next of all answers of its QoS and waits for nothing: the most
+    /// frequent case of [`Connection::acknowledge`]. Gives the receipt back otherwise.
     #[inline]
     pub fn acknowledge_next(&mut self, receipt: Receipt) -> Result<(), Receipt> {
-        if receipt.qos != Qos::AtLeastOnce
-            || receipt.connection != self.number
-            || receipt.place != self.receipts_of(Qos::AtLeastOnce).answered
+        if receipt.connection != self.number
+            || receipt.place != self.receipts_of(receipt.qos).answered
             || self.rare.is_some()
             || !self.is_live()
         {
             return Err(receipt);
         }
+        let is_last = receipt.qos == Qos::AtLeastOnce;
         let ack = Ack {
-            kind: AckKind::PubAck(PubAckReason::Success),
+            kind: if is_last {
+                AckKind::PubAck(PubAckReason::Success)
+            } else {
+                AckKind::PubRec(PubRecReason::Success)
+            },
             id: receipt.id,
-            frees: true,
+            frees: is_last,
         };
-        self.push_answer(Qos::AtLeastOnce, ack, Gate::Open);
+        self.push_answer(receipt.qos, ack, Gate::Open);
         Ok(())
     }
 
@@ -98,18 +102,40 @@ impl Connection {
         }
         let receipt = match publish.delivery {
             Delivery::AtMostOnce => None,
-            Delivery::AtLeastOnce { id, .. } => {
-                let is_open = self.ours.maximum_qos >= Qos::AtLeastOnce
-                    && self.open_inbound < self.ours.receive_maximum.get();
-                if !is_open {
-                    return None;
-                }
+            Delivery::AtLeastOnce { id, .. } if self.has_place_for(Qos::AtLeastOnce) => {
                 Some(self.open_exchange(id, Qos::AtLeastOnce))
             }
-            Delivery::ExactlyOnce { .. } => return None,
+            Delivery::AtLeastOnce { .. } | Delivery::ExactlyOnce { .. } => return None,
         };
         self.keep_alive.received(now.monotonic);
         Some((name, receipt))
+    }
+
+    /// The same for QoS 2. One that comes again is not taken in.
+    #[inline]
+    pub fn handle_plain_exactly_once<'a>(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        publish: &PublishRef<'a>,
+    ) -> Option<(TopicNameRef<'a>, Receipt)> {
+        let (Delivery::ExactlyOnce { id, .. }, PublishTopic::Name(name)) =
+            (publish.delivery, publish.topic)
+        else {
+            return None;
+        };
+        let is_plain = !publish.retain && self.rare.is_none() && self.is_live();
+        if !is_plain || !self.has_place_for(Qos::ExactlyOnce) || !session.received.insert(id) {
+            return None;
+        }
+        self.keep_alive.received(now.monotonic);
+        Some((name, self.open_exchange(id, Qos::ExactlyOnce)))
+    }
+
+    /// Whether the peer may open an exchange of `qos`, whatever else is open.
+    const fn has_place_for(&self, qos: Qos) -> bool {
+        self.ours.maximum_qos.bits() >= qos.bits()
+            && self.open_inbound < self.ours.receive_maximum.get()
     }
 
     /// Takes in a PUBACK that is no refusal, for a QoS 1 delivery, while nothing is sent again: what
@@ -131,6 +157,44 @@ impl Connection {
             self.unacknowledged = self.unacknowledged.saturating_sub(1);
         }
         Some(session.finish(outbound))
+    }
+
+    /// Takes in a PUBREC, PUBREL or PUBCOMP that goes on with an exchange, while nothing is sent again, for a session of which
+    /// nothing is stored: what [`Connection::handle_packet`] would do with an open gate, without an event.
+    #[inline]
+    pub fn handle_plain_step(
+        &mut self,
+        now: Now,
+        session: &mut Session,
+        packet: &PacketRef<'_>,
+    ) -> Option<Step> {
+        if self.has_replay() || self.rare.is_some() || !self.is_live() {
+            return None;
+        }
+        let step = if let PacketRef::PubRec(ack) = packet {
+            let flight = session.window.get(ack.id);
+            let is_publish = matches!(flight, Some(Flight::Publish(outbound)) if outbound.qos() == Qos::ExactlyOnce);
+            let is_taken = is_publish && !ack.reason.is_error();
+            let received = is_taken.then(|| self.received(session, ack.id, Gate::Open));
+            received.flatten().map(Step::Received)
+        } else if let PacketRef::PubRel(ack) = packet {
+            session.received.contains(ack.id).then(|| {
+                self.handle_pub_rel(session, ack, Gate::Open);
+                Step::Released
+            })
+        } else if let PacketRef::PubComp(ack) = packet {
+            let flight = session.window.get(ack.id);
+            matches!(flight, Some(Flight::Released { .. })).then(|| {
+                self.end_flight(session, ack.id);
+                Step::Completed
+            })
+        } else {
+            None
+        };
+        if step.is_some() {
+            self.keep_alive.received(now.monotonic);
+        }
+        step
     }
 
     pub(crate) fn handle_publish<'a>(
@@ -201,7 +265,11 @@ impl Connection {
                     let reason = reason.unwrap_or(PubAckReason::UnspecifiedError);
                     return Ok(self.acknowledged(session, ack.id, reason));
                 }
-                Ok(self.received(session, ack.id, gate))
+                let received = self.received(session, ack.id, gate);
+                Ok(received.map_or(Event::None, |outbound| Event::Received {
+                    id: ack.id,
+                    outbound,
+                }))
             }
             // The peer has lost our PUBREL, or refuses what it took: either way it is told again that we go on.
             Some(Flight::Released { .. }) => {
@@ -451,10 +519,8 @@ impl Connection {
     }
 
     /// A PUBREC: the message is the peer's, the id is ours until PUBCOMP.
-    fn received(&mut self, session: &mut Session, id: PacketId, gate: Gate) -> Event<'static> {
-        let Some(outbound) = session.window.release(id) else {
-            return Event::None;
-        };
+    fn received(&mut self, session: &mut Session, id: PacketId, gate: Gate) -> Option<Outbound> {
+        let outbound = session.window.release(id)?;
         // If the PUBLISH went out on an earlier connection only, this PUBREL is the flight's first packet on this one, and
         // the replay must not send another before the gate opens.
         if !session.window.is_on_this_connection(id) {
@@ -464,10 +530,7 @@ impl Connection {
         if !Fault::PubRelForgotten.is_on() {
             self.queue_pub_rel(id, PubRelReason::Success, gate);
         }
-        Event::Received {
-            id,
-            outbound: session.finish(outbound),
-        }
+        Some(session.finish(outbound))
     }
 
     /// [MQTT-4.6.0-4]

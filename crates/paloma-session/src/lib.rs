@@ -34,7 +34,7 @@ mod window;
 
 pub use connection::Connection;
 pub use ending::{Closed, WillFate};
-pub use event::{Event, Inbound, InboundTopic, Receipt};
+pub use event::{Event, Inbound, InboundTopic, Receipt, Step};
 pub use gate::{Gate, LogSeq};
 pub use keep_alive::{KeepAlive, Timeout, TimeoutReason};
 pub use outbound::Outbound;

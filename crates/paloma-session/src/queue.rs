@@ -13,8 +13,9 @@ const ENTRY_BYTES: u64 = size_of::<Outbound>() as u64;
 /// Empty places that a queue may hold beside as many as are full.
 const EMPTY_PLACES_MAX: usize = 4;
 
-/// Empty room that a drained queue may keep while its session is busy, in entries: 1.5 KiB.
-const BUSY_ENTRIES_MAX: usize = 64;
+/// Empty room that a drained queue may keep while its session is busy, in entries, 3 KiB of them: enough for windows of a hundred
+/// messages, which would make room again each time they have been through.
+const BUSY_ENTRIES_MAX: usize = 128;
 
 /// How much may wait, and what gives way when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,7 +352,7 @@ mod tests {
             let _ = queue.push(outbound(id, 1, 0), &limits, |_| {});
         }
         while queue.pop().is_some() {}
-        assert!(queue.heap_bytes() <= 64 * size_of::<Outbound>());
+        assert!(queue.heap_bytes() <= BUSY_ENTRIES_MAX * size_of::<Outbound>());
         queue.compact();
         assert_eq!((queue.heap_bytes(), queue.bytes()), (0, 0));
     }

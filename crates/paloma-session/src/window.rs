@@ -13,8 +13,9 @@ use crate::outbound::Outbound;
 /// Slots that a window keeps when it is compacted while empty: none; and the fewest it starts with.
 const SLOTS_MIN: usize = 4;
 
-/// Slots that an empty window may keep while its session is busy: 2.5 KiB.
-const BUSY_SLOTS_MAX: usize = 64;
+/// Slots that an empty window may keep while its session is busy, 5 KiB of them: enough for windows of a hundred messages, which
+/// would make room again each time they have been through.
+const BUSY_SLOTS_MAX: usize = 128;
 
 /// Slots of a table with one for each value of an id.
 const SLOTS_MAX: usize = 1 << 16;

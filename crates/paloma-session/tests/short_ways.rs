@@ -8,10 +8,11 @@
 mod rig;
 
 use paloma_codec::{
-    Ack, ConnAck, Packet, PacketRef, ProtocolVersion, PubAck, PubAckReason, Qos, ReceiveMaximum,
+    Ack, ConnAck, Packet, PacketRef, ProtocolVersion, PubAck, PubAckReason, PubCompReason,
+    PubRecReason, PubRelReason, Qos, ReceiveMaximum,
 };
-use paloma_session::{Gate, LogSeq, Receipt};
-use rig::{Rig, Seen, connect, id, qos1};
+use paloma_session::{Gate, LogSeq, Receipt, Step};
+use rig::{Rig, Seen, connect, id, qos1, qos2};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -123,4 +124,108 @@ fn acknowledgements_that_mean_more_are_left_to_the_long_way() {
     let sent = ["CONNACK 00", "PUBLISH t 2 dup", "PUBLISH t 3 dup"];
     assert_eq!(rig.sent_briefly(), sent);
     assert!(take_pub_ack(&mut rig, 3, PubAckReason::Success));
+}
+
+/// Takes a PUBLISH at QoS 2 in without an event; `None` if that is not its way.
+fn take_qos2(rig: &mut Rig, number: u16) -> Option<Receipt> {
+    let mut bytes = Vec::new();
+    let version = rig.connection.version();
+    qos2(number).encode(version, &mut bytes).unwrap();
+    let mut decoder = rig.input.clone();
+    let Some((PacketRef::Publish(publish), _)) = decoder.decode(&bytes).unwrap() else {
+        panic!("not a PUBLISH");
+    };
+    let taken = rig
+        .connection
+        .handle_plain_exactly_once(rig.now, &mut rig.session, &publish);
+    taken.map(|(_, receipt)| receipt)
+}
+
+/// Takes a step of an exchange in without an event, and says in a word which.
+fn take_step(rig: &mut Rig, packet: PacketRef<'_>) -> &'static str {
+    let step = rig
+        .connection
+        .handle_plain_step(rig.now, &mut rig.session, &packet);
+    match step {
+        None => "other",
+        Some(Step::Received(outbound)) => {
+            assert_eq!(outbound.qos(), Qos::ExactlyOnce);
+            "received"
+        }
+        Some(Step::Released) => "released",
+        Some(Step::Completed) => "completed",
+    }
+}
+
+fn pub_rec(number: u16, reason: PubRecReason) -> PacketRef<'static> {
+    PacketRef::PubRec(Ack::new(id(number), reason))
+}
+
+fn pub_rel(number: u16) -> PacketRef<'static> {
+    PacketRef::PubRel(Ack::new(id(number), PubRelReason::Success))
+}
+
+fn pub_comp(number: u16) -> PacketRef<'static> {
+    PacketRef::PubComp(Ack::new(id(number), PubCompReason::Success))
+}
+
+/// [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11]
+#[test]
+fn an_exchange_of_the_peers_is_taken_in_once_and_closed() {
+    for version in [V3_1_1, V5] {
+        let mut rig = Rig::server(version);
+        let receipt = take_qos2(&mut rig, 7).unwrap();
+        assert!(rig.connection.acknowledge_next(receipt).is_ok());
+        assert!(take_qos2(&mut rig, 7).is_none(), "it comes again");
+        assert_eq!(rig.receive(&qos2(7)), Ok(Seen::None));
+        assert_eq!(rig.sent_briefly(), ["PUBREC 7 00", "PUBREC 7 00"]);
+        assert_eq!(take_step(&mut rig, pub_rel(7)), "released");
+        assert_eq!(take_step(&mut rig, pub_rel(7)), "other", "it is unknown");
+        assert_eq!(rig.sent_briefly(), ["PUBCOMP 7 00"]);
+        assert_eq!(rig.connection.open_inbound(), 0);
+        assert!(take_qos2(&mut rig, 7).is_some(), "the id is free");
+    }
+}
+
+/// [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+#[test]
+fn an_exchange_of_ours_is_released_and_completed() {
+    for version in [V3_1_1, V5] {
+        let mut rig = Rig::server(version);
+        rig.queue_qos(Qos::ExactlyOnce);
+        assert_eq!(rig.sent_briefly(), ["PUBLISH t 1"]);
+        assert_eq!(take_step(&mut rig, pub_comp(1)), "other", "too early");
+        let received = pub_rec(1, PubRecReason::Success);
+        assert_eq!(take_step(&mut rig, received.clone()), "received");
+        assert_eq!(take_step(&mut rig, received), "other", "PUBREL was lost");
+        assert_eq!(rig.sent_briefly(), ["PUBREL 1 00"]);
+        assert_eq!(rig.connection.unacknowledged(), 1);
+        assert_eq!(take_step(&mut rig, pub_comp(1)), "completed");
+        assert_eq!(rig.connection.unacknowledged(), 0);
+        assert!(rig.session.is_empty());
+    }
+}
+
+#[test]
+fn steps_that_mean_more_are_left_to_the_long_way() {
+    let mut rig = Rig::server(V5);
+    rig.queue_qos(Qos::ExactlyOnce);
+    rig.queue_qos(Qos::AtLeastOnce);
+    assert_eq!(rig.sent_briefly(), ["PUBLISH t 1", "PUBLISH t 2"]);
+    let refused = pub_rec(1, PubRecReason::QuotaExceeded);
+    assert_eq!(take_step(&mut rig, refused), "other");
+    let wrong = pub_rec(2, PubRecReason::Success);
+    assert_eq!(take_step(&mut rig, wrong), "other", "QoS 1");
+    let unknown = pub_rec(3, PubRecReason::Success);
+    assert_eq!(take_step(&mut rig, unknown), "other");
+    assert_eq!(rig.session.window().len(), 2, "nothing was done");
+    assert_eq!(rig.sent(), []);
+    // What an earlier connection left open is no part of the quota, until it is repeated.
+    let receipt = take_qos2(&mut rig, 9).unwrap();
+    assert!(rig.connection.acknowledge_next(receipt).is_ok());
+    rig.sent();
+    let mut rig = rig.reconnected(&connect(V5));
+    rig.sent();
+    assert_eq!(take_step(&mut rig, pub_rel(9)), "other");
+    assert!(take_qos2(&mut rig, 10).is_none());
 }

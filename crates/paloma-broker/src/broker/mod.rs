@@ -353,10 +353,8 @@ impl Broker {
                     self.handle_publish(now, id, origin, (topic, publish), receipt);
                     return has_room && self.takes_more();
                 }
-                if let PacketRef::PubAck(ack) = &packet
-                    && self.take_pub_ack(now, id, ack)
-                {
-                    return self.takes_more();
+                if let Some(goes_on) = self.take_exchange(now, id, &packet) {
+                    return goes_on;
                 }
                 self.handle_open_packet(now, id, packet);
             }

@@ -1,7 +1,7 @@
 //! The common case: a message for one session, whose client is connected; and its acknowledgements.
 
-use paloma_codec::{Message, PubAck, Qos};
-use paloma_session::{Now, Outbound};
+use paloma_codec::{Message, PacketRef, Qos};
+use paloma_session::{Now, Outbound, Step};
 use paloma_topic::Fault;
 
 use super::Broker;
@@ -103,40 +103,66 @@ impl Broker {
         }
     }
 
-    /// Does with a PUBACK what [`handle_open_packet`](Self::handle_open_packet) does, in one look at its session. False, and
-    /// nothing is done, where more is to be done: it refuses, something is sent again, somebody traces.
+    /// Does with a PUBLISH at QoS 2 and with acknowledgements what [`handle_open_packet`](Self::handle_open_packet) does, in
+    /// one look at their session, and says whether the next packet may come for certain. `None`, and nothing is done, where
+    /// more is to be done: something is refused, sent again or stored, somebody traces.
     #[inline]
-    pub(super) fn take_pub_ack(&mut self, now: Now, id: ConnectionId, ack: &PubAck) -> bool {
-        let Some(entry) = self.connections.get_mut(id.key()) else {
-            return false;
-        };
+    pub(super) fn take_exchange(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        packet: &PacketRef<'_>,
+    ) -> Option<bool> {
+        let entry = self.connections.get_mut(id.key())?;
         let Phase::Open(open) = &mut entry.phase else {
-            return false;
+            return None;
         };
         let key = open.session;
-        let Some(session) = self.sessions.get_mut(key) else {
-            return false;
-        };
+        let session = self.sessions.get_mut(key)?;
         if !self.notices.traces.is_off() {
-            return false;
+            return None;
         }
-        let taken = open
-            .protocol
-            .handle_plain_pub_ack(now, &mut session.protocol, ack);
-        let Some(outbound) = taken else {
-            return false;
+        let is_durable = session.is_durable();
+        let (protocol, own) = (&mut open.protocol, &mut session.protocol);
+        if let PacketRef::PubAck(ack) = packet {
+            let outbound = protocol.handle_plain_pub_ack(now, own, ack)?;
+            // It may have opened the window.
+            if !entry.is_transmit_due && !own.queue().is_empty() {
+                entry.is_transmit_due = true;
+                self.effects.push_back(Effect::Transmit(id));
+            }
+            self.accounting.delivered += 1;
+            if Tag::unpack(outbound.share()).is_stored {
+                self.forget_copy(key, &outbound);
+            }
+            self.messages.recycle(outbound.into_message());
+            return Some(self.takes_more());
+        }
+        if is_durable {
+            return None;
+        }
+        let has_room = protocol.has_room_for_two_answers();
+        if let PacketRef::Publish(publish) = packet {
+            let (topic, receipt) = protocol.handle_plain_exactly_once(now, own, publish)?;
+            self.handle_publish(now, id, key, (topic, publish), Some(receipt));
+            return Some(has_room && self.takes_more());
+        }
+        let is_due = match protocol.handle_plain_step(now, own, packet)? {
+            Step::Received(outbound) => {
+                self.messages.recycle(outbound.into_message());
+                true
+            }
+            Step::Released => true,
+            Step::Completed => {
+                self.accounting.delivered += 1;
+                !own.queue().is_empty()
+            }
         };
-        // It may have opened the window.
-        if !entry.is_transmit_due && !session.protocol.queue().is_empty() {
+        if is_due && !entry.is_transmit_due {
             entry.is_transmit_due = true;
             self.effects.push_back(Effect::Transmit(id));
         }
-        self.accounting.delivered += 1;
-        if Tag::unpack(outbound.share()).is_stored {
-            self.forget_copy(key, &outbound);
-        }
-        self.messages.recycle(outbound.into_message());
-        true
+        Some(has_room && self.takes_more())
     }
 
     /// Whether nothing but its own answers could keep a connection from being read on that was read until now.
