@@ -1,6 +1,5 @@
 //! Reading fields: nom in `complete` mode over exactly one packet's bytes.
 
-use nom::bytes::complete::take;
 use nom::error::{ErrorKind, ParseError};
 use nom::number::complete::{be_u8, be_u16, be_u32};
 
@@ -72,7 +71,10 @@ pub(crate) fn packet_id(input: &[u8]) -> Parsed<'_, PacketId> {
 #[inline]
 pub(crate) fn binary(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (rest, len) = u16(input)?;
-    take(usize::from(len))(rest)
+    match rest.split_at_checked(len.into()) {
+        Some((bytes, rest)) => Ok((rest, bytes)),
+        None => Err(broken(DecodeError::Truncated)),
+    }
 }
 
 /// A string behind its 16-bit length. U+FEFF stays where it stands. [MQTT-1.5.4-1] to [MQTT-1.5.4-3]
