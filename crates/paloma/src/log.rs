@@ -4,7 +4,13 @@ use std::fmt;
 use std::io;
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+#[cfg(feature = "json-logs")]
+use tracing_subscriber::fmt::format::Json;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, Writer};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -26,33 +32,20 @@ impl Log {
             tracing::warn!(lost, "log lines are lost: whoever reads them is too slow");
         })?;
         let writer = out.clone();
-        let lines = tracing_subscriber::fmt()
+        let (layer, handle) = reload::Layer::new(filter(level));
+        tracing_subscriber::fmt()
             .with_max_level(LevelFilter::TRACE)
-            .with_writer(move || writer.clone());
-        let log = match format {
-            LogFormat::Text => {
-                let (layer, handle) = reload::Layer::new(filter(level));
-                let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-                lines.with_ansi(is_terminal).finish().with(layer).init();
-                Self::of(handle)
-            }
-            #[cfg(not(feature = "json-logs"))]
-            LogFormat::Json => return Err(io::ErrorKind::Unsupported.into()),
-            #[cfg(feature = "json-logs")]
-            LogFormat::Json => {
-                let (layer, handle) = reload::Layer::new(filter(level));
-                lines.json().finish().with(layer).init();
-                Self::of(handle)
-            }
-        };
-        Ok((log, out))
-    }
-
-    fn of<S: 'static>(handle: reload::Handle<LevelFilter, S>) -> Self {
-        Self {
+            .with_writer(move || writer.clone())
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .event_format(Line::new(format)?)
+            .finish()
+            .with(layer)
+            .init();
+        let log = Self {
             // It fails only when there is no log any more.
             set: Box::new(move |filter| drop(handle.reload(filter))),
-        }
+        };
+        Ok((log, out))
     }
 
     pub(crate) fn set_level(&self, level: LogLevel) {
@@ -63,6 +56,43 @@ impl Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").finish_non_exhaustive()
+    }
+}
+
+/// How a line looks. One type for all, so that what is around it is there once.
+enum Line {
+    Text(Format),
+    #[cfg(feature = "json-logs")]
+    Json(Format<Json>),
+}
+
+impl Line {
+    fn new(format: LogFormat) -> io::Result<Self> {
+        match format {
+            LogFormat::Text => Ok(Self::Text(Format::default())),
+            #[cfg(feature = "json-logs")]
+            LogFormat::Json => Ok(Self::Json(Format::default().json())),
+            #[cfg(not(feature = "json-logs"))]
+            LogFormat::Json => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl<S> FormatEvent<S, DefaultFields> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, DefaultFields>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        match self {
+            Self::Text(format) => format.format_event(context, writer, event),
+            #[cfg(feature = "json-logs")]
+            Self::Json(format) => format.format_event(context, writer, event),
+        }
     }
 }
 
