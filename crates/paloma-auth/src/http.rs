@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
 use crate::claim::client_rules;
 use crate::gate::Gate;
@@ -57,7 +59,7 @@ impl HttpHook {
         if !config.bearer_token.as_ref().is_none_or(is_sound) {
             return Err(HttpHookError::Token);
         }
-        let agent = with_roots(Agent::config_builder(), config.roots.as_deref())?
+        let settings = with_roots(Agent::config_builder(), config.roots.as_deref())?
             .timeout_global(Some(config.timeout))
             .max_redirects(0)
             .proxy(None)
@@ -65,10 +67,9 @@ impl HttpHook {
             .max_response_header_size(8 * 1024)
             .max_idle_connections(config.requests_max)
             .max_idle_connections_per_host(config.requests_max)
-            .build()
-            .new_agent();
+            .build();
         Ok(Self {
-            agent,
+            agent: Agent::with_parts(settings, connector(), DefaultResolver::default()),
             gate: Gate::new(config.requests_max, config.waiting_max, config.timeout),
             config,
         })
@@ -123,6 +124,17 @@ impl fmt::Debug for HttpHook {
         // The URL may hold a password.
         f.debug_struct("HttpHook").finish_non_exhaustive()
     }
+}
+
+/// Connects directly; the agent's own way knows proxies too.
+#[cfg(feature = "https")]
+fn connector() -> impl Connector {
+    TcpConnector::default().chain(ureq::unversioned::transport::RustlsConnector::default())
+}
+
+#[cfg(not(feature = "https"))]
+fn connector() -> impl Connector {
+    TcpConnector::default()
 }
 
 /// Trusts these certificates in place of what browsers trust.
