@@ -250,23 +250,21 @@ impl Reloader {
 
 impl Plan {
     fn new(open: &BTreeMap<u16, Wanted>, wanted: Vec<Wanted>) -> Self {
-        let mut left = by_number(open.iter().map(|(number, open)| (*number, open)));
+        let mut left: Vec<(&u16, &Wanted)> = open.iter().collect();
         let mut plan = Self::default();
         let mut unserved = Vec::new();
         for wanted in wanted {
-            let serving = left.iter().find(|(_, open)| wanted.is_served_by(open));
-            if let Some(number) = serving.map(|(number, _)| *number) {
-                left.remove(&number);
-                plan.kept.insert(number, wanted);
+            if let Some(at) = left.iter().position(|(_, open)| wanted.is_served_by(open)) {
+                let (number, _) = left.remove(at);
+                plan.kept.insert(*number, wanted);
             } else {
                 unserved.push(wanted);
             }
         }
         for wanted in unserved {
-            let in_the_way = left.iter().find(|(_, open)| wanted.is_where(open));
-            if let Some(number) = in_the_way.map(|(number, _)| *number) {
-                left.remove(&number);
-                plan.replaced.push((number, wanted));
+            if let Some(at) = left.iter().position(|(_, open)| wanted.is_where(open)) {
+                let (number, _) = left.remove(at);
+                plan.replaced.push((*number, wanted));
             } else {
                 plan.added.push(wanted);
             }
