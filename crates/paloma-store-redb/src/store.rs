@@ -1,5 +1,6 @@
 //! The store itself.
 
+use std::fmt;
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,6 @@ const SHORTEN_BYTES_MAX: u64 = 16 << 20;
 const SESSION_SHARE: u64 = 256;
 
 /// A durable store in one file.
-#[derive(Debug)]
 pub struct RedbStore {
     engine: Engine,
     loaded: Loaded,
@@ -59,6 +59,18 @@ pub struct RedbStore {
     record: Vec<u8>,
     /// Keeps others out.
     _directory: Option<Directory>,
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what is loaded, which grows with the sessions.
+        f.debug_struct("RedbStore")
+            .field("options", &self.options)
+            .field("condition", &self.condition)
+            .field("unreadable_count", &self.unreadable_count)
+            .field("space", &self.space)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
