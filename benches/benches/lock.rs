@@ -18,6 +18,31 @@ use paloma_codec::{
 use paloma_session::{Now, Transmit, TransmitStatus};
 use paloma_topic::{Target, TopicName};
 
+/// So many filters, and how they look.
+struct Filters {
+    name: &'static str,
+    count: usize,
+    filter: fn(usize) -> String,
+}
+
+const FILTERS: &[Filters] = &[
+    Filters {
+        name: "of 1,000,000",
+        count: 1_000_000,
+        filter: |number| format!("home/{number}/+/state"),
+    },
+    Filters {
+        name: "exact, of 1,000,000",
+        count: 1_000_000,
+        filter: |number| format!("home/{number}/lamp/state"),
+    },
+    Filters {
+        name: "shared, of 250,000",
+        count: 250_000,
+        filter: |number| format!("$share/group/home/{number}/+/state"),
+    },
+];
+
 /// How often a turn with messages is measured.
 const SAMPLES: usize = 20_001;
 
@@ -32,16 +57,24 @@ fn main() {
         println!("{name:<28} turn {turn:>7.1}  pull {pull:>7.1}");
     }
     println!("longest turn, in computing time");
-    let longest = |name: &str, time: Duration| println!("{name:<44} {time:>10.1?}");
+    let longest = |name: &str, time: Duration| println!("{name:<52} {time:>10.1?}");
     longest("$SYS, everything changed", sys_turn());
     longest("one of 100,000 that connect", longest_connect(100_000));
+    longest(
+        "one of 100,000 that subscribe to one filter",
+        longest_of_one_filter(100_000),
+    );
     longest(
         "one of a memory round over 100,000 sessions",
         longest_of_round(100_000),
     );
+    for filters in FILTERS {
+        let name = format!("one SUBSCRIBE of 100 filters, {}", filters.name);
+        longest(&name, longest_subscribe(filters));
+    }
     longest(
-        "one SUBSCRIBE of 100 filters, of 1,000,000",
-        longest_subscribe(1_000_000),
+        "one of 1,000,000 that is retained",
+        longest_retained(1_000_000),
     );
 }
 
@@ -118,11 +151,21 @@ fn longest_of_round(count: usize) -> Duration {
     turns.max().unwrap_or_default()
 }
 
-fn longest_subscribe(count: usize) -> Duration {
+fn longest_of_one_filter(count: usize) -> Duration {
     let mut core = Core::new();
-    let filters: Vec<String> = (0..count)
-        .map(|number| format!("home/{number}/+/state"))
-        .collect();
+    let mut longest = Duration::ZERO;
+    for number in 0..count {
+        let mut client = core.connect(&format!("client-{number}"));
+        core.longest = Duration::ZERO;
+        core.subscribe(&mut client, &["news".to_owned()]);
+        longest = longest.max(core.longest);
+    }
+    longest
+}
+
+fn longest_subscribe(filters: &Filters) -> Duration {
+    let mut core = Core::new();
+    let filters: Vec<String> = (0..filters.count).map(filters.filter).collect();
     let mut longest = Duration::ZERO;
     for (number, own) in filters.chunks(2_000).enumerate() {
         let mut client = core.connect(&format!("client-{number}"));
@@ -133,6 +176,19 @@ fn longest_subscribe(count: usize) -> Duration {
         longest = longest.max(core.longest);
     }
     longest
+}
+
+fn longest_retained(count: usize) -> Duration {
+    let mut core = Core::new();
+    let mut client = core.connect("client");
+    core.longest = Duration::ZERO;
+    for number in 0..count {
+        let topic = TopicName::new(format!("home/{number}/state")).expect("a valid topic");
+        let mut publish = Publish::new(topic, Bytes::from_static(&[b'x'; 16]));
+        publish.retain = true;
+        core.hand(&mut client, Packet::Publish(Box::new(publish)));
+    }
+    core.longest
 }
 
 fn encode(packet: Packet, out: &mut Vec<u8>) {
@@ -177,6 +233,8 @@ impl Core {
 
     fn with(mut config: BrokerConfig) -> Self {
         config.limits.connections_max = 1_000_000;
+        config.limits.retained_messages_max = 1_000_000;
+        config.limits.retained_bytes_max = u64::MAX;
         config.limits.connections_per_second_max = 1_000_000;
         config.limits.connections_per_second_per_address_max = 1_000_000;
         Self {

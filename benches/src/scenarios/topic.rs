@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use paloma_topic::{
-    Cursor, FilterTrie, HashSeed, TopicFilter, TopicFilterRef, TopicMap, TopicName, TopicNameRef,
-    Walk,
+    Cursor, FilterTrie, HashSeed, Hashed, Index, TopicFilter, TopicFilterRef, TopicMap, TopicName,
+    TopicNameRef, Walk,
 };
 
 use crate::{Scenario, Work};
@@ -54,6 +54,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::timed("topic/trie/far/100k", FAR_TOPICS, || match_far(100_000)),
     Scenario::timed("topic/trie/far/1M", FAR_TOPICS, || match_far(1_000_000)),
     Scenario::gated("topic/trie/insert-remove/1k", TOPICS, || change_trie(1_000)),
+    Scenario::gated("topic/index/find/1k", TOPICS, || find_in_index(1_000)),
+    Scenario::gated("topic/index/find/100k", TOPICS, || find_in_index(100_000)),
+    Scenario::timed("topic/index/find/1M", TOPICS, || find_in_index(1_000_000)),
+    // From one to sixteen segments and back, the moves of every split and merge included.
+    Scenario::gated("topic/index/grow-shrink/16k", 16_384, || grow_index(16_384)),
     Scenario::gated("topic/map/get/10k", TOPICS, || read_map(10_000)),
     Scenario::gated("topic/map/walk-all/10k", 10_000, || walk_map(10_000, "#")),
     Scenario::gated("topic/map/walk-one-level/10k", 100, || {
@@ -107,6 +112,35 @@ fn spread(devices: usize) -> Vec<TopicName> {
         .zip((0_usize..).step_by(7_919))
         .map(|(_, place)| topic(place % devices))
         .collect()
+}
+
+fn index_of(ids: u32) -> Index {
+    let mut index = Index::new();
+    for id in 0..ids {
+        index.insert(Hashed::of_number(id.into()), id);
+    }
+    index
+}
+
+fn find_in_index(ids: u32) -> Work {
+    let index = index_of(ids);
+    Box::new(move || {
+        for place in (0..ids).step_by(7_919).cycle().zip(0..TOPICS) {
+            let id = black_box(place.0);
+            let found = index.find(Hashed::of_number(id.into()), |other| other == id);
+            black_box(found);
+        }
+    })
+}
+
+fn grow_index(ids: u32) -> Work {
+    Box::new(move || {
+        let mut index = index_of(black_box(ids));
+        for id in 0..ids {
+            index.remove(Hashed::of_number(id.into()), id);
+        }
+        assert!(black_box(index).is_empty());
+    })
 }
 
 fn parse_name() -> Work {

@@ -1,31 +1,25 @@
 //! Sessions by what they are called outside: by client id, and by number.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::SeedableRandomState;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use paloma_topic::{HashSeed, Hashed, Hashing, Index};
 
 use crate::session::{SessionEntry, SessionKey};
 use crate::slab::Slab;
 use crate::store::SessionId;
 
-/// Finds sessions by their names, which stand in the sessions alone: a place of a table is eight bytes and not forty.
-/// Only ever looked up, never iterated.
+/// Finds sessions by their names, which stand in the sessions alone: a place of an index is eight bytes and not forty.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    by_client_id: HashTable<SessionKey>,
-    by_number: HashTable<SessionKey>,
-    hasher: SeedableRandomState,
+    by_client_id: Index,
+    by_number: Index,
+    hashing: Hashing,
 }
 
 impl Directory {
-    pub(crate) fn new(seed: u64) -> Self {
-        let shared = foldhash::SharedSeed::global_fixed();
+    pub(crate) fn new(seed: HashSeed) -> Self {
         Self {
-            by_client_id: HashTable::new(),
-            by_number: HashTable::new(),
-            hasher: SeedableRandomState::with_seed(seed, shared),
+            by_client_id: Index::new(),
+            by_number: Index::new(),
+            hashing: Hashing::new(seed),
         }
     }
 
@@ -35,13 +29,13 @@ impl Directory {
         sessions: &Slab<SessionEntry>,
         client_id: &str,
     ) -> Option<SessionKey> {
-        let hash = self.hasher.hash_one(client_id);
-        let found = self.by_client_id.find(hash, |key| {
-            sessions
-                .get(*key)
-                .is_some_and(|session| *session.principal.client_id == *client_id)
-        });
-        found.copied()
+        let is_it = |session: &SessionEntry| *session.principal.client_id == *client_id;
+        find(
+            sessions,
+            &self.by_client_id,
+            self.hashing.text(client_id),
+            is_it,
+        )
     }
 
     pub(crate) fn number(
@@ -49,26 +43,21 @@ impl Directory {
         sessions: &Slab<SessionEntry>,
         id: SessionId,
     ) -> Option<SessionKey> {
-        let hash = self.hasher.hash_one(id);
-        let found = self.by_number.find(hash, |key| {
-            sessions.get(*key).is_some_and(|session| session.id == id)
-        });
-        found.copied()
+        find(sessions, &self.by_number, hash(id), |session| {
+            session.id == id
+        })
     }
 
     /// Has a session found by its number.
     pub(crate) fn insert_number(&mut self, sessions: &Slab<SessionEntry>, key: SessionKey) {
-        let hasher = &self.hasher;
-        let id = |key: &SessionKey| sessions.get(*key).map(|session| session.id);
-        let hash = hasher.hash_one(id(&key).unwrap_or_default());
-        let rehash = |key: &SessionKey| hasher.hash_one(id(key).unwrap_or_default());
+        let Some(session) = sessions.get(key) else {
+            return;
+        };
         debug_assert!(
-            self.by_number
-                .find(hash, |other| id(other) == id(&key))
-                .is_none(),
+            self.number(sessions, session.id).is_none(),
             "a number is given once"
         );
-        self.by_number.insert_unique(hash, key, rehash);
+        self.by_number.insert(hash(session.id), key.index);
     }
 
     /// Has a session found by its client id. Gives the one that was found by it before.
@@ -77,35 +66,42 @@ impl Directory {
         sessions: &Slab<SessionEntry>,
         key: SessionKey,
     ) -> Option<SessionKey> {
-        let hasher = &self.hasher;
-        let client_id = |key: &SessionKey| {
-            let session = sessions.get(*key);
-            session.map_or("", |session| &*session.principal.client_id)
-        };
-        let hash = hasher.hash_one(client_id(&key));
-        let entry = self.by_client_id.entry(
-            hash,
-            |other| client_id(other) == client_id(&key),
-            |other| hasher.hash_one(client_id(other)),
-        );
-        match entry {
-            Entry::Occupied(mut entry) => Some(std::mem::replace(entry.get_mut(), key)),
-            Entry::Vacant(entry) => {
-                entry.insert(key);
-                None
-            }
+        let client_id = &*sessions.get(key)?.principal.client_id;
+        let hash = self.hashing.text(client_id);
+        let earlier = self.client(sessions, client_id);
+        match earlier {
+            Some(earlier) => self.by_client_id.replace(hash, earlier.index, key.index),
+            None => self.by_client_id.insert(hash, key.index),
         }
+        earlier
     }
 
-    /// Forgets a session that is about to be removed.
+    /// Forgets a session that is about to be removed. Its client id may stand for another one already.
     pub(crate) fn remove(&mut self, session: &SessionEntry, key: SessionKey) {
-        let hash = self.hasher.hash_one(&*session.principal.client_id);
-        if let Ok(found) = self.by_client_id.find_entry(hash, |other| *other == key) {
-            found.remove();
+        let client_id = self.hashing.text(&session.principal.client_id);
+        if self
+            .by_client_id
+            .find(client_id, |index| index == key.index)
+            .is_some()
+        {
+            self.by_client_id.remove(client_id, key.index);
         }
-        let hash = self.hasher.hash_one(session.id);
-        if let Ok(found) = self.by_number.find_entry(hash, |other| *other == key) {
-            found.remove();
-        }
+        self.by_number.remove(hash(session.id), key.index);
     }
+}
+
+/// Numbers are the broker's own.
+const fn hash(id: SessionId) -> Hashed {
+    Hashed::of_number(id.0)
+}
+
+/// The session of an index's entry for which `is_it` is true.
+fn find(
+    sessions: &Slab<SessionEntry>,
+    index: &Index,
+    hash: Hashed,
+    is_it: impl Fn(&SessionEntry) -> bool,
+) -> Option<SessionKey> {
+    let found = index.find(hash, |index| sessions.at(index).is_some_and(&is_it))?;
+    sessions.key_at(found)
 }

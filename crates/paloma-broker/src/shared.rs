@@ -3,8 +3,7 @@
 use std::num::NonZeroU32;
 
 use bytestring::ByteString;
-use hashbrown::HashMap;
-use paloma_topic::{ShareName, TopicFilter};
+use paloma_topic::{HashSeed, Hashed, Hashing, Index, ShareName, TopicFilter};
 
 use crate::session::SessionKey;
 use crate::slab::{Key, Slab};
@@ -92,18 +91,28 @@ impl Group {
 }
 
 /// Every group, by number and by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Groups {
     slab: Slab<Group>,
     members: usize,
-    /// By target; only ever looked up, never iterated.
-    by_target: HashMap<ByteString, GroupKey, foldhash::fast::FixedState>,
-    /// Only ever looked up too.
-    by_number: HashMap<NonZeroU32, GroupKey, foldhash::fast::FixedState>,
+    by_target: Index,
+    by_number: Index,
+    hashing: Hashing,
     last_number: u32,
 }
 
 impl Groups {
+    pub(crate) fn new(seed: HashSeed) -> Self {
+        Self {
+            slab: Slab::default(),
+            members: 0,
+            by_target: Index::new(),
+            by_number: Index::new(),
+            hashing: Hashing::new(seed),
+            last_number: 0,
+        }
+    }
+
     fn target_for(share: &ShareName, filter: &TopicFilter) -> ByteString {
         // A share name holds no '/', so that the next one ends it.
         ByteString::from(format!("$share/{}/{}", share.as_str(), filter.as_str()))
@@ -125,18 +134,19 @@ impl Groups {
         member: Subscription,
     ) -> Joined {
         let target = Self::target_for(share, filter);
-        let Some(&key) = self.by_target.get(&target) else {
+        let Some(key) = self.by_target(&target) else {
             let number = self.next_number();
+            let hash = self.hashing.text(&target);
             let group = Group {
-                target: target.clone(),
+                target,
                 number,
                 filter: filter.clone(),
                 members: vec![member],
                 next: 0,
             };
             let key = self.slab.insert(group);
-            self.by_target.insert(target, key);
-            self.by_number.insert(number, key);
+            self.by_target.insert(hash, key.index);
+            self.by_number.insert(hash_of(number), key.index);
             self.members += 1;
             return Joined {
                 key,
@@ -169,9 +179,7 @@ impl Groups {
     }
 
     pub(crate) fn find(&self, share: &ShareName, filter: &TopicFilter) -> Option<GroupKey> {
-        self.by_target
-            .get(&Self::target_for(share, filter))
-            .copied()
+        self.by_target(&Self::target_for(share, filter))
     }
 
     /// Members of all groups together.
@@ -202,8 +210,9 @@ impl Groups {
         let Some(group) = self.slab.remove(key) else {
             return Left::NotAMember;
         };
-        self.by_target.remove(&group.target);
-        self.by_number.remove(&group.number);
+        self.by_target
+            .remove(self.hashing.text(&group.target), key.index);
+        self.by_number.remove(hash_of(group.number), key.index);
         Left::LastMember(group.filter)
     }
 }
@@ -229,18 +238,27 @@ impl Groups {
 
     /// What the group with this number is subscribed to, `$share/…` included.
     pub(crate) fn target_of(&self, number: NonZeroU32) -> Option<ByteString> {
-        self.target(*self.by_number.get(&number)?)
+        self.target(self.find_by_number(number)?)
     }
 
     /// The number of the group that is subscribed to `$share/name/filter`.
     pub(crate) fn number_of(&self, target: &str) -> Option<NonZeroU32> {
-        let key = *self.by_target.get(target)?;
-        Some(self.slab.get(key)?.number)
+        Some(self.slab.get(self.by_target(target)?)?.number)
     }
 
     /// The group with this number, if it has members.
     pub(crate) fn find_by_number(&self, number: NonZeroU32) -> Option<GroupKey> {
-        self.by_number.get(&number).copied()
+        let found = self.by_number.find(hash_of(number), |index| {
+            (self.slab.at(index)).is_some_and(|group| group.number == number)
+        });
+        self.slab.key_at(found?)
+    }
+
+    fn by_target(&self, target: &str) -> Option<GroupKey> {
+        let found = self.by_target.find(self.hashing.text(target), |index| {
+            (self.slab.at(index)).is_some_and(|group| *group.target == *target)
+        });
+        self.slab.key_at(found?)
     }
 
     /// A number that no group has. They come again after 2^31 groups.
@@ -248,12 +266,17 @@ impl Groups {
         loop {
             self.last_number = self.last_number % GROUP_NUMBER_MAX + 1;
             if let Some(number) = NonZeroU32::new(self.last_number)
-                && !self.by_number.contains_key(&number)
+                && self.find_by_number(number).is_none()
             {
                 return number;
             }
         }
     }
+}
+
+/// Numbers are the broker's own.
+const fn hash_of(number: NonZeroU32) -> Hashed {
+    Hashed::of_number(number.get() as u64)
 }
 
 #[cfg(test)]
@@ -332,7 +355,7 @@ mod tests {
     fn the_last_member_takes_the_group_along() {
         let share = ShareName::new("g").unwrap();
         let filter = TopicFilter::new("a/+").unwrap();
-        let mut groups = Groups::default();
+        let mut groups = Groups::new(HashSeed::new(1));
         assert!(groups.join(&share, &filter, member(1)).is_new_group);
         assert!(groups.join(&share, &filter, member(1)).replaced);
         let joined = groups.join(&share, &filter, member(2));
@@ -360,7 +383,7 @@ mod tests {
         let filter = TopicFilter::new("t").unwrap();
         // Who leaves after two turns, and who is next then.
         for (leaver, next) in [(0, 2), (1, 2), (2, 3), (3, 2)] {
-            let mut groups = Groups::default();
+            let mut groups = Groups::new(HashSeed::new(1));
             let joined: Vec<_> = (0..4)
                 .map(|n| groups.join(&share, &filter, member(n)).key)
                 .collect();

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use paloma_topic::Pages;
+
 /// A key into one [`Slab`]; the type says which.
 pub(crate) struct Key<T> {
     pub(crate) index: u32,
@@ -61,7 +63,7 @@ struct Slot<T> {
 /// Values under keys that are handed out in a fixed order, so that the same inputs give the same keys.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Pages<Slot<T>>,
     free: Vec<u32>,
     len: usize,
 }
@@ -69,7 +71,7 @@ pub(crate) struct Slab<T> {
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Pages::new(),
             free: Vec::new(),
             len: 0,
         }
@@ -130,6 +132,16 @@ impl<T> Slab<T> {
     /// How many places there are, free ones included: every value's index is below it.
     pub(crate) fn places(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Whatever is at `index` now.
+    pub(crate) fn at(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
+    }
+
+    /// Whatever is at `index` now, to change it.
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
     /// The key of whatever is at `index` now.

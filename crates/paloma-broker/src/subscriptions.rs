@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use hashbrown::HashMap;
 use paloma_codec::{Qos, RetainHandling, SubscribeOptions, SubscriptionId};
-use paloma_topic::{FilterId, FilterTrie, HashSeed, TopicFilterRef, TopicNameRef};
+use paloma_topic::{FilterId, FilterTrie, HashSeed, Hashed, Index, TopicFilterRef, TopicNameRef};
 
 use crate::auth::Grant;
 use crate::session::SessionKey;
@@ -104,8 +103,8 @@ pub(crate) enum Subscribers {
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     plain: Vec<Subscription>,
-    /// Positions in `plain` by session, once a scan would take too long. Only ever looked up, never iterated.
-    index: Option<Box<HashMap<SessionKey, u32, foldhash::fast::FixedState>>>,
+    /// Positions in `plain` by session, once a scan would take too long.
+    index: Option<Box<Index>>,
     groups: Vec<GroupKey>,
 }
 
@@ -215,9 +214,14 @@ impl Subscribers {
 
 impl Crowd {
     fn position(&self, session: SessionKey) -> Option<usize> {
+        let is_it = |subscription: &Subscription| subscription.session == session;
         match &self.index {
-            Some(index) => index.get(&session).map(|position| *position as usize),
-            None => self.plain.iter().position(|other| other.session == session),
+            Some(index) => {
+                let at = |position: u32| self.plain.get(position as usize).is_some_and(is_it);
+                let found = index.find(hash(session), at);
+                found.map(|position| position as usize)
+            }
+            None => self.plain.iter().position(is_it),
         }
     }
 
@@ -227,17 +231,16 @@ impl Crowd {
         {
             return Some(std::mem::replace(slot, subscription));
         }
-        let position =
-            u32::try_from(self.plain.len()).expect("limits keep tables below 2^32 entries");
+        self.plain.push(subscription);
         if let Some(index) = &mut self.index {
-            index.insert(subscription.session, position);
-        } else if self.plain.len() >= SCAN_MAX {
-            let mut index = HashMap::with_hasher(foldhash::fast::FixedState::default());
-            index.extend(self.plain.iter().map(|other| other.session).zip(0..));
-            index.insert(subscription.session, position);
+            index.insert(hash(subscription.session), to_u32(self.plain.len() - 1));
+        } else if self.plain.len() > SCAN_MAX {
+            let mut index = Index::new();
+            for (other, position) in self.plain.iter().zip(0..) {
+                index.insert(hash(other.session), position);
+            }
             self.index = Some(Box::new(index));
         }
-        self.plain.push(subscription);
         None
     }
 
@@ -245,13 +248,26 @@ impl Crowd {
         let position = self.position(session)?;
         let removed = self.plain.swap_remove(position);
         if let Some(index) = &mut self.index {
-            index.remove(&session);
+            index.remove(hash(session), to_u32(position));
             if let Some(moved) = self.plain.get(position) {
-                index.insert(moved.session, u32::try_from(position).unwrap_or(u32::MAX));
+                index.replace(
+                    hash(moved.session),
+                    to_u32(self.plain.len()),
+                    to_u32(position),
+                );
             }
         }
         Some(removed)
     }
+}
+
+/// Keys are the broker's own.
+const fn hash(session: SessionKey) -> Hashed {
+    Hashed::of_number((session.generation as u64) << 32 | session.index as u64)
+}
+
+fn to_u32(position: usize) -> u32 {
+    u32::try_from(position).expect("limits keep tables below 2^32 entries")
 }
 
 /// Every subscription, by filter. Sessions keep the ids of their filters, not the text.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use paloma_broker::{CloseCause, ConnectionId};
 use paloma_codec::DecodeLimits;
 use paloma_session::{Monotonic, TransmitStatus};
+use paloma_topic::Pages;
 
 use crate::gauge::{Charge, Gauge};
 use crate::input::Held;
@@ -169,7 +170,7 @@ struct Dirty {
 
 #[derive(Debug)]
 pub(crate) struct Links {
-    slots: Vec<Option<Slot>>,
+    slots: Pages<Option<Slot>>,
     dirty: Box<[Dirty]>,
     /// Connections to be looked at for a stall, in the order of time; each at most once.
     stalls: VecDeque<(Monotonic, Weak<Link>)>,
@@ -183,7 +184,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(shards: usize, stall_timeout: Duration, gauge: Gauge) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Pages::new(),
             dirty: (0..shards).map(|_| Dirty::default()).collect(),
             stalls: VecDeque::new(),
             stall_timeout,
@@ -195,8 +196,8 @@ impl Links {
 
     pub(crate) fn insert(&mut self, link: Arc<Link>) {
         let index = link.id.index();
-        if index >= self.slots.len() {
-            self.slots.resize_with(index + 1, || None);
+        while index >= self.slots.len() {
+            self.slots.push(None);
         }
         if let Some(slot) = self.slots.get_mut(index) {
             debug_assert!(slot.is_none(), "an index is free before it is used again");

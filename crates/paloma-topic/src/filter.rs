@@ -141,6 +141,7 @@ impl<'a> TopicFilterRef<'a> {
 }
 
 /// Compares what is left of a filter with what is left of a topic, `None` being nothing at all.
+#[inline]
 pub(crate) fn levels_match(filter: Option<&[u8]>, topic: Option<&[u8]>) -> bool {
     let (mut filter, mut topic) = (filter, topic);
     loop {

@@ -1,11 +1,10 @@
-//! Seeded hashing, and the hash index that the trie and the map are built on.
+//! Seeded hashing.
 
 use core::fmt;
 use core::hash::Hasher as _;
 
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use hashbrown::HashTable;
 
 /// What a table's hashing starts from.
 ///
@@ -30,16 +29,18 @@ impl fmt::Debug for HashSeed {
     }
 }
 
-/// Hash functions of one seed. Short hashes suffice: a lookup always compares what it finds.
+/// Hash functions of one seed, for an [`Index`](crate::Index).
 #[derive(Clone)]
-pub(crate) struct Hashing {
+pub struct Hashing {
     // Held here, not taken from a global, so that its words are as secret as the seed.
     shared: SharedSeed,
     first: u64,
 }
 
 impl Hashing {
-    pub(crate) const fn new(seed: HashSeed) -> Self {
+    /// The functions of this seed.
+    #[must_use]
+    pub const fn new(seed: HashSeed) -> Self {
         Self {
             shared: SharedSeed::from_u64(seed.0),
             first: seed.0.rotate_left(32),
@@ -47,69 +48,56 @@ impl Hashing {
     }
 
     /// The hash of a whole text.
-    pub(crate) fn text(&self, text: &str) -> Hash {
+    #[must_use]
+    pub fn text(&self, text: &str) -> Hashed {
         let mut hasher = FoldHasher::with_seed(self.first, &self.shared);
         hasher.write(text.as_bytes());
-        Hash::of(hasher.finish())
+        Hashed::of(hasher.finish())
     }
 
     /// The hash of a level below a node.
-    pub(crate) fn edge(&self, parent: u32, level: &[u8]) -> Hash {
+    pub(crate) fn edge(&self, parent: u32, level: &[u8]) -> Hashed {
         let mut hasher = FoldHasher::with_seed(self.first, &self.shared);
         hasher.write(level);
         hasher.write_u32(parent);
-        Hash::of(hasher.finish())
+        Hashed::of(hasher.finish())
     }
 }
 
-/// A hash as the index keeps it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hash(u32);
+impl fmt::Debug for Hashing {
+    /// Keeps the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hashing(..)")
+    }
+}
 
-impl Hash {
+/// A hash as an [`Index`](crate::Index) keeps it. A short one suffices: a lookup always compares what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed(u32);
+
+impl Hashed {
+    /// The hash of a number that no peer can choose, under every seed the same.
+    #[must_use]
+    pub const fn of_number(number: u64) -> Self {
+        Self::of(spread(number))
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
     const fn of(hash: u64) -> Self {
         Self((hash ^ (hash >> 32)) as u32)
     }
 
     /// Spreads the bits, since a hash table takes some from both ends.
-    fn widen(self) -> u64 {
-        u64::from(self.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    pub(crate) const fn widen(self) -> u64 {
+        spread(self.0 as u64)
+    }
+
+    /// The bits above the lowest `shift`, which are no part of a place in a table of 2^`shift` places.
+    pub(crate) const fn high(self, shift: u32) -> usize {
+        (self.0 >> shift) as usize
     }
 }
 
-/// Finds ids by hash; hides the table, so that nobody can depend on its order.
-///
-/// It keeps each id's hash: growing then touches nothing but the table, and a lookup follows an id
-/// only when 32 bits agree.
-#[derive(Clone, Default)]
-pub(crate) struct Index(HashTable<(Hash, u32)>);
-
-impl Index {
-    /// Looks an id up.
-    pub(crate) fn find(&self, hash: Hash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let found = self
-            .0
-            .find(hash.widen(), |&(other, id)| other == hash && is_it(id));
-        found.map(|&(_, id)| id)
-    }
-
-    /// Adds an id that is not there.
-    pub(crate) fn insert(&mut self, hash: Hash, id: u32) {
-        self.0
-            .insert_unique(hash.widen(), (hash, id), |&(hash, _)| hash.widen());
-    }
-
-    /// Takes an id out, and gives memory back when most of it is unused.
-    pub(crate) fn remove(&mut self, hash: Hash, id: u32) {
-        let found = self.0.find_entry(hash.widen(), |&(_, other)| other == id);
-        debug_assert!(found.is_ok(), "an id that is removed was inserted");
-        if let Ok(entry) = found {
-            entry.remove();
-        }
-        if self.0.len() < self.0.capacity() / 8 {
-            self.0
-                .shrink_to(self.0.len() * 2, |&(hash, _)| hash.widen());
-        }
-    }
+const fn spread(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

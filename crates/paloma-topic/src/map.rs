@@ -2,12 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
 use core::{fmt, mem};
 
 use crate::TopicNameRef;
-use crate::hash::{HashSeed, Hashing, Index};
+use crate::hash::{HashSeed, Hashing};
+use crate::index::Index;
 use crate::level::split_level;
+use crate::pages::Pages;
 use crate::slab::{NONE, Slab, to_id, to_usize};
 
 mod walk;
@@ -50,7 +51,7 @@ struct Node<V> {
 /// stays is passed exactly once. Vacant positions are used again, the lowest first.
 #[derive(Clone, Default)]
 struct Children {
-    ids: Vec<u32>,
+    ids: Pages<u32>,
     vacant: BTreeSet<u32>,
 }
 
@@ -268,9 +269,6 @@ impl Children {
         while self.ids.last() == Some(&NONE) {
             self.ids.pop();
             self.vacant.remove(&to_id(self.ids.len()));
-        }
-        if self.ids.len() < self.ids.capacity() / 4 {
-            self.ids.shrink_to(self.ids.len() * 2);
         }
     }
 

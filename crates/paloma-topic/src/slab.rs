@@ -30,7 +30,7 @@ struct Chunk<T> {
     slots: Vec<Slot<T>>,
     /// Head of the list of vacant slots.
     vacant: u32,
-    live: usize,
+    live: u32,
 }
 
 #[derive(Clone)]
@@ -76,9 +76,12 @@ impl<T> Slab<T> {
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
         let (index, slot) = split(id);
         let chunk = self.chunks.get_mut(index)?;
+        let was_full = chunk.is_full();
         let value = chunk.remove(slot)?;
         self.len -= 1;
-        self.open.insert(to_id(index));
+        if was_full {
+            self.open.insert(to_id(index));
+        }
         while self.chunks.last().is_some_and(|chunk| chunk.live == 0) {
             self.chunks.pop();
             self.open.remove(&to_id(self.chunks.len()));
@@ -168,7 +171,7 @@ impl<T> Chunk<T> {
     }
 
     const fn is_full(&self) -> bool {
-        self.live == CHUNK
+        self.live as usize == CHUNK
     }
 }
 

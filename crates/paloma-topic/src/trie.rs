@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
-use crate::hash::{HashSeed, Hashing, Index};
+use crate::hash::{HashSeed, Hashing};
+use crate::index::Index;
 use crate::slab::{ID_END, Slab};
 use crate::wild::WildTree;
 use crate::{TopicFilterRef, TopicNameRef};

@@ -8,7 +8,8 @@ use core::mem;
 
 use crate::TopicNameRef;
 use crate::filter::levels_match;
-use crate::hash::{Hash, Hashing, Index};
+use crate::hash::{Hashed, Hashing};
+use crate::index::Index;
 use crate::level::{last_level_offset, split_level_bytes};
 use crate::short::ShortText;
 use crate::slab::{NONE, Slab};
@@ -254,7 +255,7 @@ impl<V> WildTree<V> {
                 offset,
             });
         }
-        self.plus_child(id, topic, offset)
+        node.plus_child(id, topic, offset)
     }
 
     /// Finds the nearest branch not yet taken: a `+` beside the way back to the root.
@@ -266,9 +267,10 @@ impl<V> WildTree<V> {
         } = reached;
         while id != ROOT {
             let parent = self.nodes.at(id).parent;
-            if self.nodes.at(parent).plus != id
+            let node = self.nodes.at(parent);
+            if node.plus != id
                 && !Fault::PlusNotTried.is_on()
-                && let Some(plus) = self.plus_child(parent, topic, offset)
+                && let Some(plus) = node.plus_child(parent, topic, offset)
             {
                 return Some(plus);
             }
@@ -278,16 +280,6 @@ impl<V> WildTree<V> {
             offset = last_level_offset(above);
         }
         None
-    }
-
-    fn plus_child(&self, id: u32, topic: TopicNameRef<'_>, offset: usize) -> Option<Reached> {
-        let plus = self.nodes.at(id).plus;
-        let is_open = plus != NONE && may_use_wildcard(id, topic);
-        is_open.then_some(Reached {
-            node: plus,
-            level_len: 1,
-            offset,
-        })
     }
 
     fn visit_entry(&self, entry: u32, visit: &mut impl FnMut(&V)) {
@@ -402,6 +394,16 @@ impl Node {
         after.is_some_and(|after| after.is_empty() || after.starts_with(b"/"))
     }
 
+    /// The child for `+`, where the topic's next level may be one. The node is told its own id.
+    fn plus_child(&self, id: u32, topic: TopicNameRef<'_>, offset: usize) -> Option<Reached> {
+        let is_open = self.plus != NONE && may_use_wildcard(id, topic);
+        is_open.then_some(Reached {
+            node: self.plus,
+            level_len: 1,
+            offset,
+        })
+    }
+
     const fn is_unused(&self) -> bool {
         self.entry == NONE && self.entry_below == NONE && self.plus == NONE && self.literals == 0
     }
@@ -412,7 +414,7 @@ fn may_use_wildcard(id: u32, topic: TopicNameRef<'_>) -> bool {
     id != ROOT || !topic.is_reserved()
 }
 
-fn edge_hash(hashing: &Hashing, node: &Node) -> Hash {
+fn edge_hash(hashing: &Hashing, node: &Node) -> Hashed {
     hashing.edge(node.parent, split_level_bytes(node.text.as_bytes()).0)
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paloma_topic::{
-    Cursor, FilterTrie, HashSeed, TopicFilter, TopicMap, TopicName, TopicNameRef, Walk,
+    Cursor, FilterTrie, HashSeed, Hashed, Hashing, Index, Pages, TopicFilter, TopicMap, TopicName,
+    TopicNameRef, Walk,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,6 +69,148 @@ fn map_step() -> impl Strategy<Value = MapStep> {
         2 => topic().prop_map(MapStep::Remove),
         3 => (1_usize..4).prop_map(MapStep::Walk),
     ]
+}
+
+/// Steps of many ids each, since an index of few has one segment.
+#[derive(Clone, Debug)]
+enum IndexStep {
+    Insert(u32),
+    Remove(u32),
+    /// So many ids go, and others come in their places.
+    Replace(u32),
+}
+
+fn index_step() -> impl Strategy<Value = IndexStep> {
+    prop_oneof![
+        3 => (0_u32..4_000).prop_map(IndexStep::Insert),
+        2 => (0_u32..4_000).prop_map(IndexStep::Remove),
+        1 => (0_u32..500).prop_map(IndexStep::Replace),
+    ]
+}
+
+/// An index of which some ids have the same hash, and what it should hold.
+struct Indexed {
+    index: Index,
+    hashing: Hashing,
+    /// Each id with its key.
+    model: BTreeMap<u32, u32>,
+    last: u32,
+}
+
+impl Indexed {
+    fn hash(&self, key: u32) -> Hashed {
+        self.hashing.text(&key.to_string())
+    }
+
+    fn take_step(&mut self, step: &IndexStep) {
+        match *step {
+            IndexStep::Insert(count) => {
+                for _ in 0..count {
+                    self.last += 1;
+                    let key = self.last / 2;
+                    self.index.insert(self.hash(key), self.last);
+                    self.model.insert(self.last, key);
+                }
+            }
+            IndexStep::Remove(count) => {
+                for _ in 0..count {
+                    // Now the oldest, now the newest.
+                    let gone = match self.model.len() % 2 {
+                        0 => self.model.pop_first(),
+                        _ => self.model.pop_last(),
+                    };
+                    if let Some((id, key)) = gone {
+                        self.index.remove(self.hash(key), id);
+                    }
+                }
+            }
+            IndexStep::Replace(count) => {
+                for _ in 0..count {
+                    if let Some((id, key)) = self.model.pop_first() {
+                        self.last += 1;
+                        self.index.replace(self.hash(key), id, self.last);
+                        self.model.insert(self.last, key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.index.len(), self.model.len());
+        for (&id, &key) in &self.model {
+            let found = self.index.find(self.hash(key), |other| other == id);
+            assert_eq!(found, Some(id));
+        }
+        for id in self.last + 1..self.last + 100 {
+            assert_eq!(self.index.find(self.hash(id), |other| other == id), None);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum PagesStep {
+    Push(usize),
+    Pop(usize),
+    Change(usize),
+}
+
+fn pages_step() -> impl Strategy<Value = PagesStep> {
+    prop_oneof![
+        3 => (0_usize..2_000).prop_map(PagesStep::Push),
+        2 => (0_usize..2_000).prop_map(PagesStep::Pop),
+        2 => any::<usize>().prop_map(PagesStep::Change),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn pages_hold_what_a_vector_holds(steps in vec(pages_step(), 0..40)) {
+        let (mut pages, mut model) = (Pages::new(), Vec::new());
+        for step in steps {
+            match step {
+                PagesStep::Push(count) => {
+                    for value in 0..count {
+                        pages.push(value);
+                        model.push(value);
+                    }
+                }
+                PagesStep::Pop(count) => {
+                    for _ in 0..count {
+                        prop_assert_eq!(pages.pop(), model.pop());
+                    }
+                }
+                PagesStep::Change(place) => {
+                    let place = place % (model.len() + 1);
+                    let changed = pages.get_mut(place).map(|value| std::mem::replace(value, 9));
+                    let expected = model.get_mut(place).map(|value| std::mem::replace(value, 9));
+                    prop_assert_eq!(changed, expected);
+                }
+            }
+            prop_assert_eq!((pages.len(), pages.is_empty()), (model.len(), model.is_empty()));
+            prop_assert_eq!((pages.get(model.len()), pages.last()), (None, model.last()));
+            prop_assert!(pages.iter().eq(&model));
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_plain_map_has(
+        seed in any::<u64>(),
+        steps in vec(index_step(), 0..20),
+    ) {
+        let mut indexed = Indexed {
+            index: Index::new(),
+            hashing: Hashing::new(HashSeed::new(seed)),
+            model: BTreeMap::new(),
+            last: 0,
+        };
+        for step in &steps {
+            indexed.take_step(step);
+            indexed.check();
+        }
+    }
 }
 
 proptest! {

@@ -63,8 +63,7 @@ impl Broker {
             return Cursor::Connection(0);
         }
         *steps = steps.saturating_sub(1);
-        let session = sessions.key_at(index).and_then(|key| sessions.get_mut(key));
-        if let Some(session) = session {
+        if let Some(session) = sessions.at_mut(index) {
             let held = session.protocol.queue().len() + session.protocol.window().len();
             *steps = steps.saturating_sub(held);
             let bytes = session.memory_bytes();
@@ -83,10 +82,7 @@ impl Broker {
             return None;
         }
         *steps = steps.saturating_sub(1);
-        let entry = connections
-            .key_at(index)
-            .and_then(|key| connections.get_mut(key));
-        if let Some(entry) = entry {
+        if let Some(entry) = connections.at_mut(index) {
             let bytes = entry.memory_bytes();
             memory.charge(&mut entry.charged, bytes);
         }

@@ -206,7 +206,7 @@ impl Broker {
     #[must_use]
     pub fn new(config: BrokerConfig) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = config.seed;
-        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let seed = HashSeed::new(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
         let mut timers = Timers::default();
         let sys = (config.sys_interval_seconds > 0).then(|| {
             // Due at once: the first call of `handle_timeout` brings the time.
@@ -223,9 +223,9 @@ impl Broker {
             connections: Slab::default(),
             sessions: Slab::default(),
             directory: Directory::new(seed),
-            subscriptions: Subscriptions::new(HashSeed::new(seed)),
-            groups: Groups::default(),
-            retained: RetainedMessages::new(HashSeed::new(seed)),
+            subscriptions: Subscriptions::new(seed),
+            groups: Groups::new(seed),
+            retained: RetainedMessages::new(seed),
             timers,
             sys,
             rate: ConnectionRate::default(),
