@@ -148,7 +148,7 @@ fn is_local(address: Option<IpAddr>) -> bool {
 pub(crate) struct Origin {
     pub(crate) address: Option<IpAddr>,
     pub(crate) listener: u16,
-    transport: Transport,
+    pub(crate) transport: Transport,
     pub(crate) terms: Option<Arc<ListenerTerms>>,
     /// Few have one, and a text is four words.
     certificate_name: Option<Box<ByteString>>,

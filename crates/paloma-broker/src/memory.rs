@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use paloma_session::Monotonic;
 
-/// What a connection costs beside what it owns: its entry here, its task and its socket's entry in the driver.
-pub(crate) const CONNECTION_BYTES: u64 = 2_048;
+use crate::connection::Transport;
+
+/// What a connection costs beside what it owns and its transport: its entry here, its protocol's state, its task and its
+/// socket's entry in the driver. The driver's test of idle connections compares it with what is taken.
+pub(crate) const CONNECTION_BYTES: u64 = 896;
 /// What a session costs beside what it owns: its entry, its names, its places in tables.
-pub(crate) const SESSION_BYTES: u64 = 768;
+pub(crate) const SESSION_BYTES: u64 = 512;
 /// What a message costs beside its bytes: the header of its allocation, and the allocator's.
 pub(crate) const MESSAGE_BYTES: u64 = 48;
 /// What a waiting delivery costs: its place in a queue that doubles as it grows.
@@ -30,6 +33,16 @@ const STEPS_PER_TURN: usize = 512;
 const STEPS_PER_TURN_WHEN_FULL: usize = 8_192;
 /// How long what was charged may go without being looked at while there are turns at all.
 const ROUND_EVERY: Duration = Duration::from_secs(10);
+
+/// What a transport holds for a connection that is idle, beside its socket.
+pub(crate) const fn transport_bytes(transport: Transport) -> u64 {
+    match transport {
+        Transport::Tcp | Transport::Unix | Transport::Memory => 0,
+        Transport::WebSocket => 448,
+        Transport::Tls => 7_936,
+        Transport::SecureWebSocket => 8_384,
+    }
+}
 
 /// How far memory is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -117,7 +117,14 @@ fn bytes_per_connection(tls: Option<(&Tls, &Authority)>, is_websocket: bool) -> 
     until(CONNECTIONS);
     let (end_second, second_ends) = oneshot::channel();
     let second = clients(address, connector(), is_websocket, CONNECTIONS, second_ends);
+    let charged_before = running.memory_bytes();
     let measured = allocation_counter::measure(|| until(2 * CONNECTIONS));
+    let charged = running.memory_bytes() - charged_before;
+    let taken = u64::try_from(measured.bytes_current).expect("it grew");
+    assert!(
+        (taken..taken * 13 / 10).contains(&charged),
+        "{charged} bytes charged for {CONNECTIONS} connections that take {taken} and what the allocator adds"
+    );
     for end in [end_first, end_second] {
         let _ = end.send(());
     }

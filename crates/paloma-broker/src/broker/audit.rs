@@ -6,7 +6,7 @@ use super::Broker;
 use crate::connection::{ConnectionEntry, ConnectionId, Phase};
 use crate::memory::{
     CONNECTION_BYTES, Cursor, MESSAGE_BYTES, Pressure, RETAINED_BYTES, SESSION_BYTES,
-    SUBSCRIPTION_BYTES, TIMER_BYTES,
+    SUBSCRIPTION_BYTES, TIMER_BYTES, transport_bytes,
 };
 use crate::session::SessionEntry;
 
@@ -104,7 +104,8 @@ impl Broker {
     /// Charges a connection that is new with the least that it costs.
     pub(super) fn charge_connection(&mut self, id: ConnectionId) {
         if let Some(entry) = self.connections.get_mut(id.key()) {
-            self.memory.charge(&mut entry.charged, CONNECTION_BYTES);
+            let bytes = CONNECTION_BYTES + transport_bytes(entry.origin.transport);
+            self.memory.charge(&mut entry.charged, bytes);
         }
     }
 }
@@ -143,7 +144,8 @@ impl ConnectionEntry {
             }
             Phase::Closing(farewell) => farewell.capacity() as u64,
         };
-        CONNECTION_BYTES + owned + self.challenged.as_deref().map_or(0, pending)
+        let fixed = CONNECTION_BYTES + transport_bytes(self.origin.transport);
+        fixed + owned + self.challenged.as_deref().map_or(0, pending)
     }
 }
 
