@@ -1,6 +1,7 @@
 //! Damage of a store's file: it is refused, or recovered without a message that was never put.
 //!
-//! The bytes are edits of a file that holds something of everything: 4 bytes of place, 1 of kind, 1 of value each.
+//! The bytes are edits of a file that holds something of everything, and of the log beside it, which holds half: 4 bytes of place,
+//! 1 of kind, 1 of value each. The highest bit of a kind says that it is the log's.
 
 use std::collections::BTreeSet;
 use std::panic;
@@ -13,7 +14,7 @@ use paloma_broker::store::{
 use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos};
 use paloma_session::{LogSeq, Wall};
 use paloma_store_redb::disk::sim::SimDisk;
-use paloma_store_redb::{Options, RedbStore};
+use paloma_store_redb::{OpenError, Options, RedbStore};
 use paloma_topic::TopicNameRef;
 
 /// Edits of one input.
@@ -22,13 +23,18 @@ const EDITS_MAX: usize = 16;
 /// Damages the file, opens it and reads everything.
 pub fn run(data: &[u8]) {
     let_panics_be_caught();
-    let (original, messages) = original();
-    let mut file = original.clone();
+    let Original {
+        file,
+        log,
+        messages,
+    } = original();
+    let (mut file, mut log) = (file.clone(), log.clone());
     for edit in data.chunks_exact(6).take(EDITS_MAX) {
-        damage(&mut file, edit);
+        let is_of_log = edit.get(4).is_some_and(|kind| kind & 0x80 != 0);
+        damage(if is_of_log { &mut log } else { &mut file }, edit);
     }
-    let disk = Arc::new(SimDisk::with_bytes(&file, 1));
-    let Ok(mut store) = RedbStore::on_disk(disk, &options()) else {
+    let disk = SimDisk::with_files(&file, &log, 1);
+    let Ok(mut store) = open(&disk) else {
         return;
     };
     let mut found = Vec::new();
@@ -117,6 +123,8 @@ fn damage(file: &mut Vec<u8>, edit: &[u8]) {
 fn options() -> Options {
     Options {
         reserve_bytes: 0,
+        // Half of what there is fits.
+        log_bytes: 64 << 10,
         cache_bytes: 1 << 20,
         ..Options::default()
     }
@@ -133,13 +141,23 @@ fn message(id: u64, payload: &[u8]) -> Message {
     Message::new(&parts, &mut Vec::new()).expect("it has no properties")
 }
 
-/// A file with something of everything, and every message that was ever put.
-fn original() -> &'static (Vec<u8>, BTreeSet<Vec<u8>>) {
-    static ORIGINAL: OnceLock<(Vec<u8>, BTreeSet<Vec<u8>>)> = OnceLock::new();
+fn open(disk: &SimDisk) -> Result<RedbStore, OpenError> {
+    let log = Arc::new(disk.log());
+    RedbStore::on_disk(Arc::new(disk.clone()), Some(log), &options())
+}
+
+/// Files with something of everything, and every message that was ever put.
+struct Original {
+    file: Vec<u8>,
+    log: Vec<u8>,
+    messages: BTreeSet<Vec<u8>>,
+}
+
+fn original() -> &'static Original {
+    static ORIGINAL: OnceLock<Original> = OnceLock::new();
     ORIGINAL.get_or_init(|| {
         let disk = SimDisk::new(1);
-        let mut store =
-            RedbStore::on_disk(Arc::new(disk.clone()), &options()).expect("the disk is empty");
+        let mut store = open(&disk).expect("the disk is empty");
         let mut messages = BTreeSet::new();
         let mut commit = |ops: Vec<StoreOp>| {
             for op in &ops {
@@ -160,7 +178,11 @@ fn original() -> &'static (Vec<u8>, BTreeSet<Vec<u8>>) {
         for id in 1..200 {
             commit(publish(id));
         }
-        (disk.to_bytes(), messages)
+        Original {
+            file: disk.to_bytes(),
+            log: disk.log().to_bytes(),
+            messages,
+        }
     })
 }
 

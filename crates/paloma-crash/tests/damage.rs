@@ -12,7 +12,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use paloma_crash::message::Label;
 use paloma_crash::process::server::listens_on;
@@ -40,6 +41,46 @@ fn file(spec: &ServerSpec) -> PathBuf {
     spec.data.join("paloma.redb")
 }
 
+fn log(spec: &ServerSpec) -> PathBuf {
+    spec.data.join("paloma.log")
+}
+
+/// The files of a store.
+#[derive(Clone)]
+struct Files {
+    file: Vec<u8>,
+    /// None is no such file.
+    log: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn read(spec: &ServerSpec) -> Self {
+        Self {
+            file: fs::read(file(spec)).unwrap(),
+            log: fs::read(log(spec)).ok(),
+        }
+    }
+
+    fn write(&self, spec: &ServerSpec) {
+        fs::write(file(spec), &self.file).unwrap();
+        match &self.log {
+            Some(bytes) => fs::write(log(spec), bytes).unwrap(),
+            None => drop(fs::remove_file(log(spec))),
+        }
+    }
+}
+
+fn place_of(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes
+        .windows(needle.len())
+        .position(|found| found == needle)
+}
+
+/// What the payload of a queued message ends with.
+fn needle(number: u32) -> Vec<u8> {
+    label(0, number).payload(50 + number as usize * 20)[10..].to_vec()
+}
+
 fn label(stream: u16, number: u32) -> Label {
     Label { stream, number }
 }
@@ -48,8 +89,8 @@ fn connect(address: SocketAddr, name: &str) -> (RawClient, bool) {
     RawClient::connect_as(address, V5, &Connect::persistent(V5, name))
 }
 
-/// A store with a queue and retained messages, as a stop or a kill leaves it.
-fn original(spec: &ServerSpec, is_clean: bool) -> Vec<u8> {
+/// A store with a queue and retained messages, as a stop or a kill leaves it. After a kill, half of it is in the log.
+fn original(spec: &ServerSpec, is_clean: bool) -> Files {
     let server = Server::start(spec);
     let (mut subscriber, _) = connect(server.address(), "subscriber");
     assert_eq!(subscriber.subscribe(&[("t", 2), ("end", 1)]), [2, 1]);
@@ -64,7 +105,10 @@ fn original(spec: &ServerSpec, is_clean: bool) -> Vec<u8> {
         (0x33, format!("kept/{number}"), payload)
     });
     let all: Vec<_> = queued.chain(retained).collect();
-    for some in all.chunks(16) {
+    for (number, some) in all.chunks(16).enumerate() {
+        if number == 6 {
+            wait_for_checkpoint(spec, &needle(77));
+        }
         for (id, (first, topic, payload)) in (1..).zip(some) {
             let block = wire::empty_properties(V5);
             publisher.send(&wire::publish_with(
@@ -86,7 +130,16 @@ fn original(spec: &ServerSpec, is_clean: bool) -> Vec<u8> {
     } else {
         server.kill();
     }
-    fs::read(file(spec)).unwrap()
+    Files::read(spec)
+}
+
+/// Returns once the engine's file has taken over what ends so.
+fn wait_for_checkpoint(spec: &ServerSpec, needle: &[u8]) {
+    let deadline = Instant::now() + PATIENCE;
+    while place_of(&fs::read(file(spec)).unwrap(), needle).is_none() {
+        assert!(Instant::now() < deadline, "the log is never taken over");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What a broker on a damaged file came to.
@@ -219,11 +272,11 @@ fn check_damages(is_clean: bool, seed: u64) {
     let original = original(&spec, is_clean);
     let mut random = Random::new(seed);
     let mut outcomes = BTreeMap::new();
-    let mut damaged = |bytes: &[u8], what: &str| {
-        fs::write(file(&spec), bytes).unwrap();
+    let mut damaged = |files: &Files, what: &str| {
+        files.write(&spec);
         let verdict = checked(&spec, what);
         // The check may have mended something.
-        fs::write(file(&spec), bytes).unwrap();
+        files.write(&spec);
         let outcome = serve(&spec, is_clean, what);
         let agree = match verdict {
             Verdict::Whole => outcome == Outcome::Whole,
@@ -237,28 +290,74 @@ fn check_damages(is_clean: bool, seed: u64) {
     };
     assert_eq!(damaged(&original, "no damage"), Outcome::Whole);
     for _ in 0..6 {
-        let mut bytes = original.clone();
-        let (at, bit) = (place(&bytes, &mut random), random.between(0, 8));
+        let mut files = original.clone();
+        let bytes = &mut files.file;
+        let (at, bit) = (place(bytes, &mut random), random.between(0, 8));
         bytes[at] ^= 1 << bit;
-        damaged(&bytes, &format!("bit {bit} of byte {at}"));
+        damaged(&files, &format!("bit {bit} of byte {at}"));
     }
     // In the middle of a payload, of which there is one copy.
-    let mut bytes = original.clone();
-    let needle = &label(0, 77).payload(50 + 77 * 20)[10..];
-    let at = bytes
-        .windows(needle.len())
-        .position(|found| found == needle);
-    bytes[at.unwrap() + 100] ^= 1;
-    let outcome = damaged(&bytes, "a payload");
+    let mut files = original.clone();
+    let at = place_of(&files.file, &needle(77));
+    files.file[at.unwrap() + 100] ^= 1;
+    let outcome = damaged(&files, "a payload");
     // After a kill the engine looks at all its pages' checksums, and gives up at the first that is wrong.
     assert!(outcome == Outcome::Reported || !is_clean && outcome == Outcome::Refused);
     for _ in 0..2 {
-        let len = place(&original, &mut random);
-        let outcome = damaged(&original[..len], &format!("cut at {len}"));
+        let mut files = original.clone();
+        let len = place(&files.file, &mut random);
+        files.file.truncate(len);
+        let outcome = damaged(&files, &format!("cut at {len}"));
         assert_ne!(outcome, Outcome::Whole);
     }
-    assert_eq!(damaged(&[], "cut at 0"), Outcome::Refused);
+    let mut files = original.clone();
+    files.file.clear();
+    assert_eq!(damaged(&files, "cut at 0"), Outcome::Refused);
+    if is_clean {
+        // Nothing is in the log then.
+        for log in [None, Some(vec![7; 10_000])] {
+            let file = original.file.clone();
+            let outcome = damaged(&Files { file, log }, "another log");
+            assert_eq!(outcome, Outcome::Whole);
+        }
+    } else {
+        damage_log(&original, &mut random, &mut damaged);
+    }
     println!("clean {is_clean}: {outcomes:?}");
+}
+
+/// The log, which has half of everything.
+fn damage_log(
+    original: &Files,
+    random: &mut Random,
+    damaged: &mut dyn FnMut(&Files, &str) -> Outcome,
+) {
+    let whole = original.log.as_deref().unwrap();
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut files = original.clone();
+        change(files.log.as_mut().unwrap());
+        files
+    };
+    for _ in 0..4 {
+        let (at, bit) = (place(whole, random), random.between(0, 8));
+        let files = with(&|log| log[at] ^= 1 << bit);
+        damaged(&files, &format!("bit {bit} of byte {at} of the log"));
+    }
+    let at = place_of(whole, &needle(130)).unwrap();
+    let files = with(&|log| log[at + 100] ^= 1);
+    assert_eq!(damaged(&files, "a payload of the log"), Outcome::Reported);
+    let files = with(&|log| log[at..at + 4_096].fill(0));
+    assert_eq!(damaged(&files, "a page of the log"), Outcome::Reported);
+    for files in [
+        with(&|log| log.truncate(at)),
+        with(&Vec::clear),
+        Files {
+            log: None,
+            ..original.clone()
+        },
+    ] {
+        assert_eq!(damaged(&files, "the log cut off"), Outcome::Refused);
+    }
 }
 
 #[test]
@@ -275,8 +374,8 @@ fn damage_after_a_kill_is_reported_or_refused_and_gives_nobody_anything_wrong() 
 fn a_refused_store_serves_again_after_a_repair() {
     let spec = spec("repair");
     let original = original(&spec, true);
-    for bytes in [&original[..original.len() / 3], &[]] {
-        fs::write(file(&spec), bytes).unwrap();
+    for len in [original.file.len() / 3, 0] {
+        fs::write(file(&spec), &original.file[..len]).unwrap();
         assert_eq!(serve(&spec, true, "cut"), Outcome::Refused);
         let repair = Command::new(paloma())
             .args(["store", "repair", "--data"])
@@ -294,6 +393,49 @@ fn a_refused_store_serves_again_after_a_repair() {
 }
 
 #[test]
+fn a_repair_saves_what_the_log_holds() {
+    let spec = spec("repair-log");
+    let mut files = original(&spec, false);
+    // A record in the middle.
+    let log = files.log.as_mut().unwrap();
+    let at = place_of(log, &needle(130)).unwrap();
+    log[at + 100] ^= 1;
+    files.write(&spec);
+    assert_eq!(checked(&spec, "a record"), Verdict::Lost);
+    let export = Command::new(paloma())
+        .args(["store", "export", "--data"])
+        .arg(&spec.data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(export.stderr).unwrap();
+    assert!(!export.status.success() && said.contains("its log is damaged"));
+    let repair = Command::new(paloma())
+        .args(["store", "repair", "--data"])
+        .arg(&spec.data)
+        .output()
+        .unwrap();
+    assert_eq!(repair.status.code(), Some(1));
+    let said = String::from_utf8(repair.stderr).unwrap();
+    assert!(said.contains("lost: 1 log records"), "{said}");
+    let aside = spec.data.join("paloma.redb.damaged-1.log");
+    assert_eq!(fs::read(aside).ok(), files.log);
+    // All but what one record held is there.
+    let server = Server::start(&spec);
+    let (mut subscriber, present) = connect(server.address(), "subscriber");
+    assert!(present);
+    subscriber.send(&wire::subscribe(V5, 1, &[("end", 1)]));
+    subscriber.publish(1, 2, "end", b"");
+    let mut found = BTreeSet::new();
+    while let Some(label) = taken(&mut subscriber, "repaired") {
+        found.insert(label);
+    }
+    let missing = QUEUED + 1 - found.len() as u32;
+    assert!((1..=16).contains(&missing), "{missing}");
+    assert!(!found.contains(&label(0, 130)) && found.contains(&label(0, QUEUED)));
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn a_store_of_a_later_version_is_refused_by_its_number_and_left_alone() {
     const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
     let spec = spec("later");
@@ -308,7 +450,7 @@ fn a_store_of_a_later_version_is_refused_by_its_number_and_left_alone() {
     transaction.commit().unwrap();
     drop(database);
     let before = fs::read(file(&spec)).unwrap();
-    let expected = "the store has format 99, and this version reads up to 1";
+    let expected = "the store has format 99, and this version reads up to 2";
     let mut process = Process::start(&mut spec.command());
     assert!(!process.wait().success());
     let said = process.rest_of(Stream::Err).join("\n");

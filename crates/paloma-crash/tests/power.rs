@@ -83,6 +83,23 @@ fn the_interval_loses_its_window_and_nothing_older() {
 fn a_sync_that_does_nothing_is_caught() {
     check_caught(Build {
         syncs: Syncs::None,
+        log_syncs: Syncs::None,
+        ..Build::sound(Durability::Ack, Crash::PowerCut)
+    });
+}
+
+#[test]
+fn a_log_that_is_not_synced_is_caught() {
+    check_caught(Build {
+        log_syncs: Syncs::None,
+        ..Build::sound(Durability::Ack, Crash::PowerCut)
+    });
+}
+
+#[test]
+fn a_log_that_is_written_over_before_the_checkpoint_is_synced_is_caught() {
+    check_caught(Build {
+        syncs: Syncs::None,
         ..Build::sound(Durability::Ack, Crash::PowerCut)
     });
 }
@@ -92,6 +109,7 @@ fn a_sync_that_is_left_out_now_and_then_is_caught() {
     for count in [2, 5] {
         check_caught(Build {
             syncs: Syncs::OneIn(count),
+            log_syncs: Syncs::OneIn(count),
             ..Build::sound(Durability::Ack, Crash::PowerCut)
         });
     }

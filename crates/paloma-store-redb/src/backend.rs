@@ -102,12 +102,14 @@ impl Backend {
     }
 
     /// Keeps the reserve whole, and says whether there is room. `used_bytes` is what records need: the engine puts new ones
-    /// where old ones were, so that a drained store has room without its file becoming any shorter.
-    pub(crate) fn room(&self, bounds: &Bounds, used_bytes: u64) -> Space {
+    /// where old ones were, so that a drained store has room without its file becoming any shorter. `coming_bytes` of that are not in
+    /// the file yet.
+    pub(crate) fn room(&self, bounds: &Bounds, used_bytes: u64, coming_bytes: u64) -> Space {
         let mut state = self.state();
         let Ok(allocated) = self.0.disk.allocated() else {
             return Space::Full;
         };
+        let allocated = allocated.saturating_add(coming_bytes);
         // Pages that lost some of their records are not full, branches are not counted, and a commit needs new pages before
         // it frees old ones.
         let used_bytes = used_bytes.saturating_add(used_bytes / 4 + UNCOUNTED);
@@ -174,7 +176,7 @@ impl Backend {
     }
 }
 
-fn is_full(kind: io::ErrorKind) -> bool {
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 
 const FILE: &str = "paloma.redb";
+const LOG: &str = "paloma.log";
 const LOCK: &str = "lock";
 
 /// Holds the lock for as long as it lives.
@@ -82,6 +83,11 @@ impl Directory {
     /// Whether there is one.
     pub(crate) fn has_file(&self) -> bool {
         self.file().exists()
+    }
+
+    /// The log beside it.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join(LOG)
     }
 
     /// Has the names in the directory survive a power cut.

@@ -1,18 +1,19 @@
-//! A group of batches, as what it changes in all: what came and went within it is never written.
+//! Batches that are not in the engine's file, as what they change in all: what came and went meanwhile is never written.
 
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
 use paloma_broker::store::{
-    FanOutRecord, MessageId, RetainedRecord, SessionId, StoreBatch, StoreOp, SubscriptionRecord,
+    FanOutRecord, MessageId, RetainedRecord, SessionId, StoreOp, SubscriptionRecord,
 };
 use paloma_codec::Message;
 use redb::WriteTransaction;
 
 use crate::engine::{FAN_OUTS, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS, WILLS};
 use crate::index::Index;
-use crate::journal::{Flight, JournalOp, put_op};
+use crate::journal::{JournalOp, Ops, put_op};
 use crate::messages::{delete_messages, write_messages};
+use crate::ops::{Sheet, journal_op};
 use crate::record::{Kind, seal};
 use crate::rows::{self, FanOutRow};
 
@@ -35,55 +36,77 @@ pub(crate) struct Group {
     subscriptions: Changed<(u64, ByteString)>,
     ended: Vec<SessionId>,
     /// Ops of the journal, as they are written.
-    pub(crate) journal: Vec<u8>,
+    journal: Vec<u8>,
+    /// Some of them undo others.
+    has_undone: bool,
+    /// No message in the file, and no entry or row of one, has a higher number.
+    since: MessageId,
 }
 
 impl Group {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.journal.is_empty()
-            && self.fresh.is_empty()
-            && self.freed.is_empty()
-            && self.ended.is_empty()
-            && self.sessions.is_empty()
-            && self.wills.is_empty()
-            && self.retained.is_empty()
-            && self.fan_outs.is_empty()
-            && self.subscriptions.is_empty()
+    /// Nothing yet, beside a file that holds what the index says.
+    pub(crate) fn beside(index: &Index) -> Self {
+        Self {
+            since: index.newest(),
+            ..Self::default()
+        }
     }
 
-    pub(crate) fn add(&mut self, batch: &StoreBatch, index: &mut Index) {
-        for op in &batch.ops {
-            self.apply(op, index);
+    /// Applies the changes of a batch, and puts those that are any on a record. False if none is.
+    pub(crate) fn add(&mut self, ops: &[StoreOp], index: &mut Index, sheet: &mut Sheet) -> bool {
+        let mut is_changed = false;
+        for op in ops {
+            if let StoreOp::PutMessage(message) = op {
+                self.arriving.put(message);
+                sheet.put(op, false);
+                continue;
+            }
+            let is_there = matches!(op, StoreOp::PutRetained(record)
+                if self.arriving.get(MessageId(record.message.id())).is_some());
+            if self.apply(op, index) {
+                is_changed = true;
+                sheet.put(op, is_there);
+            }
         }
         // Ops refer to what the same batch put.
         self.arriving.clear();
+        is_changed
     }
 
-    fn apply(&mut self, op: &StoreOp, index: &mut Index) {
+    /// A message that somebody needs and that is not in the file.
+    pub(crate) fn message(&self, id: MessageId) -> Option<&Message> {
+        self.fresh.get(id)
+    }
+
+    /// Bytes of such messages.
+    pub(crate) fn message_bytes(&self) -> u64 {
+        self.fresh.bytes
+    }
+
+    /// False if it changes nothing.
+    fn apply(&mut self, op: &StoreOp, index: &mut Index) -> bool {
         match op {
-            StoreOp::PutMessage(message) => {
-                self.arriving.put(message);
-            }
+            // It comes to something with what refers to it.
+            StoreOp::PutMessage(_) => return false,
             StoreOp::Enqueue(session, entry) => {
-                if index.has_session(*session) && self.arrives(entry.message, index) {
-                    self.note(index, JournalOp::Enqueue(*session, entry.clone(), None));
+                if !index.has_session(*session) || !self.arrives(entry.message, index) {
+                    return false;
                 }
+                return journal_op(op).is_some_and(|op| self.note(index, &op));
             }
             StoreOp::Dequeue(..)
             | StoreOp::Assign(..)
             | StoreOp::MarkReceived(..)
             | StoreOp::PutReceived(..)
             | StoreOp::DeleteReceived(..) => {
-                if let Some(op) = journal_op(op) {
-                    self.note(index, op);
-                }
+                return journal_op(op).is_some_and(|op| self.note(index, &op));
             }
             StoreOp::PutSession(id, record) => {
                 index.add_session(*id);
                 let row = sealed(Kind::Session, id.0, |out| rows::put_session(out, record));
                 self.sessions.insert(id.0, Some(row));
             }
-            StoreOp::DeleteSession(id) => self.delete_session(*id, index),
+            StoreOp::DeleteSession(id) => return self.delete_session(*id, index),
             StoreOp::PutSubscription(id, record) if index.has_session(*id) => {
                 self.put_subscription(*id, record);
             }
@@ -100,38 +123,78 @@ impl Group {
             StoreOp::PutSubscription(..)
             | StoreOp::DeleteSubscription(..)
             | StoreOp::PutWill(..)
-            | StoreOp::DeleteWill(_) => {}
+            | StoreOp::DeleteWill(_) => return false,
             StoreOp::PutRetained(record) => self.put_retained(record, index),
             StoreOp::DeleteRetained(topic) => {
-                if let Some(message) = index.retained.remove(topic) {
-                    self.retained.insert(message.0, None);
-                    self.release(message, index);
-                }
+                let Some(message) = index.retained.remove(topic) else {
+                    return false;
+                };
+                forget(&mut self.retained, message, self.since);
+                self.release(message, index);
             }
-            StoreOp::PutFanOut(record) => self.put_fan_out(record, index),
+            StoreOp::PutFanOut(record) => return self.put_fan_out(record, index),
             StoreOp::AdvanceFanOut(message, after) => {
-                if let Some(row) = index.fan_outs.get_mut(message) {
-                    row.after = Some(*after);
-                    let row = sealed(Kind::FanOut, message.0, |out| rows::put_fan_out(out, row));
-                    self.fan_outs.insert(message.0, Some(row));
-                }
+                let Some(row) = index.fan_outs.get_mut(message) else {
+                    return false;
+                };
+                row.after = Some(*after);
+                let row = sealed(Kind::FanOut, message.0, |out| rows::put_fan_out(out, row));
+                self.fan_outs.insert(message.0, Some(row));
             }
             StoreOp::DeleteFanOut(message) => {
-                if index.fan_outs.remove(message).is_some() {
-                    self.fan_outs.insert(message.0, None);
-                    self.release(*message, index);
+                if index.fan_outs.remove(message).is_none() {
+                    return false;
                 }
+                forget(&mut self.fan_outs, *message, self.since);
+                self.release(*message, index);
             }
         }
+        true
     }
 
     /// Applies a change of a queue, and writes it down if it is one.
-    pub(crate) fn note(&mut self, index: &mut Index, op: JournalOp) {
+    fn note(&mut self, index: &mut Index, op: &JournalOp) -> bool {
         let mut freed = Vec::new();
-        if index.apply(&op, &mut freed) {
-            put_op(&mut self.journal, &op);
+        let is_changed = index.apply(op, &mut freed);
+        if is_changed {
+            put_op(&mut self.journal, op);
+            self.has_undone |= matches!(op, JournalOp::Dequeue(..) | JournalOp::DeleteReceived(..));
         }
         self.free(freed);
+        is_changed
+    }
+
+    /// The ops of the journal, without those of what came and went.
+    pub(crate) fn take_journal(&mut self, index: &Index) -> Vec<u8> {
+        let journal = std::mem::take(&mut self.journal);
+        if !std::mem::take(&mut self.has_undone) {
+            return journal;
+        }
+        let mut kept = Vec::new();
+        for op in Ops::behind_mark(&journal).map_while(Result::ok) {
+            if self.counts(&op, index) {
+                put_op(&mut kept, &op);
+            }
+        }
+        kept
+    }
+
+    /// Whether an op has to be in the file. An entry that is gone need not have come; that it went is for the file to know if it
+    /// came before.
+    fn counts(&self, op: &JournalOp, index: &Index) -> bool {
+        let has = |id: SessionId, message: MessageId| {
+            (index.session(id)).is_some_and(|session| session.has(message))
+        };
+        match op {
+            JournalOp::Enqueue(id, entry, _) => has(*id, entry.message),
+            JournalOp::Assign(id, message, _) => has(*id, *message),
+            JournalOp::Dequeue(id, message) => *message <= self.since || has(*id, *message),
+            JournalOp::PutReceived(id, packet) => {
+                let session = index.session(*id);
+                session.is_some_and(|session| session.received().binary_search(packet).is_ok())
+            }
+            JournalOp::DeleteReceived(id, _) => index.has_session(*id),
+        }
     }
 
     /// Whether a message is there, or comes with this group; it is written then.
@@ -160,11 +223,12 @@ impl Group {
         }
     }
 
-    fn delete_session(&mut self, id: SessionId, index: &mut Index) {
+    fn delete_session(&mut self, id: SessionId, index: &mut Index) -> bool {
         let mut freed = Vec::new();
         if !index.remove_session(id, &mut freed) {
-            return;
+            return false;
         }
+        self.has_undone = true;
         self.free(freed);
         self.sessions.insert(id.0, None);
         self.wills.insert(id.0, None);
@@ -173,6 +237,7 @@ impl Group {
         let mut later = self.subscriptions.split_off(&from);
         self.subscriptions.append(&mut later.split_off(&until));
         self.ended.push(id);
+        true
     }
 
     fn put_subscription(&mut self, id: SessionId, record: &SubscriptionRecord) {
@@ -196,17 +261,17 @@ impl Group {
             index.refer(id, length(&record.message));
         }
         if let Some(old) = index.retained.insert(topic, id).filter(|old| *old != id) {
-            self.retained.insert(old.0, None);
+            forget(&mut self.retained, old, self.since);
             self.release(old, index);
         }
         let row = sealed(Kind::Retained, id.0, |out| rows::put_retained(out, record));
         self.retained.insert(id.0, Some(row));
     }
 
-    fn put_fan_out(&mut self, record: &FanOutRecord, index: &mut Index) {
+    fn put_fan_out(&mut self, record: &FanOutRecord, index: &mut Index) -> bool {
         let id = record.message;
         if index.fan_outs.contains_key(&id) || !self.arrives(id, index) {
-            return;
+            return false;
         }
         let row = FanOutRow {
             record: record.clone(),
@@ -217,6 +282,7 @@ impl Group {
         let record = sealed(Kind::FanOut, id.0, |out| rows::put_fan_out(out, &row));
         self.fan_outs.insert(id.0, Some(record));
         index.fan_outs.insert(id, row);
+        true
     }
 
     /// Writes everything but the journal.
@@ -259,6 +325,7 @@ struct Messages {
     /// None where one has gone.
     places: Vec<(MessageId, Option<Message>)>,
     count: usize,
+    bytes: u64,
 }
 
 impl Messages {
@@ -268,22 +335,19 @@ impl Messages {
         let place = (id, Some(message.clone()));
         if self.places.last().is_none_or(|(last, _)| *last < id) {
             self.places.push(place);
-            self.count += 1;
-            return;
-        }
-        match self.find(id) {
-            Ok(at) => {
-                let old = self
-                    .places
-                    .get_mut(at)
-                    .map(|old| std::mem::replace(old, place));
-                self.count += usize::from(old.is_some_and(|(_, old)| old.is_none()));
-            }
-            Err(at) => {
-                self.places.insert(at, place);
-                self.count += 1;
+        } else {
+            match self.find(id) {
+                Ok(at) => {
+                    self.remove(id);
+                    if let Some(old) = self.places.get_mut(at) {
+                        *old = place;
+                    }
+                }
+                Err(at) => self.places.insert(at, place),
             }
         }
+        self.count += 1;
+        self.bytes += message.len() as u64;
     }
 
     fn get(&self, id: MessageId) -> Option<&Message> {
@@ -295,14 +359,18 @@ impl Messages {
     /// Whether it was there.
     fn remove(&mut self, id: MessageId) -> bool {
         let place = self.find(id).ok().and_then(|at| self.places.get_mut(at));
-        let is_removed = place.is_some_and(|(_, message)| message.take().is_some());
-        self.count -= usize::from(is_removed);
-        is_removed
+        let Some(message) = place.and_then(|(_, message)| message.take()) else {
+            return false;
+        };
+        self.count -= 1;
+        self.bytes -= message.len() as u64;
+        true
     }
 
     fn clear(&mut self) {
         self.places.clear();
         self.count = 0;
+        self.bytes = 0;
     }
 
     fn is_empty(&self) -> bool {
@@ -319,36 +387,12 @@ impl Messages {
     }
 }
 
-/// What the journal says of a change that needs nothing else.
-fn journal_op(op: &StoreOp) -> Option<JournalOp> {
-    let assign = |session, message, packet, is_received| {
-        let flight = Flight {
-            packet,
-            is_received,
-        };
-        Some(JournalOp::Assign(session, message, flight))
-    };
-    match *op {
-        StoreOp::Dequeue(session, message) => Some(JournalOp::Dequeue(session, message)),
-        StoreOp::Assign(session, message, packet) => assign(session, message, packet, false),
-        StoreOp::MarkReceived(session, message, packet) => assign(session, message, packet, true),
-        StoreOp::PutReceived(session, packet) => Some(JournalOp::PutReceived(session, packet)),
-        StoreOp::DeleteReceived(session, packet) => {
-            Some(JournalOp::DeleteReceived(session, packet))
-        }
-        StoreOp::PutMessage(_)
-        | StoreOp::Enqueue(..)
-        | StoreOp::PutSession(..)
-        | StoreOp::DeleteSession(_)
-        | StoreOp::PutSubscription(..)
-        | StoreOp::DeleteSubscription(..)
-        | StoreOp::PutWill(..)
-        | StoreOp::DeleteWill(_)
-        | StoreOp::PutRetained(_)
-        | StoreOp::DeleteRetained(_)
-        | StoreOp::PutFanOut(_)
-        | StoreOp::AdvanceFanOut(..)
-        | StoreOp::DeleteFanOut(_) => None,
+/// Has a row go. One that came with a message of this group is not in the file.
+fn forget(changed: &mut Changed<u64>, message: MessageId, since: MessageId) {
+    if message > since {
+        changed.remove(&message.0);
+    } else {
+        changed.insert(message.0, None);
     }
 }
 

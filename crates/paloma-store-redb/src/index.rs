@@ -114,6 +114,11 @@ impl Index {
         id <= self.newest && self.messages.contains_key(&id.0)
     }
 
+    /// No message that was ever there has a higher number.
+    pub(crate) fn newest(&self) -> MessageId {
+        self.newest
+    }
+
     /// Counts one more who needs a message.
     pub(crate) fn refer(&mut self, id: MessageId, bytes: u32) {
         self.newest = self.newest.max(id);
@@ -294,6 +299,11 @@ impl Session {
             .range(from..)
             .filter(|slot| slot.packet.is_none())
             .map(|slot| self.entry(slot))
+    }
+
+    /// Whether there is an entry of a message.
+    pub(crate) fn has(&self, message: MessageId) -> bool {
+        self.place(message).is_ok()
     }
 
     /// The sum over entries without one; `None` over none.

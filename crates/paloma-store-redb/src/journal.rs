@@ -134,6 +134,23 @@ impl<'a> Ops<'a> {
         Ok((mark, Self { reader }))
     }
 
+    /// Reads ops that have no mark before them.
+    pub(crate) fn behind_mark(ops: &'a [u8]) -> Self {
+        Self {
+            reader: Reader::new(ops),
+        }
+    }
+
+    /// The first byte of the next op, if there is one.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.reader.peek()
+    }
+
+    /// For what stands between the ops and is none.
+    pub(crate) fn reader(&mut self) -> &mut Reader<'a> {
+        &mut self.reader
+    }
+
     fn op(&mut self) -> Result<JournalOp, Damaged> {
         let first = self.reader.byte()?;
         let session = SessionId(self.reader.number()?);

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod checkpoint;
 mod directory;
 pub mod disk;
 mod engine;
@@ -12,8 +13,11 @@ mod journal;
 mod load;
 mod log;
 mod messages;
+mod ops;
 mod options;
 mod record;
+mod records;
+mod recovery;
 mod rows;
 mod store;
 pub mod tools;

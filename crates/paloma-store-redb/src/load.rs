@@ -12,17 +12,27 @@ use crate::engine::{
     Wait,
 };
 use crate::error::OpenError;
+use crate::group::Group;
 use crate::index::Index;
 use crate::journal::Ops;
-use crate::log::Log;
+use crate::log::{Contents, LogState};
+use crate::ops::{self, Sheet};
 use crate::record::{Kind, open};
+use crate::records::Records;
 use crate::rows;
 
 /// The format of everything that is written. A change that an older version cannot read counts it up.
 pub(crate) const FORMAT: u64 = 1;
 
+/// The same while the log is in use: a version that knows no log would not miss what is in it.
+pub(crate) const FORMAT_LOGGED: u64 = 2;
+
 /// Where [`META`] has the format.
 pub(crate) const FORMAT_KEY: &str = "format";
+
+// Where it has the log's state.
+pub(crate) const LOG_SALT_KEY: &str = "log salt";
+pub(crate) const LOG_BYTES_KEY: &str = "log bytes";
 
 // What losses are called.
 pub(crate) const SESSIONS_LOST: &str = "sessions";
@@ -32,6 +42,7 @@ pub(crate) const RETAINED_LOST: &str = "retained messages";
 pub(crate) const FAN_OUTS_LOST: &str = "unfinished fan-outs";
 pub(crate) const MESSAGES_LOST: &str = "messages";
 pub(crate) const JOURNAL_LOST: &str = "journal records";
+pub(crate) const LOG_LOST: &str = "log records";
 
 /// What was lost, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +72,10 @@ impl Losses {
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) index: Index,
-    pub(crate) log: Log,
+    pub(crate) records: Records,
     pub(crate) mark: Mark,
     pub(crate) losses: Losses,
+    pub(crate) log: LogState,
 }
 
 /// Makes the tables of a new file, or checks that this version can read the ones that are there.
@@ -101,19 +113,34 @@ fn format(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
 }
 
 fn refuse_later(found: u64) -> Result<(), OpenError> {
-    if found > FORMAT {
+    if found > FORMAT_LOGGED {
         return Err(OpenError::NewerFormat {
             found,
-            known: FORMAT,
+            known: FORMAT_LOGGED,
         });
     }
     Ok(())
 }
 
+/// What the file says of the log; nothing if it was never used.
+pub(crate) fn log_state(transaction: &ReadTransaction) -> Result<LogState, redb::Error> {
+    let meta = transaction.open_table(META)?;
+    let number =
+        |key| -> Result<u64, redb::Error> { Ok(meta.get(key)?.map_or(0, |number| number.value())) };
+    Ok(LogState {
+        is_used: number(FORMAT_KEY)? == FORMAT_LOGGED,
+        salt: number(LOG_SALT_KEY)?,
+        bytes: number(LOG_BYTES_KEY)?,
+    })
+}
+
 /// Reads it all.
 pub(crate) fn load(engine: &Engine) -> Result<Loaded, OpenError> {
     let loaded = engine.read(|transaction| {
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded {
+            log: log_state(transaction)?,
+            ..Loaded::default()
+        };
         loaded.sessions(transaction)?;
         loaded.retained(transaction)?;
         loaded.fan_outs(transaction)?;
@@ -158,7 +185,7 @@ impl Loaded {
         let mut gaps = 0_u64;
         let lost = each_row(transaction, JOURNAL, |key, record| {
             gaps = gaps.saturating_add(self.gap_before(key));
-            self.log.push(key, record.len());
+            self.records.push(key, record.len());
             self.replay(key, record)
         })?;
         self.losses.add(JOURNAL_LOST, lost.saturating_add(gaps));
@@ -187,9 +214,28 @@ impl Loaded {
         Ok(())
     }
 
+    /// Applies what a log says beside it to a group.
+    pub(crate) fn replay_log(&mut self, contents: &Contents, group: &mut Group) {
+        let mut lost = contents.lost;
+        let mut none = Sheet::default();
+        none.begin(&self.mark, 0);
+        for body in contents.bodies() {
+            let Ok((mark, ops)) = ops::read(body) else {
+                lost += 1;
+                continue;
+            };
+            group.add(&ops, &mut self.index, &mut none);
+            self.mark = mark;
+        }
+        self.losses.add(LOG_LOST, lost);
+    }
+
     /// How many records are missing between the last one and this.
     pub(crate) fn gap_before(&self, key: u64) -> u64 {
-        let expected = self.log.last().map_or(key, |last| last.saturating_add(1));
+        let expected = self
+            .records
+            .last()
+            .map_or(key, |last| last.saturating_add(1));
         key.saturating_sub(expected)
     }
 

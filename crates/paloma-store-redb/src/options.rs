@@ -73,9 +73,13 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Above so many bytes the store says that it is full.
     pub store_bytes_max: u64,
+    /// Length of the log, 64 MiB at most: so much is committed by being appended to it before the engine's file takes it over. A
+    /// group of more than a sixteenth of it goes there at once. 0 is no log, and only `Ack` and `Os` use one.
+    pub log_bytes: u64,
     /// Most memory for pages of the file.
     pub cache_bytes: usize,
-    /// The time since whenever, never going back; [`Interval`](Durability::Interval) is measured by it.
+    /// The time since whenever, never going back: [`Interval`](Durability::Interval) is measured by it, and how long the store
+    /// has been at rest.
     pub clock: fn() -> Duration,
 }
 
@@ -86,6 +90,7 @@ impl Default for Options {
             interval: Duration::from_millis(100),
             reserve_bytes: 64 << 20,
             store_bytes_max: 8 << 30,
+            log_bytes: 4 << 20,
             cache_bytes: 64 << 20,
             clock: since_start,
         }

@@ -153,7 +153,7 @@ pub(crate) fn wall(reader: &mut Reader<'_>) -> Result<Wall, Damaged> {
     reader.number().map(Wall::from_millis)
 }
 
-fn put_owner(out: &mut Vec<u8>, owner: &Owner) {
+pub(crate) fn put_owner(out: &mut Vec<u8>, owner: &Owner) {
     put_bytes(out, owner.client_id.as_bytes());
     put_option(out, owner.user.as_ref(), |out, user| {
         put_bytes(out, user.as_bytes());
@@ -161,7 +161,7 @@ fn put_owner(out: &mut Vec<u8>, owner: &Owner) {
     out.push(u8::from(owner.has_own_rules));
 }
 
-fn owner(reader: &mut Reader<'_>) -> Result<Owner, Damaged> {
+pub(crate) fn owner(reader: &mut Reader<'_>) -> Result<Owner, Damaged> {
     Ok(Owner {
         client_id: reader.text()?,
         user: reader.option(Reader::text)?,

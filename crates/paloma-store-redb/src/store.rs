@@ -1,38 +1,46 @@
 //! The store itself.
 
 use std::fmt;
-use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_broker::store::{
-    Committed, FlightRecord, FlightState, LoadRequest, Loaded as LoadedQueue, Loss, Mark,
-    MessageId, Recovered, Rested, RetainedRecord, SessionId, Space, Store, StoreBatch, StoreError,
-    StoreUsage,
+    Committed, LoadRequest, Loaded as LoadedQueue, Loss, Mark, MessageId, Recovered, Rested,
+    SessionId, Space, Store, StoreBatch, StoreError, StoreOp, StoreUsage,
 };
 use paloma_broker::wire::Damaged;
-use redb::{ReadTransaction, ReadableTableMetadata, Table};
 
 use crate::backend::Bounds;
+use crate::checkpoint;
 use crate::directory::Directory;
 use crate::disk::{Disk, FileDisk};
-use crate::engine::{Engine, JOURNAL, MESSAGES, RETAINED, SESSIONS, SUBSCRIPTIONS, WILLS, Wait};
+use crate::engine::{Engine, MESSAGES, Wait};
 use crate::error::OpenError;
-use crate::group::{Group, subscription_key};
-use crate::index::Index;
-use crate::journal::{JournalOp, Ops, put_mark, put_op};
-use crate::load::{
-    FAN_OUTS_LOST, Loaded, Losses, MESSAGES_LOST, RETAINED_LOST, SUBSCRIPTIONS_LOST, WILLS_LOST,
-    load, look_first, prepare,
-};
-use crate::messages::{MessageReader, MessageTable, read_message};
+use crate::group::Group;
+use crate::load::{Loaded, load, look_first, prepare};
+use crate::log::{LOG_BYTES_MAX, LOG_MISSING, Log, LogState, new_salt};
+use crate::messages::MessageReader;
+use crate::ops::Sheet;
 use crate::options::{Durability, Options};
-use crate::record::{Kind, open, seal};
-use crate::rows;
+use crate::recovery::Recovery;
 
 /// How long a full store waits before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long nothing is committed before the engine's file takes over what the log has: a publisher that sends now and then does
+/// not pay for that with each message.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// How long a log that found no space is done without.
+const LAY_OUT_AGAIN: Duration = Duration::from_secs(60);
+
+/// A record is at most this part of the log: what is larger costs the engine less than twice the writing.
+const RECORD_SHARE: u64 = 16;
+
+/// Messages that nobody has taken and that are in the log alone are at most this part of it: it is what the engine's file takes
+/// over at once, while others wait.
+const MESSAGES_SHARE: u64 = 4;
 
 /// Most bytes in use of a store whose file is made shorter while a broker runs.
 const SHORTEN_BYTES_MAX: u64 = 16 << 20;
@@ -40,10 +48,13 @@ const SHORTEN_BYTES_MAX: u64 = 16 << 20;
 /// What a session with a few subscriptions takes.
 const SESSION_SHARE: u64 = 256;
 
-/// A durable store in one file.
+/// A durable store: the engine's file, and the log with what it has not taken over.
 pub struct RedbStore {
     engine: Engine,
     loaded: Loaded,
+    /// What the log has and the engine's file has not.
+    pending: Group,
+    log: Option<Log>,
     options: Options,
     disk: Arc<dyn Disk>,
     condition: Condition,
@@ -51,12 +62,15 @@ pub struct RedbStore {
     unreadable: Vec<(SessionId, MessageId)>,
     unreadable_count: u64,
     unsynced: Option<Duration>,
+    committed_at: Duration,
+    /// When the log found no space last.
+    no_room_at: Option<Duration>,
     space: Space,
     /// What the file took after it was last made shorter.
     shortened_to: u64,
     /// Bytes written before the engine was opened anew.
     written_before: u64,
-    record: Vec<u8>,
+    sheet: Sheet,
     /// Keeps others out.
     _directory: Option<Directory>,
 }
@@ -93,43 +107,65 @@ impl RedbStore {
         Self::open_in(directory, options)
     }
 
-    pub(crate) fn open_in(directory: Directory, options: &Options) -> Result<Self, OpenError> {
-        let file = directory.file();
-        let disk = if directory.has_file() {
-            FileDisk::open_old(&file)?
+    fn open_in(directory: Directory, options: &Options) -> Result<Self, OpenError> {
+        let (file, log) = (directory.file(), directory.log());
+        let is_new = !directory.has_file();
+        let has_log = log.exists();
+        let log_disk = FileDisk::open_log(&log)?;
+        if is_new && has_log {
+            // It was another store's, and must not be taken for one of this.
+            log_disk
+                .set_len(0)
+                .and_then(|()| log_disk.sync())
+                .map_err(|error| OpenError::io(&log, error))?;
+        }
+        let disk = if is_new {
+            FileDisk::create(&file)?
         } else {
-            let disk = FileDisk::create(&file)?;
+            FileDisk::open_old(&file)?
+        };
+        if is_new || !has_log {
             let synced = directory.sync();
             synced.map_err(|error| OpenError::io(&file, error))?;
-            disk
-        };
-        let mut store = Self::on_disk(Arc::new(disk), options)?;
+        }
+        let mut store = Self::on_disk(Arc::new(disk), Some(Arc::new(log_disk)), options)?;
         store._directory = Some(directory);
         Ok(store)
     }
 
-    /// Opens the store on a disk of one's own, which nobody else may use.
+    /// Opens the store on disks of one's own, which nobody else may use. Without one for the log every commit goes to the
+    /// engine.
     ///
     /// # Errors
     /// A later version wrote it, or it cannot be read.
-    pub fn on_disk(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+    pub fn on_disk(
+        disk: Arc<dyn Disk>,
+        log: Option<Arc<dyn Disk>>,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
         look_first(&disk)?;
+        let syncs = options.durability != Durability::Os;
+        let mut log = log.map(|disk| Log::new(disk, syncs));
         let engine = open_engine(&disk, options)?;
         prepare(&engine)?;
-        let loaded = load(&engine)?;
+        let (loaded, pending) = read_all(&engine, log.as_mut(), false)?;
         let mut store = Self {
             engine,
             loaded,
+            pending,
+            log,
             options: *options,
             disk,
             condition: Condition::Well,
             unreadable: Vec::new(),
             unreadable_count: 0,
             unsynced: None,
+            committed_at: (options.clock)(),
+            no_room_at: None,
             space: Space::Free,
             shortened_to: 0,
             written_before: 0,
-            record: Vec::new(),
+            sheet: Sheet::default(),
             _directory: None,
         };
         store.space = store.room();
@@ -148,28 +184,41 @@ impl RedbStore {
         index.session_count() == 0 && index.message_count() == 0
     }
 
-    /// Writes a group that was applied to the index already.
-    fn write(&mut self, group: &mut Group, mark: Mark) -> Result<(), StoreError> {
-        let Loaded { index, log, .. } = &self.loaded;
-        let cleaned = log.to_clean(group.journal.len() as u64, index.journal_bytes());
-        let key = log.next();
-        let wait = self.wait();
-        let record = &mut self.record;
-        self.engine.write(wait, |transaction| {
-            group.write(transaction)?;
-            let mut ops = mem::take(&mut group.journal);
-            let mut journal = transaction.open_table(JOURNAL)?;
-            clean(&mut journal, log.oldest(cleaned), index, &mut ops)?;
-            seal(Kind::Journal, &key.to_be_bytes(), record, |out| {
-                put_mark(out, &mark);
-                out.extend_from_slice(&ops);
-            });
-            journal.insert(key, record.as_slice())?;
-            Ok(())
-        })?;
-        self.loaded.log.drop_oldest(cleaned);
-        self.loaded.log.push(key, self.record.len());
-        self.loaded.mark = mark;
+    /// Makes durable what was applied to the index: in the log if it has room and it is not much, else in the engine's file.
+    fn keep(&mut self, mark: Mark) -> Result<(), StoreError> {
+        self.committed_at = (self.options.clock)();
+        if self.append()? {
+            self.loaded.mark = mark;
+            return Ok(());
+        }
+        self.checkpoint(mark, self.wait(), false)
+    }
+
+    fn append(&mut self) -> Result<bool, StoreError> {
+        let messages_max = self.log_bytes() / MESSAGES_SHARE;
+        if self.sheet.is_over() || self.pending.message_bytes() > messages_max {
+            return Ok(false);
+        }
+        let Some(log) = &mut self.log else {
+            return Ok(false);
+        };
+        log.append(&mut self.sheet).map_err(StoreError::Io)
+    }
+
+    /// Has the engine's file take over everything, and the log begin anew; at the end, without being used any more.
+    fn checkpoint(&mut self, mark: Mark, wait: Wait, is_end: bool) -> Result<(), StoreError> {
+        let next = self.next_log(is_end)?;
+        let Self {
+            engine,
+            loaded,
+            pending,
+            ..
+        } = self;
+        checkpoint::write(engine, wait, loaded, pending, mark, &next)?;
+        // Only here, when that is synced, may the records be written over.
+        if let Some(log) = &mut self.log {
+            log.begin(&next, self.loaded.records.newest());
+        }
         match wait {
             Wait::Synced => self.unsynced = None,
             Wait::No => {
@@ -178,6 +227,71 @@ impl RedbStore {
             }
         }
         Ok(())
+    }
+
+    /// What the engine's file is to say of the log behind a checkpoint.
+    fn next_log(&mut self, is_end: bool) -> Result<LogState, StoreError> {
+        let state = self.loaded.log;
+        let bytes = self.log_bytes();
+        let is_used = !is_end && bytes > 0 && self.lay_out(bytes)?;
+        let begins = is_used && !state.is_used;
+        Ok(LogState {
+            is_used,
+            salt: if begins { new_salt() } else { state.salt },
+            bytes: if is_used { bytes } else { state.bytes },
+        })
+    }
+
+    /// False if there is no space for the log.
+    fn lay_out(&mut self, bytes: u64) -> Result<bool, StoreError> {
+        let now = (self.options.clock)();
+        let is_too_soon = self
+            .no_room_at
+            .is_some_and(|at| now.saturating_sub(at) < LAY_OUT_AGAIN);
+        let may_grow = self.space == Space::Free && !is_too_soon;
+        let Some(log) = &mut self.log else {
+            return Ok(false);
+        };
+        let is_laid_out = log.lay_out(bytes, may_grow).map_err(StoreError::Io)?;
+        if !is_laid_out && may_grow {
+            self.no_room_at = Some(now);
+        }
+        Ok(is_laid_out)
+    }
+
+    /// How long the log is to be; 0 if there is to be none.
+    fn log_bytes(&self) -> u64 {
+        match self.options.durability {
+            Durability::Ack | Durability::Os if self.log.is_some() => {
+                self.options.log_bytes.min(LOG_BYTES_MAX)
+            }
+            Durability::Ack | Durability::Os | Durability::Interval | Durability::None => 0,
+        }
+    }
+
+    fn is_log_empty(&self) -> bool {
+        self.log.as_ref().is_none_or(Log::is_empty)
+    }
+
+    /// Begins a record of the log, if there can be one.
+    fn begin_sheet(&mut self, mark: &Mark) {
+        let limit = if self.loaded.log.is_used {
+            self.log_bytes() / RECORD_SHARE
+        } else {
+            0
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.sheet.begin(mark, limit);
+    }
+
+    /// How long the store has to be at rest until the engine's file takes over what the log has; `None` if it has nothing, or
+    /// there is nowhere to take it.
+    fn to_next_checkpoint(&self) -> Option<Duration> {
+        if self.is_log_empty() || self.space == Space::Full {
+            return None;
+        }
+        let idle = (self.options.clock)().saturating_sub(self.committed_at);
+        Some(AT_REST.saturating_sub(idle))
     }
 
     /// Whether the next commit waits for the disk.
@@ -204,8 +318,8 @@ impl RedbStore {
 
     /// Bytes of pages that records need, about.
     fn used_bytes(&self) -> u64 {
-        let Loaded { index, log, .. } = &self.loaded;
-        index.page_bytes() + index.session_count() * SESSION_SHARE + log.bytes()
+        let Loaded { index, records, .. } = &self.loaded;
+        index.page_bytes() + index.session_count() * SESSION_SHARE + records.bytes()
     }
 
     /// Makes the file short again after a drain. The engine cuts off what is free at the end by itself, but few pages in use
@@ -218,6 +332,9 @@ impl RedbStore {
         if used > SHORTEN_BYTES_MAX || !is_worth_it {
             return Ok(());
         }
+        if !self.is_log_empty() {
+            self.checkpoint(self.loaded.mark, self.wait(), false)?;
+        }
         while self.engine.compact()? {}
         self.shortened_to = self.engine.backend.allocated_bytes();
         Ok(())
@@ -229,12 +346,14 @@ impl RedbStore {
             reserve_bytes: self.options.reserve_bytes,
             store_bytes_max: self.options.store_bytes_max,
         };
-        self.engine.backend.room(&bounds, used)
+        let coming = self.pending.message_bytes();
+        self.engine.backend.room(&bounds, used, coming)
     }
 
     /// Takes note of a failed write. The index holds what the file does not; after a full disk it is read again.
     fn failed(&mut self, error: StoreError) -> StoreError {
         self.condition = if matches!(error, StoreError::Full) {
+            self.space = Space::Full;
             Condition::ToReopen
         } else {
             Condition::Broken
@@ -252,12 +371,14 @@ impl RedbStore {
             Condition::Closed => return Err(StoreError::Io(broken("the store is closed"))),
         }
         self.written_before += self.engine.backend.written_bytes();
-        let reopened =
-            open_engine(&self.disk, &self.options).and_then(|engine| Ok((load(&engine)?, engine)));
+        let log = self.log.as_mut();
+        let reopened = open_engine(&self.disk, &self.options)
+            .and_then(|engine| Ok((read_all(&engine, log, true)?, engine)));
         match reopened {
-            Ok((loaded, engine)) => {
+            Ok(((loaded, pending), engine)) => {
                 self.engine = engine;
                 self.loaded = loaded;
+                self.pending = pending;
                 self.unsynced = None;
                 self.condition = Condition::Well;
                 Ok(())
@@ -278,6 +399,10 @@ impl RedbStore {
 impl Store for RedbStore {
     fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
         self.ensure_open()?;
+        if !self.is_log_empty() {
+            self.checkpoint(self.loaded.mark, self.wait(), false)
+                .map_err(|error| self.failed(error))?;
+        }
         let mut recovery = Recovery {
             loaded: &self.loaded,
             losses: self.loaded.losses.clone(),
@@ -295,22 +420,20 @@ impl Store for RedbStore {
 
     fn commit(&mut self, batches: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
         self.ensure_open()?;
-        let mut group = Group::default();
-        let mut seq = paloma_session::LogSeq::default();
-        let mut mark = self.loaded.mark;
-        for (session, message) in &self.unreadable {
-            let op = JournalOp::Dequeue(*session, *message);
-            group.note(&mut self.loaded.index, op);
-        }
-        for batch in &*batches {
-            group.add(batch, &mut self.loaded.index);
-            seq = batch.seq;
-            mark = batch.mark;
+        let seq = batches.last().map(|batch| batch.seq).unwrap_or_default();
+        let mark = batches.last().map_or(self.loaded.mark, |batch| batch.mark);
+        self.begin_sheet(&mark);
+        let dequeue = |(session, message): &_| StoreOp::Dequeue(*session, *message);
+        let unreadable: Vec<StoreOp> = self.unreadable.iter().map(dequeue).collect();
+        let of_batches = batches.iter().map(|batch| batch.ops.as_slice());
+        let mut is_changed = false;
+        for ops in [unreadable.as_slice()].into_iter().chain(of_batches) {
+            let index = &mut self.loaded.index;
+            is_changed |= self.pending.add(ops, index, &mut self.sheet);
         }
         // A group that changes nothing promises nothing: there is nothing to wait for the disk for.
-        if !group.is_empty() {
-            self.write(&mut group, mark)
-                .map_err(|error| self.failed(error))?;
+        if is_changed {
+            self.keep(mark).map_err(|error| self.failed(error))?;
             self.unreadable.clear();
         }
         batches.clear();
@@ -324,6 +447,7 @@ impl Store for RedbStore {
         let Self {
             engine,
             loaded,
+            pending,
             unreadable,
             unreadable_count,
             ..
@@ -343,7 +467,11 @@ impl Store for RedbStore {
                 if is_more || entries.len() >= request.count as usize {
                     break;
                 }
-                match messages.read(entry.message)? {
+                let read = match pending.message(entry.message) {
+                    Some(message) => Ok(message.clone()),
+                    None => messages.read(entry.message)?,
+                };
+                match read {
                     Ok(message) => entries.push((entry, message)),
                     Err(Damaged) => {
                         bytes -= u64::from(entry.bytes);
@@ -368,6 +496,10 @@ impl Store for RedbStore {
                 .map_err(|error| self.failed(error))?;
             self.unsynced = None;
         }
+        if self.to_next_checkpoint() == Some(Duration::ZERO) {
+            self.checkpoint(self.loaded.mark, self.wait(), false)
+                .map_err(|error| self.failed(error))?;
+        }
         if self.options.durability != Durability::None {
             self.shorten().map_err(|error| self.failed(error))?;
         }
@@ -375,7 +507,7 @@ impl Store for RedbStore {
         let space = self.space;
         let again_after = match space {
             Space::Full => Some(LOOK_AGAIN),
-            Space::Free => None,
+            Space::Free => self.to_next_checkpoint(),
         };
         Ok(Rested {
             space,
@@ -386,23 +518,34 @@ impl Store for RedbStore {
     fn close(&mut self) -> Result<(), StoreError> {
         self.ensure_open()?;
         self.engine.backend.sync_from_here_on();
+        if self.loaded.log.is_used {
+            self.checkpoint(self.loaded.mark, Wait::Synced, true)
+                .map_err(|error| self.failed(error))?;
+        }
+        if let Some(log) = &mut self.log {
+            log.close().map_err(StoreError::Io)?;
+        }
         self.condition = Condition::Closed;
         self.engine.close()
     }
 
     fn usage(&self) -> StoreUsage {
         let backend = &self.engine.backend;
+        let log = self.log.as_ref();
+        let log_bytes = log.map_or(0, Log::allocated_bytes);
+        let log_written = log.map_or(0, Log::written_bytes);
         StoreUsage {
             messages: self.loaded.index.message_count(),
             entries: self.loaded.index.entry_count(),
-            file_bytes: backend.file_bytes(),
-            written_bytes: self.written_before + backend.written_bytes(),
+            file_bytes: backend.file_bytes() + log_bytes,
+            written_bytes: self.written_before + backend.written_bytes() + log_written,
             unreadable: self.unreadable_count,
         }
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.loaded.index.memory_bytes() + self.loaded.log.memory_bytes()
+        let Loaded { index, records, .. } = &self.loaded;
+        index.memory_bytes() + records.memory_bytes() + self.pending.message_bytes()
     }
 }
 
@@ -415,6 +558,26 @@ impl Drop for RedbStore {
     }
 }
 
+/// Everything that is committed: what the engine's file says, and what the log says beside it.
+fn read_all(
+    engine: &Engine,
+    log: Option<&mut Log>,
+    is_again: bool,
+) -> Result<(Loaded, Group), OpenError> {
+    let mut loaded = load(engine)?;
+    let mut pending = Group::beside(&loaded.index);
+    match log {
+        Some(log) => {
+            let base = loaded.records.newest();
+            let contents = log.read(&loaded.log, base, is_again)?;
+            loaded.replay_log(&contents, &mut pending);
+        }
+        None if loaded.log.is_used => return Err(StoreError::Corrupt(LOG_MISSING).into()),
+        None => {}
+    }
+    Ok((loaded, pending))
+}
+
 fn open_engine(disk: &Arc<dyn Disk>, options: &Options) -> Result<Engine, OpenError> {
     let syncs = options.durability != Durability::Os;
     Ok(Engine::open(Arc::clone(disk), syncs, options.cache_bytes)?)
@@ -422,162 +585,4 @@ fn open_engine(disk: &Arc<dyn Disk>, options: &Options) -> Result<Engine, OpenEr
 
 fn broken(why: &'static str) -> std::io::Error {
     std::io::Error::other(why)
-}
-
-/// Deletes old journal records, and appends what of them still counts.
-fn clean(
-    journal: &mut Table<'_, u64, &'static [u8]>,
-    oldest: impl Iterator<Item = u64>,
-    index: &Index,
-    ops: &mut Vec<u8>,
-) -> Result<(), redb::Error> {
-    for key in oldest {
-        let Some(record) = journal.remove(key)? else {
-            continue;
-        };
-        let body = open(Kind::Journal, &key.to_be_bytes(), record.value());
-        let Ok((_, old)) = body.and_then(Ops::new) else {
-            continue;
-        };
-        for op in old.map_while(Result::ok) {
-            if let Some(op) = index.still_counts(op) {
-                put_op(ops, &op);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Gives back what a store holds.
-struct Recovery<'a> {
-    loaded: &'a Loaded,
-    losses: Losses,
-    unreadable: Vec<(SessionId, MessageId)>,
-    each: &'a mut dyn FnMut(Recovered),
-}
-
-impl Recovery<'_> {
-    fn run(&mut self, transaction: &ReadTransaction) -> Result<(), redb::Error> {
-        (self.each)(Recovered::Mark(self.loaded.mark));
-        let messages = transaction.open_table(MESSAGES)?;
-        self.sessions(transaction, &messages)?;
-        self.retained(transaction, &messages)?;
-        for (id, row) in &self.loaded.index.fan_outs {
-            match read_message(&messages, *id)? {
-                Ok(message) => {
-                    (self.each)(Recovered::FanOut(row.record.clone(), message, row.after));
-                }
-                Err(Damaged) => self.losses.add(FAN_OUTS_LOST, 1),
-            }
-        }
-        Ok(())
-    }
-
-    fn sessions(
-        &mut self,
-        transaction: &ReadTransaction,
-        messages: &MessageTable,
-    ) -> Result<(), redb::Error> {
-        let sessions = transaction.open_table(SESSIONS)?;
-        let wills = transaction.open_table(WILLS)?;
-        let subscriptions = transaction.open_table(SUBSCRIPTIONS)?;
-        let (mut wills_seen, mut subscriptions_seen) = (0, 0);
-        for row in sessions.range::<u64>(..)? {
-            let (id, record) = row?;
-            let id = SessionId(id.value());
-            let key = id.0.to_be_bytes();
-            let Ok(session) = open(Kind::Session, &key, record.value()).and_then(rows::session)
-            else {
-                // It was counted when the store was opened.
-                continue;
-            };
-            (self.each)(Recovered::Session(id, session));
-            let will = wills.get(id.0)?;
-            if let Some(Ok(will)) =
-                will.map(|record| open(Kind::Will, &key, record.value()).and_then(rows::will))
-            {
-                (self.each)(Recovered::Will(id, will));
-                wills_seen += 1;
-            }
-            let until = id.0.saturating_add(1);
-            for row in subscriptions.range((id.0, "")..(until, ""))? {
-                let (key, record) = row?;
-                let filter = key.value().1;
-                let subscription = open(
-                    Kind::Subscription,
-                    &subscription_key(id.0, filter),
-                    record.value(),
-                )
-                .and_then(|body| rows::subscription(filter, body));
-                if let Ok(subscription) = subscription {
-                    (self.each)(Recovered::Subscription(id, subscription));
-                    subscriptions_seen += 1;
-                }
-            }
-            self.queue(id, messages)?;
-        }
-        let lost = wills.len()?.saturating_sub(wills_seen);
-        self.losses.add(WILLS_LOST, lost);
-        let lost = subscriptions.len()?.saturating_sub(subscriptions_seen);
-        self.losses.add(SUBSCRIPTIONS_LOST, lost);
-        Ok(())
-    }
-
-    fn queue(&mut self, id: SessionId, messages: &MessageTable) -> Result<(), redb::Error> {
-        let Some(session) = self.loaded.index.session(id) else {
-            return Ok(());
-        };
-        for packet in session.received() {
-            (self.each)(Recovered::Received(id, *packet));
-        }
-        for (entry, flight) in session.flights() {
-            let state = if flight.is_received {
-                FlightState::Received
-            } else {
-                match read_message(messages, entry.message)? {
-                    Ok(message) => FlightState::Assigned(message),
-                    Err(Damaged) => {
-                        self.losses.add(MESSAGES_LOST, 1);
-                        self.unreadable.push((id, entry.message));
-                        continue;
-                    }
-                }
-            };
-            let packet = flight.packet;
-            let record = FlightRecord {
-                packet,
-                entry,
-                state,
-            };
-            (self.each)(Recovered::Flight(id, record));
-        }
-        if let Some(summary) = session.summary() {
-            (self.each)(Recovered::Queue(id, summary));
-        }
-        Ok(())
-    }
-
-    fn retained(
-        &mut self,
-        transaction: &ReadTransaction,
-        messages: &MessageTable,
-    ) -> Result<(), redb::Error> {
-        let table = transaction.open_table(RETAINED)?;
-        for id in self.loaded.index.retained.values() {
-            let key = id.0.to_be_bytes();
-            let record = table.get(id.0)?;
-            let row = record.ok_or(Damaged).and_then(|record| {
-                open(Kind::Retained, &key, record.value()).and_then(rows::retained)
-            });
-            match (row, read_message(messages, *id)?) {
-                (Ok(row), Ok(message)) => (self.each)(Recovered::Retained(RetainedRecord {
-                    message,
-                    qos: row.qos,
-                    author: row.author,
-                })),
-                _ => self.losses.add(RETAINED_LOST, 1),
-            }
-        }
-        Ok(())
-    }
 }

@@ -18,16 +18,17 @@ use paloma_broker::store::{
 };
 use paloma_store_redb::disk::sim::SimDisk;
 use paloma_store_redb::{OpenError, RedbStore};
-use support::{Pair, contents, open, small, steps};
+use support::{Pair, contents, open, open_with, small, steps};
 
-/// Everything that was ever put, and the bytes of a file that holds what is left of it.
+/// Everything that was ever put, and the bytes of the files that hold what is left of it.
 struct Original {
     is_clean: bool,
     file: Vec<u8>,
+    log: Vec<u8>,
     messages: BTreeSet<Vec<u8>>,
     contents: Vec<String>,
-    /// What a crash may roll back to.
-    before: Vec<String>,
+    /// What it held after each group.
+    history: Vec<Vec<String>>,
 }
 
 impl Original {
@@ -51,23 +52,33 @@ impl Original {
             }
             store.commit(&mut group).unwrap();
         }
+        // Some groups that are in the log alone.
+        for _ in 0..6 {
+            store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+        }
         if is_clean {
             store.close().unwrap();
         }
-        let file = disk.after_kill().to_bytes();
+        let left = disk.after_kill();
         Self {
             is_clean,
-            file,
+            file: left.to_bytes(),
+            log: left.log().to_bytes(),
             messages,
             contents: pair.now().to_vec(),
-            before: pair.history[pair.history.len() - 2].clone(),
+            history: pair.history,
         }
     }
 
     /// Opens a damaged copy, and says whether it could be.
     fn check(&self, file: &[u8], what: &str) -> bool {
-        let disk = SimDisk::with_bytes(file, 2);
-        let mut store = match RedbStore::on_disk(Arc::new(disk), &small()) {
+        self.check_with(file, &self.log, 1, what)
+    }
+
+    /// After a crash, so many of the last groups may look like groups that were not synced, and so were not acknowledged.
+    fn check_with(&self, file: &[u8], log: &[u8], unsynced: usize, what: &str) -> bool {
+        let disk = SimDisk::with_files(file, log, 2);
+        let mut store = match open_with(&disk, &small()) {
             Ok(store) => store,
             Err(error) => {
                 assert!(!error.to_string().is_empty());
@@ -106,9 +117,11 @@ impl Original {
         }
         lost += store.usage().unreadable;
         if lost == 0 {
-            // After a crash, a damaged last commit looks like one that was not synced, and so was not acknowledged.
             let found = contents(&mut store);
-            let is_whole = found == self.contents || !self.is_clean && found == self.before;
+            let unsynced = if self.is_clean { 0 } else { unsynced };
+            let is_whole = (self.history.iter().rev())
+                .take(1 + unsynced)
+                .any(|then| *then == found);
             assert!(is_whole, "{what}: nothing was said of what is missing");
         }
         true
@@ -196,7 +209,7 @@ fn truncations_and_overwritten_pages_give_nothing_wrong() {
 #[test]
 fn what_is_no_store_is_left_alone() {
     let disk = SimDisk::with_bytes(&[7; 10_000], 1);
-    let refused = RedbStore::on_disk(Arc::new(disk.clone()), &small()).unwrap_err();
+    let refused = open_with(&disk, &small()).unwrap_err();
     assert!(matches!(refused, OpenError::Store(_)), "{refused}");
     assert!(refused.to_string().contains("paloma store repair"));
     assert_eq!(disk.to_bytes(), vec![7; 10_000]);
@@ -227,4 +240,81 @@ fn a_damaged_message_is_left_out_and_the_rest_comes() {
     let kept = original.contents.iter().filter(|line| found.contains(line));
     assert!(kept.count() > original.contents.len() * 9 / 10);
     assert!(found != original.contents);
+}
+
+#[test]
+fn damage_of_the_log_after_a_crash_is_said_unless_it_is_at_its_end() {
+    let original = Original::new(false);
+    let mut opened = 0;
+    for seed in 0..150 {
+        let mut log = original.log.clone();
+        let at = seed * 7_919 % 600;
+        let unsynced = match seed % 3 {
+            0 => {
+                log[at] ^= 1 << (seed % 8);
+                1
+            }
+            // Two records lie in it at most.
+            1 => {
+                log[at..at + 60].fill(0);
+                2
+            }
+            _ => {
+                log.copy_within(at / 2..at / 2 + 60, at);
+                2
+            }
+        };
+        let what = format!("damage {} at {at}", seed % 3);
+        opened += u32::from(original.check_with(&original.file, &log, unsynced, &what));
+    }
+    assert!(opened > 120, "{opened}");
+}
+
+#[test]
+fn a_log_that_is_gone_or_cut_off_after_a_crash_is_refused() {
+    let original = Original::new(false);
+    for len in [0, 100, original.log.len() / 2, original.log.len() - 1] {
+        let disk = SimDisk::with_files(&original.file, &original.log[..len], 1);
+        let refused = open_with(&disk, &small()).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("its log is missing or cut off")
+        );
+    }
+    let file = Arc::new(SimDisk::with_bytes(&original.file, 1));
+    let refused = RedbStore::on_disk(file, None, &small()).unwrap_err();
+    assert!(refused.to_string().contains("paloma store repair"));
+}
+
+#[test]
+fn after_a_clean_stop_the_log_holds_nothing() {
+    let original = Original::new(true);
+    for log in [&[][..], &[7; 100_000]] {
+        assert!(original.check_with(&original.file, log, 0, "another log"));
+    }
+}
+
+#[test]
+fn a_file_beside_a_log_that_is_later_is_refused() {
+    let disk = SimDisk::new(1);
+    let mut pair = Pair::default();
+    let mut store = open(&disk);
+    store.commit(&mut pair.group(&steps(1, 9))).unwrap();
+    let older = disk.to_bytes();
+    store.commit(&mut pair.group(&steps(2, 9))).unwrap();
+    // Some groups are too large for the log.
+    for seed in 3..40 {
+        store.commit(&mut pair.group(&steps(seed, 90))).unwrap();
+    }
+    store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+    drop(store);
+    let disk = SimDisk::with_files(&older, &disk.after_kill().log().to_bytes(), 1);
+    let refused = open_with(&disk, &small()).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("its file is older than its log"),
+        "{refused}"
+    );
 }

@@ -9,13 +9,13 @@
 mod support;
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_broker::store::Store;
+use paloma_store_redb::disk::Disk;
 use paloma_store_redb::disk::sim::{Fault, SimDisk};
 use paloma_store_redb::{Durability, Options, RedbStore};
-use support::{Pair, contents, small, steps};
+use support::{Pair, contents, open_with, small, steps};
 
 thread_local! {
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
@@ -31,7 +31,7 @@ fn options(durability: Durability) -> Options {
 }
 
 fn open(disk: &SimDisk, durability: Durability) -> RedbStore {
-    RedbStore::on_disk(Arc::new(disk.clone()), &options(durability)).unwrap()
+    open_with(disk, &options(durability)).unwrap()
 }
 
 /// What happens to the machine.
@@ -60,7 +60,7 @@ fn lost(durability: Durability, crash: Crash, commits: u64, seed: u64) -> Option
     };
     drop(store);
     let options = options(durability);
-    let mut store = RedbStore::on_disk(Arc::new(survivor), &options).ok()?;
+    let mut store = open_with(&survivor, &options).ok()?;
     let found = contents(&mut store);
     let mut history = pair.history.iter().rev();
     history.position(|then| *then == found)
@@ -119,6 +119,55 @@ fn interval_syncs_while_nothing_is_committed() {
 }
 
 #[test]
+fn the_engine_takes_over_what_the_log_has_once_the_store_is_at_rest() {
+    let disk = SimDisk::new(3);
+    let mut pair = Pair::default();
+    let mut store = open(&disk, Durability::Ack);
+    store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+    assert_eq!(store.rest().unwrap().again_after, None);
+    // The first group goes to the engine, and tells that there is a log from there on.
+    let before = disk.to_bytes();
+    for _ in 0..3 {
+        NOW.set(NOW.get() + Duration::from_millis(900));
+        store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+        let again = store.rest().unwrap().again_after;
+        assert_eq!(again, Some(Duration::from_secs(1)));
+    }
+    assert_eq!(disk.to_bytes(), before);
+    NOW.set(NOW.get() + Duration::from_secs(1));
+    assert_eq!(store.rest().unwrap().again_after, None);
+    assert_ne!(disk.to_bytes(), before);
+    drop(store);
+    // The log has no part in it any more.
+    let next = disk.after_power_cut(3);
+    next.log().write(0, &[0; 4_096]).unwrap();
+    let found = contents(&mut open(&next, Durability::Ack));
+    assert_eq!(found, pair.now());
+}
+
+#[test]
+fn a_log_is_taken_over_by_a_store_of_any_level() {
+    for durability in Durability::ALL {
+        let disk = SimDisk::new(4);
+        let mut pair = Pair::default();
+        let mut store = open(&disk, Durability::Ack);
+        for _ in 0..5 {
+            store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+        }
+        drop(store);
+        let disk = disk.after_power_cut(4);
+        let mut store = open(&disk, durability);
+        store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+        let found = contents(&mut store);
+        assert_eq!(found, pair.now(), "{durability}");
+        store.close().unwrap();
+        drop(store);
+        let found = contents(&mut open(&disk.after_power_cut(4), durability));
+        assert_eq!(found, pair.now(), "{durability}");
+    }
+}
+
+#[test]
 fn none_in_place_of_interval_is_caught() {
     assert!(worst(Durability::None, Crash::Kill) > Some(4));
 }
@@ -160,7 +209,7 @@ fn without_a_clean_stop_none_keeps_what_the_last_one_kept() {
 fn every_moment_of_a_commit_survives_a_power_cut() {
     let run = |disk: &SimDisk, pair: &mut Pair| {
         let options = options(Durability::Ack);
-        let mut store = RedbStore::on_disk(Arc::new(disk.clone()), &options).ok()?;
+        let mut store = open_with(disk, &options).ok()?;
         for commit in 0..10 {
             store.commit(&mut pair.group(&steps(commit, 12))).ok()?;
         }

@@ -9,7 +9,6 @@
 mod support;
 
 use std::io;
-use std::sync::Arc;
 
 use paloma_broker::store::{
     Committed, MessageId, SessionId, Space, Store, StoreBatch, StoreError, StoreOp,
@@ -17,7 +16,7 @@ use paloma_broker::store::{
 use paloma_codec::Qos;
 use paloma_store_redb::disk::sim::{Fault, SimDisk};
 use paloma_store_redb::{Options, RedbStore};
-use support::{Pair, contents, entry, message, open, session_record, small, steps};
+use support::{Pair, contents, entry, message, open, open_with, session_record, small, steps};
 
 const CAPACITY: u64 = 4 << 20;
 
@@ -35,7 +34,7 @@ const SESSION: SessionId = SessionId(1);
 
 impl Queue {
     fn new(disk: &SimDisk, options: &Options) -> Self {
-        let mut store = RedbStore::on_disk(Arc::new(disk.clone()), options).unwrap();
+        let mut store = open_with(disk, options).unwrap();
         let ops = vec![StoreOp::PutSession(SESSION, session_record("client"))];
         commit(&mut store, ops).unwrap();
         Self {
@@ -270,7 +269,7 @@ fn a_disk_that_cannot_be_read_is_no_store() {
     let disk = SimDisk::new(5);
     drop(open(&disk));
     disk.schedule_read(disk.counts().reads, Fault::Io);
-    let failed = RedbStore::on_disk(Arc::new(disk), &small()).unwrap_err();
+    let failed = open_with(&disk, &small()).unwrap_err();
     assert!(failed.to_string().contains("the device failed"), "{failed}");
     let _: &dyn std::error::Error = &failed;
     assert!(std::error::Error::source(&failed).is_some_and(|error| {
@@ -278,4 +277,135 @@ fn a_disk_that_cannot_be_read_is_no_store() {
             .source()
             .is_some_and(|error| error.downcast_ref::<io::Error>().is_some())
     }));
+}
+
+/// A store with three small groups in its log, and what it holds.
+fn logged(disk: &SimDisk) -> (RedbStore, Pair) {
+    let mut pair = Pair::default();
+    let mut store = open(disk);
+    for _ in 0..4 {
+        store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+    }
+    (store, pair)
+}
+
+#[test]
+fn a_full_disk_takes_nothing_from_the_log() {
+    let disk = SimDisk::new(5);
+    let (mut store, pair) = logged(&disk);
+    let mut queue = Queue {
+        store: open(&SimDisk::new(6)),
+        next: 1,
+        oldest: 1,
+    };
+    disk.set_capacity(0);
+    // What is too large for the log meets the disk, reserve and all.
+    let mut before = pair.now().to_vec();
+    let mut group = loop {
+        let mut batch = queue.batch();
+        let record = session_record("client");
+        batch
+            .ops
+            .insert(0, StoreOp::PutSession(SessionId(900), record));
+        let mut group = vec![batch];
+        match store.commit(&mut group) {
+            Ok(_) => before.clear(),
+            Err(StoreError::Full) => break group,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // Small groups have room in the log all the same.
+    let batch = StoreBatch {
+        ops: vec![StoreOp::PutSession(SessionId(901), session_record("small"))],
+        ..StoreBatch::default()
+    };
+    assert!(store.commit(&mut vec![batch]).is_ok());
+    disk.set_capacity(64 << 20);
+    store.commit(&mut group).unwrap();
+    let after = contents(&mut store);
+    drop(store);
+    assert_eq!(contents(&mut open(&disk.after_power_cut(1))), after);
+    for client in ["client-1", "client-4", "small"] {
+        let name = format!("{client:?}");
+        assert!(after.iter().any(|line| line.contains(&name)), "{client}");
+    }
+}
+
+#[test]
+fn a_log_that_fails_is_the_last_word() {
+    for (operation, seed) in (0..2).flat_map(|operation| (0..10).map(move |seed| (operation, seed)))
+    {
+        let disk = SimDisk::new(seed);
+        let (mut store, mut pair) = logged(&disk);
+        disk.schedule(disk.operations() + operation, Fault::Io);
+        let mut next = pair.group(&[(0, 0, 0)]);
+        let outcome = store.commit(&mut next);
+        assert!(matches!(outcome, Err(StoreError::Io(_))), "{outcome:?}");
+        let counts = disk.counts();
+        assert!(store.commit(&mut next).is_err() && store.rest().is_err());
+        assert!(store.close().is_err());
+        drop(store);
+        assert_eq!(
+            disk.counts().operations(),
+            counts.operations(),
+            "it was retried"
+        );
+        for next in [disk.fork_after_power_cut(seed), disk.after_kill()] {
+            let found = contents(&mut open(&next));
+            assert!(pair.history.iter().rev().take(2).any(|then| *then == found));
+        }
+    }
+}
+
+#[test]
+fn without_space_for_a_log_the_engine_has_it_all() {
+    let disk = SimDisk::new(5);
+    let options = Options {
+        log_bytes: 16 << 20,
+        ..small()
+    };
+    disk.set_capacity(CAPACITY);
+    let mut queue = Queue::new(&disk, &options);
+    queue.fill().unwrap();
+    assert!(disk.log().to_bytes().is_empty());
+    let held = queue.store.usage().entries;
+    drop(queue);
+    assert_eq!(
+        open_with(&disk.after_kill(), &options)
+            .unwrap()
+            .usage()
+            .entries,
+        held
+    );
+}
+
+#[test]
+fn what_was_taken_before_a_checkpoint_never_reaches_the_engine() {
+    let disk = SimDisk::new(5);
+    let mut queue = Queue::new(&disk, &small());
+    let before = disk.to_bytes();
+    let mut commits = 0;
+    for id in 1..1_000 {
+        let message = message(id, "a", &[7; 60]);
+        let ops = vec![
+            StoreOp::PutMessage(message.clone()),
+            StoreOp::Enqueue(SESSION, entry(&message, Qos::AtLeastOnce)),
+        ];
+        commit(&mut queue.store, ops).unwrap();
+        commit(
+            &mut queue.store,
+            vec![StoreOp::Dequeue(SESSION, MessageId(id))],
+        )
+        .unwrap();
+        if disk.to_bytes() != before {
+            break;
+        }
+        commits += 2;
+    }
+    assert!(commits > 300, "{commits} before the log was full");
+    assert_eq!(queue.store.usage().messages, 0);
+    // But for one that nobody had taken when the log was full.
+    let file = disk.to_bytes();
+    let copies = file.windows(60).filter(|bytes| *bytes == [7; 60]).count();
+    assert!(copies <= 1, "{copies}");
 }

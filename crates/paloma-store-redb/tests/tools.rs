@@ -99,12 +99,12 @@ fn a_later_format_is_refused_and_left_alone() {
     transaction
         .open_table(meta)
         .unwrap()
-        .insert("format", 2)
+        .insert("format", 3)
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
     let is_refused = |refused: OpenError| {
-        let is_newer = matches!(refused, OpenError::NewerFormat { found: 2, known: 1 });
+        let is_newer = matches!(refused, OpenError::NewerFormat { found: 3, known: 2 });
         assert!(is_newer, "{refused}");
         assert!(refused.to_string().contains("a later version wrote it"));
     };
@@ -113,6 +113,120 @@ fn a_later_format_is_refused_and_left_alone() {
     // Not even a repair touches it.
     is_refused(repair(&scratch.0).unwrap_err());
     is_refused(stats(&scratch.0).unwrap_err());
+}
+
+/// A store that was killed with something in its log.
+fn killed(name: &str) -> (Scratch, Pair) {
+    let (scratch, mut pair) = filled(name);
+    let mut store = open(&scratch.0);
+    for seed in 0..20 {
+        store.commit(&mut pair.group(&steps(seed, 9))).unwrap();
+    }
+    store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+    drop(store);
+    (scratch, pair)
+}
+
+fn format(path: &Path) -> u64 {
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::open(path).unwrap();
+    let transaction = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let meta = transaction.open_table(meta).unwrap();
+    meta.get("format").unwrap().unwrap().value()
+}
+
+#[test]
+fn a_version_without_a_log_refuses_a_store_whose_log_is_in_use_and_no_other() {
+    let (scratch, _) = killed("in-use");
+    assert_eq!(format(&scratch.file()), 2);
+    let mut store = open(&scratch.0);
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(format(&scratch.file()), 1);
+}
+
+#[test]
+fn tools_see_what_the_log_holds() {
+    let (scratch, pair) = killed("log-stats");
+    let found = stats(&scratch.0).unwrap();
+    assert_eq!(found.format, 1, "the file has taken it over");
+    assert_eq!(found.entries, open(&scratch.0).usage().entries);
+    assert_eq!(contents(&mut open(&scratch.0)), pair.now());
+
+    let (scratch, pair) = killed("log-export");
+    let other = Scratch::new("log-import");
+    import(&other.0, &mut exported(&scratch.0).as_slice()).unwrap();
+    assert_eq!(contents(&mut open(&other.0)), pair.now());
+
+    let (scratch, pair) = killed("log-check");
+    let report = check(&scratch.0).unwrap();
+    assert!(report.is_whole() && report.orphans == 0, "{report:?}");
+    assert_eq!(contents(&mut open(&scratch.0)), pair.now());
+
+    for name in ["log-repair", "log-compact"] {
+        let (scratch, pair) = killed(name);
+        if name == "log-repair" {
+            assert_eq!(repair(&scratch.0).unwrap().set_aside, None);
+        } else {
+            compact(&scratch.0).unwrap();
+        }
+        assert_eq!(contents(&mut open(&scratch.0)), pair.now(), "{name}");
+    }
+}
+
+#[test]
+fn a_repair_does_what_the_log_says_behind_what_the_file_has() {
+    let (scratch, pair) = killed("log-missing");
+    let log = scratch.0.join("paloma.log");
+    let mut damaged = fs::read(&log).unwrap();
+    // The first record, which begins with its length.
+    let len = u32::from_le_bytes(damaged[..4].try_into().unwrap()) as usize;
+    damaged[32 + len - 1] ^= 1;
+    fs::write(&log, &damaged).unwrap();
+    assert!(matches!(
+        export(&scratch.0, &mut Vec::new()),
+        Err(OpenError::Store(_))
+    ));
+    assert_eq!(check(&scratch.0).unwrap().lost.len(), 1);
+    let repaired = repair(&scratch.0).unwrap();
+    assert_eq!(repaired.lost.iter().map(|loss| loss.count).sum::<u64>(), 1);
+    let aside = repaired.set_aside.unwrap().with_extension("damaged-1.log");
+    assert_eq!(fs::read(aside).unwrap(), damaged);
+    assert!(!log.exists());
+    let found = contents(&mut open(&scratch.0));
+    let kept = pair
+        .now()
+        .iter()
+        .filter(|line| found.contains(line))
+        .count();
+    assert!(
+        kept * 10 > pair.now().len() * 9,
+        "{kept} of {}",
+        pair.now().len()
+    );
+
+    // Without a log there is only what the file has.
+    let (scratch, _) = killed("log-gone");
+    fs::remove_file(scratch.0.join("paloma.log")).unwrap();
+    let refused = RedbStore::open(&scratch.0, &small())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("its log is missing") && refused.contains("repair"),
+        "{refused}"
+    );
+    let repaired = repair(&scratch.0).unwrap();
+    assert_eq!(repaired.lost.len(), 1);
+    assert!(open(&scratch.0).losses().is_empty());
+}
+
+#[test]
+fn the_log_of_a_store_that_was_taken_away_is_not_read_for_another() {
+    let (scratch, _) = killed("another");
+    fs::remove_file(scratch.file()).unwrap();
+    let mut store = open(&scratch.0);
+    assert_eq!(contents(&mut store).len(), 1, "the mark");
+    assert_eq!(store.usage().entries, 0);
 }
 
 #[test]

@@ -32,8 +32,10 @@ pub struct Build {
     pub durability: Durability,
     /// What stops when it crashes.
     pub crash: Crash,
-    /// What its disk does with a sync.
+    /// What its disk does with a sync of the engine's file.
     pub syncs: Syncs,
+    /// The same of the log.
+    pub log_syncs: Syncs,
     /// The adapter says that a batch is committed as soon as it gets it.
     pub is_eager: bool,
 }
@@ -46,6 +48,7 @@ impl Build {
             durability,
             crash,
             syncs: Syncs::All,
+            log_syncs: Syncs::All,
             is_eager: false,
         }
     }
@@ -103,12 +106,15 @@ impl Machine {
             durability: build.durability,
             interval: INTERVAL,
             reserve_bytes: 1 << 20,
+            // Full after a few dozen commits, and some groups are too large for it.
+            log_bytes: 32 << 10,
             cache_bytes: 1 << 20,
             clock: || CLOCK.get(),
             ..Options::default()
         };
         CLOCK.set(elapsed);
-        let mut store = RedbStore::on_disk(Arc::new(recorder.clone()), &options)
+        let log = Arc::new(recorder.log(build.log_syncs));
+        let mut store = RedbStore::on_disk(Arc::new(recorder.clone()), Some(log), &options)
             .map_err(|error| format!("the store does not open: {error}"))?;
         let mut config = BrokerConfig::new([3; 32]);
         config.limits.queue_messages_max = 1_000_000;

@@ -26,17 +26,18 @@ pub enum Syncs {
     OneIn(u64),
 }
 
-/// A disk over a [`SimDisk`]. Clones are handles to the same one.
+/// A disk over a [`SimDisk`]. Clones are handles to the same one, and there is one for each of its files.
 #[derive(Clone, Debug)]
 pub struct Recorder {
+    /// The handle of the file.
     disk: SimDisk,
+    syncs: Syncs,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 struct State {
     crash: Crash,
-    syncs: Syncs,
     /// One operation of so many is looked at; 0 is none.
     one_in: u64,
     random: Random,
@@ -52,15 +53,25 @@ impl Recorder {
     pub fn new(disk: SimDisk, crash: Crash, syncs: Syncs, one_in: u64, seed: u64) -> Self {
         Self {
             disk,
+            syncs,
             state: Arc::new(Mutex::new(State {
                 crash,
-                syncs,
                 one_in,
                 random: Random::new(seed),
                 operations: 0,
                 sync_calls: 0,
                 survivors: Vec::new(),
             })),
+        }
+    }
+
+    /// The same for the second file, with other syncs.
+    #[must_use]
+    pub fn log(&self, syncs: Syncs) -> Self {
+        Self {
+            disk: self.disk.log(),
+            syncs,
+            state: Arc::clone(&self.state),
         }
     }
 
@@ -77,7 +88,7 @@ impl Recorder {
         let seed = state.random.next_u64();
         match state.crash {
             Crash::PowerCut => self.disk.fork_after_power_cut(seed),
-            Crash::Kill => SimDisk::with_bytes(&self.disk.to_bytes(), seed),
+            Crash::Kill => self.disk.written(seed),
         }
     }
 
@@ -129,7 +140,7 @@ impl Disk for Recorder {
         let is_real = {
             let mut state = self.state();
             state.sync_calls += 1;
-            match state.syncs {
+            match self.syncs {
                 Syncs::All => true,
                 Syncs::None => false,
                 Syncs::OneIn(count) => state.sync_calls.is_multiple_of(count),

@@ -10,11 +10,11 @@ use paloma_broker::store::StoreError;
 use super::Disk;
 use crate::error::OpenError;
 
-/// A file, readable by its owner only, and another beside it that holds the reserve.
+/// A file, readable by its owner only, and another beside it that holds the reserve, if it is to have one.
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
-    reserve: File,
+    reserve: Option<File>,
 }
 
 impl FileDisk {
@@ -27,7 +27,19 @@ impl FileDisk {
         reserve.push(".reserve");
         Ok(Self {
             file: open_private(path)?,
-            reserve: open_private(Path::new(&reserve))?,
+            reserve: Some(open_private(Path::new(&reserve))?),
+        })
+    }
+
+    /// Opens the file of a log, which has no reserve, or makes it.
+    ///
+    /// # Errors
+    /// It cannot be opened for reading and writing.
+    pub(crate) fn open_log(path: &Path) -> Result<Self, OpenError> {
+        let file = open_private(path).map_err(|error| OpenError::io(path, error))?;
+        Ok(Self {
+            file,
+            reserve: None,
         })
     }
 
@@ -83,18 +95,22 @@ impl Disk for FileDisk {
     }
 
     fn reserved(&self) -> io::Result<u64> {
-        Ok(self.reserve.metadata()?.len())
+        let reserve = self.reserve.as_ref();
+        reserve.map_or(Ok(0), |reserve| Ok(reserve.metadata()?.len()))
     }
 
     /// Where the system or the file system cannot do it, nothing is held.
     fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let Some(reserve) = &self.reserve else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         let held = self.reserved()?;
         if bytes <= held {
-            return self.reserve.set_len(bytes);
+            return reserve.set_len(bytes);
         }
-        allocate(&self.reserve, bytes).inspect_err(|_| {
+        allocate(reserve, bytes).inspect_err(|_| {
             // It may have got a part.
-            let _ = self.reserve.set_len(held);
+            let _ = reserve.set_len(held);
         })
     }
 }

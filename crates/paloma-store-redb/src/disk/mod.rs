@@ -1,4 +1,4 @@
-//! What the engine's one file is kept on: a real file, or a simulated disk.
+//! What the engine's file and the log are kept on: real files, or a simulated disk.
 
 mod file;
 mod image;
@@ -11,7 +11,7 @@ pub use file::FileDisk;
 
 /// One file that grows, is written at any place and is synced.
 ///
-/// Errors are latched by the engine: after the first it uses the disk no more.
+/// Errors are latched by the store: after the first it uses the disk no more, unless that is full.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Length of the file in bytes.
     ///

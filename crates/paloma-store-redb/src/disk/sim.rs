@@ -4,6 +4,9 @@
 //! happens. Handles are clones of each other; a power cut makes a *new* disk with what survived, and the old one
 //! stays off, so that a store that was using it can be dropped at leisure without touching the survivor.
 //!
+//! There are two files on it, each with syncs of its own: [`SimDisk::log`] is a handle of the second. Power, space, faults
+//! and counts are the disk's, so that both are cut at the same instant.
+//!
 //! ```
 //! use paloma_store_redb::disk::{Disk, sim::SimDisk};
 //!
@@ -62,11 +65,20 @@ pub struct Counts {
 
 /// A simulated disk; see the [module](self).
 #[derive(Clone, Debug)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    which: Which,
+}
 
-#[derive(Debug)]
-struct State {
-    random: Random,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    File,
+    Log,
+}
+
+/// One of the files.
+#[derive(Clone, Debug, Default)]
+struct Area {
     /// What a power cut leaves for certain.
     durable: Image,
     /// What reads see.
@@ -75,6 +87,13 @@ struct State {
     pending: Vec<Change>,
     /// A sync failed: reads see more than `durable` and `pending` hold.
     has_forgotten: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    file: Area,
+    log: Area,
     reserved: u64,
     capacity: u64,
     is_off: bool,
@@ -95,23 +114,37 @@ impl SimDisk {
     /// An empty disk without a limit.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::over(Image::default(), seed)
+        Self::over(Area::default(), Area::default(), seed)
     }
 
     /// A disk that holds `bytes`, synced.
     #[must_use]
     pub fn with_bytes(bytes: &[u8], seed: u64) -> Self {
-        Self::over(Image::from_bytes(bytes), seed)
+        Self::with_files(bytes, &[], seed)
     }
 
-    fn over(image: Image, seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+    /// A disk whose two files hold this, synced.
+    #[must_use]
+    pub fn with_files(file: &[u8], log: &[u8], seed: u64) -> Self {
+        let area = |bytes| Area::synced(Image::from_bytes(bytes));
+        Self::over(area(file), area(log), seed)
+    }
+
+    /// A handle of the second file.
+    #[must_use]
+    pub fn log(&self) -> Self {
+        Self {
+            state: Arc::clone(&self.state),
+            which: Which::Log,
+        }
+    }
+
+    fn over(file: Area, log: Area, seed: u64) -> Self {
+        let state = Arc::new(Mutex::new(State {
             random: Random::new(seed),
+            file,
+            log,
             reserved: 0,
-            durable: image.clone(),
-            visible: image,
-            pending: Vec::new(),
-            has_forgotten: false,
             capacity: u64::MAX,
             is_off: false,
             faults: BTreeMap::new(),
@@ -119,7 +152,11 @@ impl SimDisk {
             next_sync_fails: false,
             counts: Counts::default(),
             busy: Duration::ZERO,
-        })))
+        }));
+        Self {
+            state,
+            which: Which::File,
+        }
     }
 
     /// Has `fault` happen at the given operation, counted as [`operations`](Self::operations) does.
@@ -155,7 +192,7 @@ impl SimDisk {
         self.state().busy
     }
 
-    /// Bytes that there are for the file and its reserve; what is taken already stays.
+    /// Bytes that there are for the files and the reserve; what is taken already stays.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
     }
@@ -163,21 +200,23 @@ impl SimDisk {
     /// Whether anything was written that no sync has covered.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.state().pending.is_empty()
+        let state = self.state();
+        !(state.file.pending.is_empty() && state.log.pending.is_empty())
     }
 
-    /// Turns a bit of the medium over, for good.
+    /// Turns a bit of this file on the medium over, for good.
     pub fn flip_bit(&self, offset: u64, bit: u8) {
         let mut state = self.state();
         let mask = 1 << (bit % 8);
-        state.durable.flip(offset, mask);
-        state.visible.flip(offset, mask);
+        let area = state.area(self.which);
+        area.durable.flip(offset, mask);
+        area.visible.flip(offset, mask);
     }
 
-    /// Everything that reads see.
+    /// Everything that reads of this file see.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.state().visible.to_bytes()
+        self.state().area(self.which).visible.to_bytes()
     }
 
     /// Turns this disk off for good and returns what a power cut leaves of it: all that was synced, and of the rest
@@ -193,8 +232,12 @@ impl SimDisk {
     pub fn fork_after_power_cut(&self, seed: u64) -> Self {
         let state = self.state();
         let mut random = Random::new(seed);
-        let image = survivor(&state.durable, &state.pending, &mut random);
-        let disk = Self::over(image, random.next());
+        let mut left = |area: &Area| {
+            let image = survivor(&area.durable, &area.pending, &mut random);
+            Area::synced(image)
+        };
+        let (file, log) = (left(&state.file), left(&state.log));
+        let disk = Self::over(file, log, random.next());
         {
             let mut next = disk.state();
             next.reserved = state.reserved;
@@ -203,18 +246,24 @@ impl SimDisk {
         disk
     }
 
+    /// A disk that holds, synced, everything that reads of this one see.
+    #[must_use]
+    pub fn written(&self, seed: u64) -> Self {
+        let state = self.state();
+        let area = |area: &Area| Area::synced(area.visible.clone());
+        Self::over(area(&state.file), area(&state.log), seed)
+    }
+
     /// Turns this disk off for good and returns one for the next process: the last one was killed, the machine was
     /// not, so that everything written is there and what was not synced still is not.
     #[must_use]
     pub fn after_kill(&self) -> Self {
         self.cut_power();
         let mut state = self.state();
-        let disk = Self::over(state.durable.clone(), state.random.next());
+        let seed = state.random.next();
+        let disk = Self::over(state.file.clone(), state.log.clone(), seed);
         {
             let mut next = disk.state();
-            next.visible = state.visible.clone();
-            next.pending = state.pending.clone();
-            next.has_forgotten = state.has_forgotten;
             next.reserved = state.reserved;
             next.capacity = state.capacity;
         }
@@ -227,7 +276,22 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Area {
+    fn synced(image: Image) -> Self {
+        Self {
+            durable: image.clone(),
+            visible: image,
+            ..Self::default()
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        apply(&mut self.visible, &change);
+        self.pending.push(change);
     }
 }
 
@@ -240,6 +304,13 @@ impl Counts {
 }
 
 impl State {
+    fn area(&mut self, which: Which) -> &mut Area {
+        match which {
+            Which::File => &mut self.file,
+            Which::Log => &mut self.log,
+        }
+    }
+
     fn check_power(&self) -> io::Result<()> {
         if self.is_off {
             return Err(io::Error::other("the power is off"));
@@ -248,17 +319,17 @@ impl State {
     }
 
     /// Makes a change and returns how it went.
-    fn change(&mut self, fault: Option<Fault>, mut change: Change) -> io::Result<()> {
+    fn change(&mut self, which: Which, fault: Option<Fault>, mut change: Change) -> io::Result<()> {
         match fault {
             Some(Fault::NoSpace) => return Err(io::ErrorKind::StorageFull.into()),
             Some(Fault::Io) => {
                 // In part: a power cut later tears it further.
                 self.tear(&mut change);
-                self.apply(change);
+                self.area(which).apply(change);
                 return Err(io_error());
             }
             Some(Fault::PowerCut) => {
-                self.apply(change);
+                self.area(which).apply(change);
                 self.is_off = true;
                 return self.check_power();
             }
@@ -266,13 +337,8 @@ impl State {
             Some(Fault::Slow(time)) => self.busy += time,
             None => {}
         }
-        self.apply(change);
+        self.area(which).apply(change);
         Ok(())
-    }
-
-    fn apply(&mut self, change: Change) {
-        apply(&mut self.visible, &change);
-        self.pending.push(change);
     }
 
     fn tear(&mut self, change: &mut Change) {
@@ -293,7 +359,7 @@ impl State {
 
     /// Checks that there is space for `bytes` more.
     fn check_space(&self, bytes: u64) -> io::Result<()> {
-        let taken = self.visible.allocated() + self.reserved;
+        let taken = self.file.visible.allocated() + self.log.visible.allocated() + self.reserved;
         if bytes > 0 && taken.saturating_add(bytes) > self.capacity {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -303,9 +369,9 @@ impl State {
 
 impl Disk for SimDisk {
     fn len(&self) -> io::Result<u64> {
-        let state = self.state();
+        let mut state = self.state();
         state.check_power()?;
-        Ok(state.visible.len())
+        Ok(state.area(self.which).visible.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -314,7 +380,7 @@ impl Disk for SimDisk {
         let read = state.counts.reads;
         state.counts.reads += 1;
         let fault = state.read_faults.remove(&read);
-        state.visible.read(offset, out)?;
+        state.area(self.which).visible.read(offset, out)?;
         match fault {
             Some(Fault::Io | Fault::NoSpace) => return Err(io_error()),
             Some(Fault::PowerCut) => {
@@ -340,9 +406,10 @@ impl Disk for SimDisk {
         state.counts.writes += 1;
         state.counts.bytes_written += data.len() as u64;
         let fault = state.faults.remove(&operation);
-        state.check_space(state.visible.missing(offset, data.len()))?;
+        let missing = state.area(self.which).visible.missing(offset, data.len());
+        state.check_space(missing)?;
         let data = data.to_vec();
-        state.change(fault, Change::Write { offset, data })
+        state.change(self.which, fault, Change::Write { offset, data })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -351,7 +418,7 @@ impl Disk for SimDisk {
         let operation = state.counts.operations();
         state.counts.resizes += 1;
         let fault = state.faults.remove(&operation);
-        state.change(fault, Change::SetLen(len))
+        state.change(self.which, fault, Change::SetLen(len))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -366,15 +433,15 @@ impl Disk for SimDisk {
         match fault {
             Some(Fault::Io | Fault::NoSpace) => {
                 let State {
-                    random,
-                    durable,
-                    pending,
-                    has_forgotten,
-                    ..
+                    random, file, log, ..
                 } = &mut *state;
-                *has_forgotten = true;
-                for change in pending.drain(..).filter(|_| random.coin()) {
-                    apply(durable, &change);
+                let area = match self.which {
+                    Which::File => file,
+                    Which::Log => log,
+                };
+                area.has_forgotten = true;
+                for change in area.pending.drain(..).filter(|_| random.coin()) {
+                    apply(&mut area.durable, &change);
                 }
                 return Err(io_error());
             }
@@ -385,28 +452,22 @@ impl Disk for SimDisk {
             Some(Fault::Slow(time)) => state.busy += time,
             Some(Fault::Flip) | None => {}
         }
-        let State {
-            durable,
-            visible,
-            pending,
-            has_forgotten,
-            ..
-        } = &mut *state;
-        if *has_forgotten {
-            for change in pending.drain(..) {
-                apply(durable, &change);
+        let area = state.area(self.which);
+        if area.has_forgotten {
+            for change in area.pending.drain(..) {
+                apply(&mut area.durable, &change);
             }
         } else {
-            *durable = visible.clone();
-            pending.clear();
+            area.durable = area.visible.clone();
+            area.pending.clear();
         }
         Ok(())
     }
 
     fn allocated(&self) -> io::Result<u64> {
-        let state = self.state();
+        let mut state = self.state();
         state.check_power()?;
-        Ok(state.visible.allocated())
+        Ok(state.area(self.which).visible.allocated())
     }
 
     fn reserved(&self) -> io::Result<u64> {
@@ -585,6 +646,30 @@ mod tests {
         disk.sync().unwrap();
         let bytes = disk.after_power_cut(0).to_bytes();
         assert!(bytes.contains(&0) || bytes.len() < 64 * 512);
+    }
+
+    #[test]
+    fn each_file_has_its_own_syncs_and_one_power_cut_takes_both() {
+        let outcomes: Vec<(u8, u8)> = (0..100)
+            .map(|seed| {
+                let disk = disk_with(&[0; 512], &[1; 512]);
+                let log = disk.log();
+                log.write(0, &[0; 512]).unwrap();
+                log.sync().unwrap();
+                log.write(0, &[1; 512]).unwrap();
+                let next = disk.after_power_cut(seed);
+                log.write(0, &[2; 512]).unwrap_err();
+                (next.to_bytes()[0], next.log().to_bytes()[0])
+            })
+            .collect();
+        for outcome in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            assert!(outcomes.contains(&outcome), "{outcome:?}");
+        }
+        let disk = disk_with(&[0; 512], &[1; 512]);
+        disk.log().sync().unwrap();
+        assert!(disk.is_dirty(), "a sync of one file is none of the other");
+        assert_eq!(disk.log().len().unwrap(), 0);
+        assert_eq!(disk.operations(), disk.log().operations());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::dump::dump;
 use super::source::{Source, Tolerance};
 use crate::engine::{SUBSCRIPTIONS, WILLS};
 use crate::error::OpenError;
-use crate::load::FORMAT;
+use crate::load::{FORMAT, FORMAT_LOGGED};
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub fn stats(path: &Path) -> Result<Stats, OpenError> {
 /// # Errors
 /// It is in use, missing, of a later version, or so damaged that it cannot be read at all.
 pub fn check(path: &Path) -> Result<Report, OpenError> {
-    let (_directory, mut source) = Source::at(path, Tolerance::Strict)?;
+    let (_directory, mut source) = Source::at(path, Tolerance::Report)?;
     let report = check_source(&mut source)?;
     source.engine.close()?;
     Ok(report)
@@ -101,7 +101,11 @@ fn count(source: &Source) -> Result<Stats, StoreError> {
         Ok((subscriptions, transaction.open_table(WILLS)?.len()?))
     })?;
     Ok(Stats {
-        format: FORMAT,
+        format: if source.loaded.log.is_used {
+            FORMAT_LOGGED
+        } else {
+            FORMAT
+        },
         sessions: index.session_count(),
         subscriptions,
         wills,
@@ -109,7 +113,7 @@ fn count(source: &Source) -> Result<Stats, StoreError> {
         messages: index.message_count(),
         retained: index.retained.len() as u64,
         fan_outs: index.fan_outs.len() as u64,
-        journal_bytes: source.loaded.log.bytes(),
+        journal_bytes: source.loaded.records.bytes(),
         file_bytes: source.engine.backend.file_bytes(),
     })
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paloma_broker::store::{Loss, Store, StoreError};
+use paloma_broker::store::{Loss, Store, StoreBatch, StoreError};
 
 use super::check::check_source;
 use super::dump::{Filler, dump};
@@ -12,13 +12,15 @@ use super::source::{Source, Tolerance};
 use crate::directory::Directory;
 use crate::disk::FileDisk;
 use crate::error::OpenError;
+use crate::load::{LOG_LOST, Losses};
+use crate::ops;
 use crate::options::Options;
 use crate::store::RedbStore;
 
 /// What a repair did.
 #[derive(Debug)]
 pub struct Repaired {
-    /// Where the damaged file is; `None` if there was nothing to repair.
+    /// Where the damaged file is, with its log beside it; `None` if there was nothing to repair.
     pub set_aside: Option<PathBuf>,
     /// The engine could not even open the file: the store is empty.
     pub is_unreadable: bool,
@@ -47,6 +49,8 @@ pub fn repair(path: &Path) -> Result<Repaired, OpenError> {
     if let Ok(report) = check_source(&mut source)
         && report.is_whole()
         && report.orphans == 0
+        && source.log.lost == 0
+        && source.take_log().is_ok()
     {
         source.engine.close()?;
         return Ok(Repaired {
@@ -75,6 +79,13 @@ fn swap(directory: &Directory, source: Option<Source>) -> Result<Repaired, OpenE
     if !is_unreadable {
         fs::rename(&fresh, &file).map_err(|error| OpenError::io(&fresh, error))?;
     }
+    // Last: the new file does not know its records, and if it is repaired again they say nothing that is not there.
+    let log = directory.log();
+    if log.exists() {
+        let mut aside = set_aside.clone().into_os_string();
+        aside.push(".log");
+        fs::rename(&log, &aside).map_err(|error| OpenError::io(&log, error))?;
+    }
     directory
         .sync()
         .map_err(|error| OpenError::io(&file, error))?;
@@ -93,17 +104,43 @@ fn fill(fresh: &Path, mut source: Source) -> Result<(Vec<Loss>, u64), OpenError>
         reserve_bytes: 0,
         ..Options::default()
     };
-    let mut store = RedbStore::on_disk(Arc::new(disk), &options)?;
+    let mut store = RedbStore::on_disk(Arc::new(disk), None, &options)?;
     let mut filler = Filler::new(&mut store);
-    let losses = dump(&mut source, &mut |line| {
+    let mut losses = dump(&mut source, &mut |line| {
         // A dump gives each message before what refers to it.
         filler.put(line).map(|_| ())
     })?;
-    let kept = filler.finish()?;
+    let mut kept = filler.finish()?;
+    kept += fill_from_log(&mut store, &source, &mut losses)?;
     store.close()?;
     drop(source);
     let mut reserve = fresh.as_os_str().to_owned();
     reserve.push(".reserve");
     fs::remove_file(&reserve).map_err(|error| OpenError::io(Path::new(&reserve), error))?;
     Ok((losses.into_vec(), kept))
+}
+
+/// Does again what was done behind the last state that the old file has, and says how much that is.
+fn fill_from_log(
+    store: &mut RedbStore,
+    source: &Source,
+    losses: &mut Losses,
+) -> Result<u64, StoreError> {
+    let mut kept = 0;
+    let mut lost = source.log.lost;
+    for body in source.log.bodies() {
+        let Ok((mark, ops)) = ops::read(body) else {
+            lost += 1;
+            continue;
+        };
+        kept += ops.len() as u64;
+        let batch = StoreBatch {
+            mark,
+            ops,
+            ..StoreBatch::default()
+        };
+        store.commit(&mut vec![batch])?;
+    }
+    losses.add(LOG_LOST, lost);
+    Ok(kept)
 }

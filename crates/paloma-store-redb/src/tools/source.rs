@@ -6,21 +6,29 @@ use std::sync::Arc;
 use paloma_broker::store::{MessageId, StoreError};
 use paloma_codec::Message;
 
+use crate::checkpoint;
 use crate::directory::Directory;
 use crate::disk::{Disk, FileDisk};
-use crate::engine::{Engine, FAN_OUTS, JOURNAL, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS};
-use crate::error::OpenError;
-use crate::load::{
-    FAN_OUTS_LOST, JOURNAL_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, look_first, prepare,
+use crate::engine::{
+    Engine, FAN_OUTS, JOURNAL, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS, Wait,
 };
+use crate::error::OpenError;
+use crate::group::Group;
+use crate::load::{
+    FAN_OUTS_LOST, JOURNAL_LOST, LOG_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, log_state,
+    look_first, prepare,
+};
+use crate::log::{self, Contents, LogState};
 use crate::messages::read_message;
 use crate::options::Options;
 
-/// What to do about pages that cannot be read.
+/// What to do about pages, or records of the log, that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tolerance {
     /// Give up.
     Strict,
+    /// Give up on pages, and report the log's records.
+    Report,
     /// Go on with what lies before and behind them.
     Salvage,
 }
@@ -30,6 +38,8 @@ pub(super) enum Tolerance {
 pub(super) struct Source {
     pub(super) engine: Engine,
     pub(super) loaded: Loaded,
+    /// What the log has and the engine's file has not.
+    pub(super) log: Contents,
     disk: Arc<dyn Disk>,
     tolerance: Tolerance,
 }
@@ -37,7 +47,51 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn open(directory: &Directory, tolerance: Tolerance) -> Result<Self, OpenError> {
         let disk = FileDisk::open_old(&directory.file())?;
-        Self::on_disk(Arc::new(disk), tolerance)
+        let log = directory.log();
+        let log = if log.exists() {
+            Some(FileDisk::open_log(&log)?)
+        } else {
+            None
+        };
+        let mut source = Self::on_disk(Arc::new(disk), tolerance)?;
+        let log = log.as_ref().map(|log| log as &dyn Disk);
+        let base = source.loaded.records.newest();
+        source.log = log::salvage(log, &source.loaded.log, base)?;
+        match tolerance {
+            Tolerance::Strict | Tolerance::Report if source.log.lost == 0 => source.take_log()?,
+            Tolerance::Strict => {
+                return Err(StoreError::Corrupt("its log is damaged").into());
+            }
+            Tolerance::Report => {
+                let lost = source.log.lost;
+                source.loaded.losses.add(LOG_LOST, lost);
+            }
+            Tolerance::Salvage => {}
+        }
+        Ok(source)
+    }
+
+    /// Has the engine's file take over what the log has.
+    pub(super) fn take_log(&mut self) -> Result<(), StoreError> {
+        let state = self.loaded.log;
+        if !state.is_used {
+            return Ok(());
+        }
+        let mut group = Group::beside(&self.loaded.index);
+        self.loaded.replay_log(&self.log, &mut group);
+        let unused = LogState {
+            is_used: false,
+            ..state
+        };
+        let mark = self.loaded.mark;
+        checkpoint::write(
+            &self.engine,
+            Wait::Synced,
+            &mut self.loaded,
+            &mut group,
+            mark,
+            &unused,
+        )
     }
 
     pub(super) fn at(path: &Path, tolerance: Tolerance) -> Result<(Directory, Self), OpenError> {
@@ -46,19 +100,20 @@ impl Source {
         Ok((directory, source))
     }
 
-    pub(super) fn on_disk(disk: Arc<dyn Disk>, tolerance: Tolerance) -> Result<Self, OpenError> {
+    fn on_disk(disk: Arc<dyn Disk>, tolerance: Tolerance) -> Result<Self, OpenError> {
         look_first(&disk)?;
         let engine = open_engine(&disk)?;
         prepare(&engine)?;
         let mut source = Self {
             engine,
             loaded: Loaded::default(),
+            log: Contents::default(),
             disk,
             tolerance,
         };
         match load(&source.engine) {
             Ok(loaded) => source.loaded = loaded,
-            Err(error) if tolerance == Tolerance::Strict => return Err(error),
+            Err(error) if tolerance != Tolerance::Salvage => return Err(error),
             Err(_) => {
                 source.reopen()?;
                 source.salvage()?;
@@ -69,7 +124,17 @@ impl Source {
 
     /// Reads the tables as far as that goes.
     fn salvage(&mut self) -> Result<(), StoreError> {
-        let mut loaded = Loaded::default();
+        let log = match self.engine.read(log_state) {
+            Ok(log) => log,
+            Err(_) => {
+                self.reopen()?;
+                LogState::default()
+            }
+        };
+        let mut loaded = Loaded {
+            log,
+            ..Loaded::default()
+        };
         let mut lost = 0;
         for (key, record) in self.rows(SESSIONS)? {
             lost += u64::from(loaded.add_session(key, &record).is_err());
@@ -88,7 +153,7 @@ impl Source {
         lost = 0;
         for (key, record) in self.rows(JOURNAL)? {
             lost += loaded.gap_before(key);
-            loaded.log.push(key, record.len());
+            loaded.records.push(key, record.len());
             lost += u64::from(loaded.replay(key, &record).is_err());
         }
         loaded.losses.add(JOURNAL_LOST, lost);

@@ -20,7 +20,7 @@ use paloma_broker::store::{
 use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos, SubscriptionId};
 use paloma_session::{LogSeq, Wall};
 use paloma_store_redb::disk::sim::SimDisk;
-use paloma_store_redb::{Options, RedbStore};
+use paloma_store_redb::{OpenError, Options, RedbStore};
 use paloma_topic::TopicNameRef;
 
 /// What is done, who with, and how much of it.
@@ -38,17 +38,22 @@ pub(crate) fn steps(seed: u64, count: usize) -> Vec<Step> {
     (0..count).map(|_| (byte(), byte(), byte())).collect()
 }
 
-/// Options with little memory and a small reserve.
+/// Options with little memory, a small reserve, and a log that is soon full.
 pub(crate) fn small() -> Options {
     Options {
         reserve_bytes: 1 << 20,
+        log_bytes: 64 << 10,
         cache_bytes: 1 << 20,
         ..Options::default()
     }
 }
 
 pub(crate) fn open(disk: &SimDisk) -> RedbStore {
-    RedbStore::on_disk(Arc::new(disk.clone()), &small()).unwrap()
+    open_with(disk, &small()).unwrap()
+}
+
+pub(crate) fn open_with(disk: &SimDisk, options: &Options) -> Result<RedbStore, OpenError> {
+    RedbStore::on_disk(Arc::new(disk.clone()), Some(Arc::new(disk.log())), options)
 }
 
 pub(crate) fn message(id: u64, topic: &str, payload: &[u8]) -> Message {
