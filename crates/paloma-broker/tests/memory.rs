@@ -4,11 +4,14 @@ mod support;
 
 use bytes::Bytes;
 use paloma_broker::store::Space;
-use paloma_broker::{AuthOutcome, Reply};
-use paloma_codec::{
-    Authentication, ConnAckReason, Connect, Packet, ProtocolVersion, PubAckReason, Publish,
-    PublishTopic, Qos, Secret, SubAckReason, SubscribeOptions, TopicAlias, Unsubscribe,
+use paloma_broker::{
+    AuthOutcome, Broker, BrokerConfig, CloseCause, ConnectionInfo, Effect, Identity, Reply,
 };
+use paloma_codec::{
+    Authentication, ConnAckReason, Connect, Decoder, Packet, ProtocolVersion, PubAckReason,
+    Publish, PublishTopic, Qos, Secret, SubAckReason, SubscribeOptions, TopicAlias, Unsubscribe,
+};
+use paloma_session::{Now, Transmit};
 use paloma_topic::TopicName;
 use support::{Handle, World, id, message, publish_packet, qos1, target, v3, v5, will};
 
@@ -248,6 +251,66 @@ fn publishing_far_beyond_the_limit_holds_no_more_than_a_fifth_above_it() {
         assert!(world.broker.accounting().memory_refused > 0);
         assert!(most < max + max / 5, "{bytes}: {most} at most");
     }
+}
+
+/// Does what a broker asks for: everybody is let in, and every commit succeeds at once.
+fn carry_out(broker: &mut Broker, out: &mut Transmit) {
+    let now = Now::default();
+    broker.finish_turn(now);
+    while let Some(effect) = broker.poll_effect() {
+        match effect {
+            Effect::Transmit(id) => {
+                out.clear();
+                let _ = broker.poll_transmit(now, id, out);
+            }
+            Effect::Authenticate(id, _) => {
+                let outcome = AuthOutcome::allow(Identity::ANONYMOUS);
+                broker.handle_reply(now, Reply::Authenticated(id, outcome));
+            }
+            Effect::Persist(batch) => broker.handle_reply(now, Reply::Committed(batch.seq)),
+            Effect::Resume(_) | Effect::Load(_) | Effect::Close(..) => {}
+        }
+    }
+}
+
+/// Durable sessions whose clients have gone, in a broker without anything around it.
+fn leave_sessions(broker: &mut Broker, out: &mut Transmit, numbers: std::ops::Range<u32>) {
+    let now = Now::default();
+    for n in numbers {
+        let id = broker.open(now, ConnectionInfo::default());
+        let id = id.expect("within the limits");
+        let connect = as_durable(v5(&format!("absent-{n}")));
+        let mut bytes = Vec::new();
+        let packet = Packet::Connect(Box::new(connect));
+        packet
+            .encode(ProtocolVersion::V5, &mut bytes)
+            .expect("a packet that 5.0 can say");
+        let mut decoder = Decoder::server(broker.decode_limits());
+        let decoded = decoder.decode(&bytes).expect("a valid packet");
+        let (packet, _) = decoded.expect("a whole packet");
+        broker.handle_packet(now, id, packet);
+        carry_out(broker, out);
+        broker.handle_closed(now, id, CloseCause::SocketClosed);
+        carry_out(broker, out);
+    }
+}
+
+#[test]
+fn a_session_alone_is_charged_what_it_takes() {
+    let mut broker = Broker::new(BrokerConfig::new([1; 32]));
+    let mut out = Transmit::default();
+    leave_sessions(&mut broker, &mut out, 0..4_096);
+    let before = broker.memory_bytes();
+    let taken = allocation_counter::measure(|| {
+        leave_sessions(&mut broker, &mut out, 4_096..8_192);
+    });
+    let charged = broker.memory_bytes() - before;
+    let taken = u64::try_from(taken.bytes_current).unwrap();
+    assert_eq!(broker.tables().sessions, 8_192);
+    assert!(
+        (taken..taken * 13 / 10).contains(&charged),
+        "{charged} charged, {taken} taken"
+    );
 }
 
 fn leave(world: &mut World, client: Handle, filter: &str) {
