@@ -13,7 +13,7 @@ use paloma_topic::Fault;
 use crate::{exit_code, print_line};
 
 /// Seeds within which a fault has to be seen.
-const SEEDS_MAX: u64 = 1_000;
+const SEEDS_MAX: u64 = 2_000;
 
 /// Has a fault in the code, or none, from here on; false if there is none of that name, or this build has none at all.
 pub(crate) fn choose(name: &str) -> bool {
