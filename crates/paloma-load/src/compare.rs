@@ -8,7 +8,7 @@ use crate::error::LoadError;
 use crate::plot;
 use crate::probe;
 use crate::report::Report;
-use crate::scenario::{SCENARIOS, Scenario};
+use crate::scenario::{SCENARIOS, Scenario, extent};
 
 /// What to compare, and how thoroughly.
 #[derive(Clone, Debug)]
@@ -172,9 +172,10 @@ fn growth(text: &mut String, comparison: &Comparison, rows: &[Row]) {
         let (Some(first), Some(last)) = (steps.next(), steps.next_back()) else {
             continue;
         };
+        let (from, to) = (extent(series, first.name), extent(series, last.name));
+        let _infallible = write!(lines, "| {series}, {from} to {to} |");
         let first = first.medians(Report::broker_microseconds);
         let last = last.medians(Report::broker_microseconds);
-        let _infallible = write!(lines, "| {series} |");
         for (first, last) in first.into_iter().zip(last) {
             let cell = first.zip(last).map(|(first, last)| last / first);
             let cell = cell.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
