@@ -17,6 +17,9 @@ use crate::ops::{Sheet, journal_op};
 use crate::record::{Kind, seal};
 use crate::rows::{self, FanOutRow};
 
+/// A row that comes or goes keeps the engine about as long as so many bytes of messages.
+const ROW_BURDEN: u64 = 128;
+
 /// Rows of one table that change; `None` is a row that goes.
 type Changed<K> = BTreeMap<K, Option<Vec<u8>>>;
 
@@ -81,6 +84,17 @@ impl Group {
     /// Bytes of such messages.
     pub(crate) fn message_bytes(&self) -> u64 {
         self.fresh.bytes
+    }
+
+    /// What the engine's file will have to take over, in bytes of messages that would keep it as long.
+    pub(crate) fn burden(&self) -> u64 {
+        let rows = self.freed.len()
+            + self.sessions.len()
+            + self.wills.len()
+            + self.retained.len()
+            + self.fan_outs.len()
+            + self.subscriptions.len();
+        self.fresh.bytes.saturating_add(rows as u64 * ROW_BURDEN)
     }
 
     /// False if it changes nothing.

@@ -38,9 +38,9 @@ const LAY_OUT_AGAIN: Duration = Duration::from_secs(60);
 /// A record is at most this part of the log: what is larger costs the engine less than twice the writing.
 const RECORD_SHARE: u64 = 16;
 
-/// Messages that nobody has taken and that are in the log alone are at most this part of it: it is what the engine's file takes
-/// over at once, while others wait.
-const MESSAGES_SHARE: u64 = 4;
+/// What the engine's file will have to take over at once, while others wait, comes to at most this part of the log: messages that
+/// nobody has taken, and rows, of which a short record may have many.
+const BURDEN_SHARE: u64 = 4;
 
 /// Most bytes in use of a store whose file is made shorter while a broker runs.
 const SHORTEN_BYTES_MAX: u64 = 16 << 20;
@@ -195,8 +195,8 @@ impl RedbStore {
     }
 
     fn append(&mut self) -> Result<bool, StoreError> {
-        let messages_max = self.log_bytes() / MESSAGES_SHARE;
-        if self.sheet.is_over() || self.pending.message_bytes() > messages_max {
+        let burden_max = self.log_bytes() / BURDEN_SHARE;
+        if self.sheet.is_over() || self.pending.burden() > burden_max {
             return Ok(false);
         }
         let Some(log) = &mut self.log else {

@@ -409,3 +409,33 @@ fn what_was_taken_before_a_checkpoint_never_reaches_the_engine() {
     let copies = file.windows(60).filter(|bytes| *bytes == [7; 60]).count();
     assert!(copies <= 1, "{copies}");
 }
+
+#[test]
+fn what_a_drain_frees_is_taken_over_in_parts() {
+    let disk = SimDisk::new(5);
+    let mut queue = Queue::new(&disk, &small());
+    let count = 1_000;
+    for id in 1..=count {
+        let message = message(id, "a", &[7; 60]);
+        let ops = vec![
+            StoreOp::PutMessage(message.clone()),
+            StoreOp::Enqueue(SESSION, entry(&message, Qos::AtLeastOnce)),
+        ];
+        commit(&mut queue.store, ops).unwrap();
+    }
+    let mut file = disk.to_bytes();
+    let mut since = 0;
+    for id in 1..=count {
+        commit(
+            &mut queue.store,
+            vec![StoreOp::Dequeue(SESSION, MessageId(id))],
+        )
+        .unwrap();
+        let now = disk.to_bytes();
+        since = if now == file { since + 1 } else { 0 };
+        file = now;
+        // The log has room for a thousand such records, and what the engine deletes at once keeps others waiting.
+        assert!(since < 150, "{since} at once, up to {id}");
+    }
+    assert_eq!(queue.store.usage().messages, 0);
+}
