@@ -1,5 +1,6 @@
 //! What the broker keeps of one connection.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use paloma_session::{Connection, Monotonic, Receipt};
 
 use crate::auth::AuthRequest;
 use crate::broker::FilterJob;
+use crate::effect::Effect;
 use crate::mount::MountPoint;
 use crate::session::SessionKey;
 use crate::slab::Key;
@@ -285,7 +287,7 @@ pub(crate) struct ConnectionEntry {
     pub(crate) timer_at: Option<Deadline>,
     /// CONNECT, while the client is asked for the next step of its authentication.
     pub(crate) challenged: Option<Box<Pending>>,
-    /// An [`Effect::Transmit`](crate::Effect::Transmit) of this turn already names it.
+    /// An [`Effect::Transmit`] of this turn already names it.
     pub(crate) is_transmit_due: bool,
     /// Why `may_read` said no, so that a [`Effect::Resume`](crate::Effect::Resume) is owed.
     pub(crate) pause: Option<Pause>,
@@ -293,6 +295,17 @@ pub(crate) struct ConnectionEntry {
     pub(crate) charged: u64,
     /// A message on its way to this connection that is being timed.
     pub(crate) sample: Option<Sample>,
+}
+
+impl ConnectionEntry {
+    /// Names the connection, whose entry this is, in an [`Effect::Transmit`], once a turn.
+    #[inline]
+    pub(crate) fn mark_transmit(&mut self, id: ConnectionId, effects: &mut VecDeque<Effect>) {
+        if !self.is_transmit_due {
+            self.is_transmit_due = true;
+            effects.push_back(Effect::Transmit(id));
+        }
+    }
 }
 
 /// What has to happen before more packets of a connection may come.

@@ -113,7 +113,7 @@ impl Message {
         stamp: u64,
         scratch: &mut Vec<u8>,
     ) -> Self {
-        let pool = &mut MessagePool::default();
+        let pool = &mut MessagePool::closed();
         Self::from_publish_behind(("", topic), publish, (id, stamp), scratch, pool)
     }
 

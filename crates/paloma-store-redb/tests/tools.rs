@@ -174,6 +174,13 @@ fn tools_see_what_the_log_holds() {
     }
 }
 
+/// How much of what was there a store still says.
+fn kept(scratch: &Scratch, pair: &Pair) -> usize {
+    let found = contents(&mut open(&scratch.0));
+    let lines = pair.now();
+    lines.iter().filter(|line| found.contains(line)).count()
+}
+
 #[test]
 fn a_repair_does_what_the_log_says_behind_what_the_file_has() {
     let (scratch, pair) = killed("log-missing");
@@ -193,12 +200,7 @@ fn a_repair_does_what_the_log_says_behind_what_the_file_has() {
     let aside = repaired.set_aside.unwrap().with_extension("damaged-1.log");
     assert_eq!(fs::read(aside).unwrap(), damaged);
     assert!(!log.exists());
-    let found = contents(&mut open(&scratch.0));
-    let kept = pair
-        .now()
-        .iter()
-        .filter(|line| found.contains(line))
-        .count();
+    let kept = kept(&scratch, &pair);
     assert!(
         kept * 10 > pair.now().len() * 9,
         "{kept} of {}",
@@ -325,12 +327,7 @@ fn a_damaged_message_is_found_and_repaired_away() {
     );
     let report = check(&scratch.0).unwrap();
     assert!(report.is_whole() && report.orphans == 0, "{report:?}");
-    let found = contents(&mut open(&scratch.0));
-    let kept = pair
-        .now()
-        .iter()
-        .filter(|line| found.contains(line))
-        .count();
+    let kept = kept(&scratch, &pair);
     assert!(
         kept + 10 > pair.now().len(),
         "{kept} of {}",

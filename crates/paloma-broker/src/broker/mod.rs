@@ -571,11 +571,8 @@ impl Broker {
 
     /// Names the connection in an [`Effect::Transmit`], once a turn.
     fn mark_transmit(&mut self, id: ConnectionId) {
-        if let Some(entry) = self.connections.get_mut(id.key())
-            && !entry.is_transmit_due
-        {
-            entry.is_transmit_due = true;
-            self.effects.push_back(Effect::Transmit(id));
+        if let Some(entry) = self.connections.get_mut(id.key()) {
+            entry.mark_transmit(id, &mut self.effects);
         }
     }
 }

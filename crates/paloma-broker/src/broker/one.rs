@@ -7,7 +7,6 @@ use paloma_topic::Fault;
 use super::Broker;
 use super::publish::{Answer, Outcome};
 use crate::connection::{ConnectionId, Phase};
-use crate::effect::Effect;
 use crate::memory::DELIVERY_BYTES;
 use crate::session::SessionKey;
 use crate::statistics::Sample;
@@ -88,11 +87,7 @@ impl Broker {
             return;
         };
         match open.protocol.acknowledge_next(receipt) {
-            Ok(()) if entry.is_transmit_due => {}
-            Ok(()) => {
-                entry.is_transmit_due = true;
-                self.effects.push_back(Effect::Transmit(connection));
-            }
+            Ok(()) => entry.mark_transmit(connection, &mut self.effects),
             Err(receipt) => {
                 let answer = Answer {
                     connection,
@@ -127,9 +122,8 @@ impl Broker {
         if let PacketRef::PubAck(ack) = packet {
             let outbound = protocol.handle_plain_pub_ack(now, own, ack)?;
             // It may have opened the window.
-            if !entry.is_transmit_due && !own.queue().is_empty() {
-                entry.is_transmit_due = true;
-                self.effects.push_back(Effect::Transmit(id));
+            if !own.queue().is_empty() {
+                entry.mark_transmit(id, &mut self.effects);
             }
             self.accounting.delivered += 1;
             if Tag::unpack(outbound.share()).is_stored {
@@ -158,9 +152,8 @@ impl Broker {
                 !own.queue().is_empty()
             }
         };
-        if is_due && !entry.is_transmit_due {
-            entry.is_transmit_due = true;
-            self.effects.push_back(Effect::Transmit(id));
+        if is_due {
+            entry.mark_transmit(id, &mut self.effects);
         }
         Some(has_room && self.takes_more())
     }
