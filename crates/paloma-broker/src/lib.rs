@@ -49,7 +49,7 @@ pub use effect::{CloseCause, Effect, Refusal, Reply};
 pub use explain::{Explanation, FilterMatch, Obstacle, OnTheWay, SessionState};
 pub use limits::{Limits, QueueWhenFull};
 pub use mount::{MountPoint, MountPointError};
-pub use notice::Notice;
+pub use notice::{Notice, Offence};
 pub use statistics::{Histogram, Statistics, StoreStatistics, Traffic};
 pub use store::{MemoryStore, Store, StoreBatch, StoreError};
 pub use trace::{TraceEvent, TraceId, TraceTarget, Traced, Verdict};

@@ -1,10 +1,12 @@
 //! What an operator may want to read in a log. Never a payload, never a password.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 
 use bytestring::ByteString;
-use paloma_codec::{ConnAckReason, ProtocolVersion};
+use paloma_codec::{ConnAckReason, DecodeError, ProtocolVersion};
+use paloma_session::Violation;
 
 use crate::effect::CloseCause;
 use crate::trace::Traces;
@@ -38,6 +40,8 @@ pub enum Notice {
         address: Option<IpAddr>,
         /// Why.
         cause: CloseCause,
+        /// What it did wrong, if that is why.
+        offence: Option<Offence>,
     },
     /// A CONNECT was refused.
     Refused {
@@ -54,6 +58,8 @@ pub enum Notice {
         address: Option<IpAddr>,
         /// Why.
         cause: CloseCause,
+        /// What it did wrong, if that is why.
+        offence: Option<Offence>,
     },
     /// A session's queue is full and messages for it are dropped. Said once between two connects of its client.
     QueueFull {
@@ -65,6 +71,25 @@ pub enum Notice {
         /// The client whose message it was.
         client_id: Option<ByteString>,
     },
+}
+
+/// What a peer did wrong, for whoever has to mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Offence {
+    /// Its bytes are no packet, or one above a limit: [`CloseCause::Malformed`].
+    Malformed(DecodeError),
+    /// Its packet is forbidden there: [`CloseCause::Violation`].
+    Violation(Violation),
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => error.fmt(f),
+            Self::Violation(violation) => violation.fmt(f),
+        }
+    }
 }
 
 impl Notice {

@@ -13,11 +13,13 @@ use std::sync::Arc;
 use paloma_broker::store::{Committed, LoadRequest, Loaded, Recovered, StoreError};
 use paloma_broker::{
     AllowAll, AuthOutcome, AuthRequest, Authenticator, CloseCause, ConnectionInfo, DropCause,
-    Refusal, Store, StoreBatch,
+    Notice, Refusal, Store, StoreBatch,
 };
-use paloma_codec::{ConnAckReason, Connect, Packet, ProtocolVersion, Qos, SubAckReason, Subscribe};
+use paloma_codec::{
+    ConnAckReason, Connect, Packet, ProtocolVersion, Publish, Qos, SubAckReason, Subscribe,
+};
 use paloma_session::Transmit;
-use support::{Handle, Rules, World, id, qos1, target, v5};
+use support::{Handle, Rules, World, id, message, publish_packet, qos1, target, v5};
 
 fn with_sys() -> World {
     World::with(|config| config.sys_interval_seconds = 10)
@@ -25,7 +27,7 @@ fn with_sys() -> World {
 
 fn publishes(world: &mut World, client: Handle) -> Vec<(String, String)> {
     let publishes = world.publishes(client).into_iter();
-    let pair = |publish: paloma_codec::Publish| {
+    let pair = |publish: Publish| {
         let topic = publish.topic.name().map_or("", |name| name.as_str());
         let payload = String::from_utf8_lossy(&publish.payload).into_owned();
         (topic.to_owned(), payload)
@@ -326,4 +328,37 @@ fn an_operator_hears_who_came_who_went_and_who_was_refused() {
         assert!(words.iter().all(|word| told.contains(word)), "{told}");
         assert!(!told.contains("a payload"), "{told}");
     }
+}
+
+#[test]
+fn an_operator_hears_which_rule_a_client_broke() {
+    let mut world = World::with(|config| config.limits.retain_available = false);
+    world.broker.want_notices();
+    let repeats = world.client("repeats");
+    world.send(repeats, Packet::Connect(Box::new(v5("repeats"))));
+    let retains = world.client("retains");
+    let publish = Publish {
+        retain: true,
+        ..message("a", "b")
+    };
+    world.send(retains, publish_packet(publish));
+    let begins = world.open(ProtocolVersion::V5);
+    world.send(begins, Packet::PingReq);
+    let (notices, _) = world.broker.take_notices();
+    let mut told = Vec::new();
+    for notice in notices {
+        if let Notice::Disconnected { cause, offence, .. }
+        | Notice::Unopened { cause, offence, .. } = notice
+        {
+            told.push(format!("{cause}: {}", offence.unwrap()));
+        }
+    }
+    assert_eq!(
+        told,
+        [
+            "malformed packet: second CONNECT",
+            "protocol violation: RETAIN, which is not available",
+            "malformed packet: first packet is not CONNECT",
+        ]
+    );
 }

@@ -1,9 +1,10 @@
 //! The core's notices as lines of the log, no more of them than a log can take.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use paloma_broker::{CloseCause, Notice};
+use paloma_broker::{CloseCause, Notice, Offence};
 use paloma_session::Monotonic;
 
 /// Lines a second that peers can cause; what is above is counted and said in one line.
@@ -79,7 +80,7 @@ fn write(notice: &Notice) {
             client = ?&**client_id,
             user = user.as_deref().map(tracing::field::debug),
             address = address.map(tracing::field::display),
-            ?version,
+            %version,
             resumed = is_resumed,
             "client connected"
         ),
@@ -87,14 +88,8 @@ fn write(notice: &Notice) {
             client_id,
             address,
             cause,
-        } => {
-            let address = address.map(tracing::field::display);
-            if is_worth_a_warning(*cause) {
-                tracing::warn!(client = ?&**client_id, address, %cause, "client disconnected");
-            } else {
-                tracing::info!(client = ?&**client_id, address, %cause, "client disconnected");
-            }
-        }
+            offence,
+        } => disconnected(client_id, *address, *cause, *offence),
         Notice::Refused {
             client_id,
             address,
@@ -109,14 +104,20 @@ fn write(notice: &Notice) {
         Notice::Unopened {
             address,
             cause: cause @ (CloseCause::SocketClosed | CloseCause::ShuttingDown),
+            ..
         } => tracing::debug!(
             address = address.map(tracing::field::display),
             %cause,
             "connection ended before a client was let in"
         ),
-        Notice::Unopened { address, cause } => tracing::info!(
+        Notice::Unopened {
+            address,
+            cause,
+            offence,
+        } => tracing::info!(
             address = address.map(tracing::field::display),
             %cause,
+            offence = offence.map(tracing::field::display),
             "connection ended before a client was let in"
         ),
         Notice::QueueFull { client_id } => tracing::warn!(
@@ -128,6 +129,21 @@ fn write(notice: &Notice) {
             "retained messages have reached a limit: a new one is refused"
         ),
         other => tracing::debug!(?other, "client event"),
+    }
+}
+
+fn disconnected(
+    client: &str,
+    address: Option<IpAddr>,
+    cause: CloseCause,
+    offence: Option<Offence>,
+) {
+    let address = address.map(tracing::field::display);
+    let offence = offence.map(tracing::field::display);
+    if is_worth_a_warning(cause) {
+        tracing::warn!(?client, address, %cause, offence, "client disconnected");
+    } else {
+        tracing::info!(?client, address, %cause, "client disconnected");
     }
 }
 

@@ -24,7 +24,7 @@ use crate::connection::{
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
 use crate::mount::MountPoint;
-use crate::notice::Notice;
+use crate::notice::{Notice, Offence};
 use crate::principal::Principal;
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::store::{SessionId, StoreOp};
@@ -77,11 +77,12 @@ impl Broker {
             Ok(HandshakeEvent::Connect(connect)) => self.begin_authentication(id, *connect),
             Ok(HandshakeEvent::Auth(auth)) => self.continue_authentication(id, *auth),
             Ok(HandshakeEvent::Disconnect(_)) => {
-                self.close_early(id, Vec::new(), CloseCause::Disconnected);
+                self.close_early(id, Vec::new(), CloseCause::Disconnected, None);
             }
             Err(violation) => {
                 handshake.handle_violation(violation);
-                self.end_handshake(id, CloseCause::Violation);
+                let offence = Offence::Violation(violation);
+                self.end_handshake(id, CloseCause::Violation, Some(offence));
             }
         }
     }
@@ -97,12 +98,13 @@ impl Broker {
             && let Phase::Handshake(handshake) = &mut entry.phase
         {
             handshake.handle_invalid(error, version);
-            self.end_handshake(id, CloseCause::Malformed);
+            let offence = Offence::Malformed(error);
+            self.end_handshake(id, CloseCause::Malformed, Some(offence));
         }
     }
 
     /// Closes a connection whose handshake has nothing more to do than to say why.
-    fn end_handshake(&mut self, id: ConnectionId, cause: CloseCause) {
+    fn end_handshake(&mut self, id: ConnectionId, cause: CloseCause, offence: Option<Offence>) {
         let mut farewell = Transmit::new(HANDSHAKE_BYTES, usize::MAX);
         if let Some(entry) = self.connections.get_mut(id.key())
             && let Phase::Handshake(handshake) = &mut entry.phase
@@ -110,7 +112,7 @@ impl Broker {
             let _ = handshake.poll_transmit(&mut farewell);
         }
         self.traffic.count_early(farewell.len());
-        self.close_early(id, farewell.take_bytes(), cause);
+        self.close_early(id, farewell.take_bytes(), cause, offence);
     }
 
     fn refuse_client(
@@ -131,7 +133,7 @@ impl Broker {
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Handshake(Box::new(handshake));
         }
-        self.end_handshake(id, CloseCause::Refused);
+        self.end_handshake(id, CloseCause::Refused, None);
     }
 
     // ---- who is it ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::connection::{ConnectionId, Open, Phase};
 use crate::effect::{CloseCause, Effect};
-use crate::notice::Notice;
+use crate::notice::{Notice, Offence};
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::shared::{GroupKey, Left};
 use crate::store::{MessageId, StoreOp};
@@ -48,6 +48,25 @@ impl Broker {
         now: Now,
         id: ConnectionId,
         cause: CloseCause,
+        reason: Option<DisconnectReason>,
+    ) {
+        self.end_open_for(now, id, (cause, None), reason);
+    }
+
+    /// The client sent what is no packet, or one that is forbidden there. [MQTT311-4.8.0-2]
+    pub(super) fn end_offending(&mut self, now: Now, id: ConnectionId, offence: Offence) {
+        let (cause, reason) = match offence {
+            Offence::Malformed(error) => (CloseCause::Malformed, error.reason()),
+            Offence::Violation(violation) => (CloseCause::Violation, violation.reason()),
+        };
+        self.end_open_for(now, id, (cause, Some(offence)), Some(reason));
+    }
+
+    fn end_open_for(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (cause, offence): (CloseCause, Option<Offence>),
         reason: Option<DisconnectReason>,
     ) {
         let Some(entry) = self.connections.get_mut(id.key()) else {
@@ -85,46 +104,50 @@ impl Broker {
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
-        self.note_disconnected(id, open.session, cause);
+        let address = self.connections.get(id.key());
+        let address = address.and_then(|entry| entry.origin.address);
+        self.note_client_gone(open.session, address, (cause, offence));
         self.detach(now, id, *open);
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
     }
 
-    /// The client broke a rule that has nothing to do with the form of a packet. [MQTT311-4.8.0-2]
-    pub(super) fn end_violating(&mut self, now: Now, id: ConnectionId, reason: DisconnectReason) {
-        self.end_open(now, id, CloseCause::Violation, Some(reason));
-    }
-
     /// Closes a connection that has nothing more to say.
-    pub(super) fn close_early(&mut self, id: ConnectionId, farewell: Vec<u8>, cause: CloseCause) {
+    pub(super) fn close_early(
+        &mut self,
+        id: ConnectionId,
+        farewell: Vec<u8>,
+        cause: CloseCause,
+        offence: Option<Offence>,
+    ) {
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return;
         };
         entry.phase = Phase::Closing(farewell);
         let address = entry.origin.address;
         if cause != CloseCause::Refused {
-            self.notices.push(Notice::Unopened { address, cause });
+            self.notices.push(Notice::Unopened {
+                address,
+                cause,
+                offence,
+            });
         }
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
     }
 
-    /// Tells of a client's end; its connection must still be known.
-    fn note_disconnected(&mut self, id: ConnectionId, key: SessionKey, cause: CloseCause) {
-        let address = self
-            .connections
-            .get(id.key())
-            .and_then(|entry| entry.origin.address);
-        self.note_client_gone(key, address, cause);
-    }
-
-    fn note_client_gone(&mut self, key: SessionKey, address: Option<IpAddr>, cause: CloseCause) {
+    fn note_client_gone(
+        &mut self,
+        key: SessionKey,
+        address: Option<IpAddr>,
+        (cause, offence): (CloseCause, Option<Offence>),
+    ) {
         if let Some(session) = self.sessions.get(key) {
             self.notices.push(Notice::Disconnected {
                 client_id: session.principal.client_id(),
                 address,
                 cause,
+                offence,
             });
         }
     }
@@ -139,7 +162,7 @@ impl Broker {
                 self.end_open(now, id, CloseCause::ShuttingDown, reason);
             }
             Phase::Handshake(_) | Phase::Authenticating(_) => {
-                self.close_early(id, Vec::new(), CloseCause::ShuttingDown);
+                self.close_early(id, Vec::new(), CloseCause::ShuttingDown, None);
             }
             Phase::Closing(_) => {}
         }
@@ -155,11 +178,15 @@ impl Broker {
     ) {
         match phase {
             Phase::Open(open) => {
-                self.note_client_gone(open.session, address, cause);
+                self.note_client_gone(open.session, address, (cause, None));
                 self.detach(now, id, *open);
             }
             Phase::Handshake(_) | Phase::Authenticating(_) => {
-                self.notices.push(Notice::Unopened { address, cause });
+                self.notices.push(Notice::Unopened {
+                    address,
+                    cause,
+                    offence: None,
+                });
             }
             Phase::Closing(_) => {}
         }
@@ -181,7 +208,7 @@ impl Broker {
                 if now.monotonic < at {
                     self.arm_connection(id, Some(at));
                 } else {
-                    self.close_early(id, Vec::new(), CloseCause::ConnectTimeout);
+                    self.close_early(id, Vec::new(), CloseCause::ConnectTimeout, None);
                 }
             }
             Phase::Open(open) if open.is_held_past(now.monotonic) => {

@@ -9,6 +9,7 @@ use super::filters::FilterPacket;
 use crate::accounting::DropCause;
 use crate::connection::{ConnectionId, Phase};
 use crate::effect::CloseCause;
+use crate::notice::Offence;
 use crate::session::SessionKey;
 use crate::store::{MessageId, SessionId, StoreOp};
 use crate::tag::Tag;
@@ -45,7 +46,7 @@ impl Broker {
         }
         match result {
             Ok(event) => self.handle_event(now, id, key, event),
-            Err(violation) => self.end_violating(now, id, violation.reason()),
+            Err(violation) => self.end_offending(now, id, Offence::Violation(violation)),
         }
     }
 
@@ -149,9 +150,7 @@ impl Broker {
             return;
         };
         match entry.phase {
-            Phase::Open(_) => {
-                self.end_open(now, id, CloseCause::Malformed, Some(error.reason()));
-            }
+            Phase::Open(_) => self.end_offending(now, id, Offence::Malformed(error)),
             Phase::Handshake(_) | Phase::Authenticating(_) => {
                 self.refuse_invalid(id, error, version)
             }

@@ -88,6 +88,11 @@ fn notice_text(notice: &Notice) -> String {
             let (user, address) = (user.unwrap_or_default(), address.unwrap_or_default());
             format!("connected{user}{address}{resumed}")
         }
+        Notice::Disconnected {
+            cause,
+            offence: Some(offence),
+            ..
+        } => format!("disconnected: {cause}: {offence}"),
         Notice::Disconnected { cause, .. } => format!("disconnected: {cause}"),
         Notice::Refused { reason, .. } => format!("was refused: {reason}"),
         Notice::QueueFull { .. } => "its queue is full".to_owned(),
