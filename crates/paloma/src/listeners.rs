@@ -57,17 +57,22 @@ impl Wanted {
 
     /// Whether a listener that is open does what this one is to do, but for the content of its files.
     pub(crate) fn is_served_by(&self, open: &Self) -> bool {
-        self.is_where(open)
-            && self.listener.address == open.listener.address
+        self.listener.address == open.listener.address
             && self.listener.connections_max == open.listener.connections_max
             && self.listener.terms == open.listener.terms
             && self.settings.transport.is_same(&open.settings.transport)
     }
 
-    /// Whether both cannot be open at the same time.
-    pub(crate) fn is_where(&self, open: &Self) -> bool {
-        match (&self.listener.address, &open.listener.address) {
-            (ListenAddress::Tcp(own), ListenAddress::Tcp(other)) => own == other,
+    /// Whether it cannot be open beside a listener that has this address. An address that stands for all of this machine's
+    /// takes its port on each of them; IPv4 and IPv6 are apart.
+    pub(crate) fn excludes(&self, open: &ListenAddress) -> bool {
+        match (&self.listener.address, open) {
+            (ListenAddress::Tcp(own), ListenAddress::Tcp(other)) => {
+                let (ip, other_ip) = (own.ip(), other.ip());
+                own.port() == other.port()
+                    && ip.is_ipv4() == other_ip.is_ipv4()
+                    && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())
+            }
             (ListenAddress::Unix { path, .. }, ListenAddress::Unix { path: other, .. }) => {
                 path == other
             }

@@ -3,11 +3,11 @@
 #[cfg(feature = "control")]
 mod rehearse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
 
-use paloma_tokio::{Control, Listeners, Running};
+use paloma_tokio::{Control, ListenAddress, Listeners, Running};
 
 #[cfg(feature = "control")]
 pub(crate) use self::rehearse::Rehearsed;
@@ -40,8 +40,18 @@ struct Plan {
     kept: BTreeMap<u16, Wanted>,
     /// Those that are new.
     added: Vec<Wanted>,
-    /// Those that change something that an open one cannot: closed, and opened again.
-    replaced: Vec<(u16, Wanted)>,
+    /// Open ones that nobody wants as they are, and whose address is needed.
+    in_the_way: BTreeSet<u16>,
+    /// What is opened once those are closed.
+    in_their_place: Vec<Wanted>,
+}
+
+/// Listeners after a plan was carried out.
+#[derive(Debug, Default)]
+struct Opened {
+    open: BTreeMap<u16, Wanted>,
+    /// Where those listen that were not open before.
+    new: Vec<(&'static str, ListenAddress)>,
 }
 
 impl Reloader {
@@ -81,10 +91,10 @@ impl Reloader {
             Ok(wanted) => wanted,
             Err(error) => return stays(error),
         };
-        let plan = Plan::new(&self.open, wanted);
+        let plan = self.plan(wanted);
         let closed = plan.closed(&self.open);
-        let opened = match self.open_listeners(plan).await {
-            Ok(open) => open,
+        let Opened { open: opened, new } = match self.open_listeners(plan).await {
+            Ok(opened) => opened,
             Err(error) => return stays(error),
         };
         let doors = opened
@@ -114,6 +124,9 @@ impl Reloader {
             self.control.renew_admissions();
         }
         self.take_over(config);
+        for (scheme, address) in new {
+            announce(scheme, &address, &self.config.store);
+        }
         tracing::info!(
             listeners = self.open.len(),
             sent_away,
@@ -121,67 +134,64 @@ impl Reloader {
         );
     }
 
+    fn plan(&self, wanted: Vec<Wanted>) -> Plan {
+        Plan::new(&self.open, &self.listeners.addresses(), wanted)
+    }
+
     fn tls(&self, number: u16) -> Option<&paloma_tokio::Tls> {
         self.open.get(&number)?.listener.tls.as_ref()
     }
 
     /// Opens what is new. If one cannot be opened, all are as before.
-    async fn open_listeners(&mut self, plan: Plan) -> io::Result<BTreeMap<u16, Wanted>> {
-        let mut open = plan.kept;
-        let mut added = Vec::new();
-        for wanted in plan.added {
-            match self.add(&wanted) {
-                Ok(number) => {
-                    added.push(number);
-                    open.insert(number, wanted);
-                }
-                Err(error) => {
-                    self.undo(&added, &[]).await;
-                    return Err(error);
-                }
+    async fn open_listeners(&mut self, plan: Plan) -> io::Result<Opened> {
+        let Plan {
+            kept,
+            added,
+            in_the_way,
+            in_their_place,
+        } = plan;
+        let mut opened = Opened::default();
+        let mut outcome = self.add_all(added, &mut opened);
+        let mut closed = BTreeSet::new();
+        if outcome.is_ok() {
+            for number in &in_the_way {
+                self.listeners.remove(*number).await;
             }
+            closed = in_the_way;
+            outcome = self.add_all(in_their_place, &mut opened);
         }
-        let mut closed = Vec::new();
-        for (old, wanted) in plan.replaced {
-            self.listeners.remove(old).await;
-            closed.push(old);
-            match self.add(&wanted) {
-                Ok(number) => {
-                    added.push(number);
-                    open.insert(number, wanted);
-                }
-                Err(error) => {
-                    self.undo(&added, &closed).await;
-                    return Err(error);
-                }
-            }
+        if let Err(error) = outcome {
+            self.undo(opened, closed).await;
+            return Err(error);
         }
-        Ok(open)
+        opened.open.extend(kept);
+        Ok(opened)
     }
 
-    fn add(&mut self, wanted: &Wanted) -> io::Result<u16> {
-        let number = self.next_number;
-        let exhausted = || io::Error::other("no numbers for listeners are left: restart");
-        self.next_number = number.checked_add(1).ok_or_else(exhausted)?;
-        let address = &wanted.listener.address;
-        let bound = self.listeners.add(number, wanted.listener.clone());
-        let bound = bound.map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-        })?;
-        announce(wanted.scheme(), &bound, &self.config.store);
-        Ok(number)
+    /// Opens these; when one cannot be opened, those before it are.
+    fn add_all(&mut self, wanted: Vec<Wanted>, opened: &mut Opened) -> io::Result<()> {
+        for wanted in wanted {
+            let number = self.next_number;
+            let exhausted = || io::Error::other("no numbers for listeners are left: restart");
+            self.next_number = number.checked_add(1).ok_or_else(exhausted)?;
+            let address = self.listeners.add(number, wanted.listener.clone())?;
+            opened.new.push((wanted.scheme(), address));
+            opened.open.insert(number, wanted);
+        }
+        Ok(())
     }
 
-    async fn undo(&self, added: &[u16], closed: &[u16]) {
-        for number in added {
-            self.listeners.remove(*number).await;
+    async fn undo(&mut self, opened: Opened, closed: BTreeSet<u16>) {
+        for number in opened.open.into_keys() {
+            self.listeners.remove(number).await;
         }
         for number in closed {
-            if let Some(wanted) = self.open.get(number)
-                && let Err(error) = self.listeners.add(*number, wanted.listener.clone())
+            if let Some(wanted) = self.open.get(&number)
+                && let Err(error) = self.listeners.add(number, wanted.listener.clone())
             {
-                let address = &wanted.listener.address;
-                tracing::error!(%address, %error, "a listener cannot be opened again");
+                tracing::error!(%error, "a listener cannot be opened again until the next SIGHUP");
+                // Or the next SIGHUP would keep it as one that is open.
+                self.open.remove(&number);
             }
         }
     }
@@ -249,7 +259,12 @@ impl Reloader {
 }
 
 impl Plan {
-    fn new(open: &BTreeMap<u16, Wanted>, wanted: Vec<Wanted>) -> Self {
+    /// From what is open, and where each of it listens: port 0 was another there.
+    fn new(
+        open: &BTreeMap<u16, Wanted>,
+        addresses: &[(u16, ListenAddress)],
+        wanted: Vec<Wanted>,
+    ) -> Self {
         let mut left: Vec<(&u16, &Wanted)> = open.iter().collect();
         let mut plan = Self::default();
         let mut unserved = Vec::new();
@@ -262,11 +277,16 @@ impl Plan {
             }
         }
         for wanted in unserved {
-            if let Some(at) = left.iter().position(|(_, open)| wanted.is_where(open)) {
-                let (number, _) = left.remove(at);
-                plan.replaced.push((*number, wanted));
-            } else {
+            let is_left = |number: &u16| left.iter().any(|(open, _)| *open == number);
+            let before = addresses
+                .iter()
+                .filter(|(number, address)| is_left(number) && wanted.excludes(address));
+            let before: Vec<u16> = before.map(|(number, _)| *number).collect();
+            if before.is_empty() {
                 plan.added.push(wanted);
+            } else {
+                plan.in_the_way.extend(before);
+                plan.in_their_place.push(wanted);
             }
         }
         plan
@@ -274,10 +294,9 @@ impl Plan {
 
     /// Those of the open ones that nobody wants any more.
     fn closed(&self, open: &BTreeMap<u16, Wanted>) -> Vec<u16> {
-        let is_replaced = |number: &u16| self.replaced.iter().any(|(old, _)| old == number);
         let numbers = open.keys().copied();
         numbers
-            .filter(|number| !self.kept.contains_key(number) && !is_replaced(number))
+            .filter(|number| !self.kept.contains_key(number) && !self.in_the_way.contains(number))
             .collect()
     }
 }

@@ -347,14 +347,67 @@ fn a_reload_adds_and_removes_listeners_and_changes_limits() {
     let long = "x".repeat(24);
     assert_eq!(site.client(&long, None).1, 2);
 
-    // One that cannot be opened: nothing changes.
-    let text = format!("{base}{}", listener("c", "no/such/directory/c.sock"));
+    // One that cannot be opened: nothing changes, and nobody is told otherwise.
+    let broken = listener("c", "no/such/directory/c.sock");
+    let text = format!("{base}{}{broken}", listener("d", "d.sock"));
     site.write("paloma.toml", &text);
     let said = site.reload();
     assert!(said.contains("everything stays as it was"), "{said}");
+    assert!(!said.contains("listening on"), "{said}");
+    assert!(!fs::exists(site.path("d.sock")).unwrap());
     assert!(fs::exists(site.path("b.sock")).unwrap());
     assert_eq!(site.client(&long, None).1, 2);
     assert_eq!(stays.received(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reload_opens_a_port_wider_and_narrower() {
+    let mut site = Site::new("wider");
+    let config = |address: &str| {
+        format!(
+            "[admin]\naddress = ''\n[[listener]]\naddress = '{address}'\nallow_anonymous = true\n"
+        )
+    };
+    site.write("paloma.toml", &config("127.0.0.1:0"));
+    site.start(1);
+    let port = site.addresses[0].rsplit(':').next().unwrap().to_owned();
+    for host in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+        // The first listener was given its port, so that it is another address than the one that has it in the file.
+        let address = format!("{host}:{port}");
+        site.write("paloma.toml", &config(&address));
+        let said = site.reload();
+        assert!(
+            said.contains(&format!("listening on tcp://{address}")),
+            "{said}"
+        );
+        site.check(None, ACCEPTED);
+    }
+}
+
+#[test]
+fn a_listener_that_could_not_be_opened_again_is_opened_by_the_next_reload() {
+    let mut site = Site::new("again");
+    let config = |mode: &str| {
+        format!(
+            "[admin]\naddress = ''\n[[listener]]\naddress = '127.0.0.1:0'\n\
+             [[listener]]\nname = 'unix'\naddress = 'unix:DIR/sockets/a'\nsocket_mode = '{mode}'\n"
+        )
+    };
+    fs::create_dir(site.path("sockets")).unwrap();
+    site.write("paloma.toml", &config("0600"));
+    site.start(2);
+    // It has to be closed for another mode, and there is no place for either.
+    fs::rename(site.path("sockets"), site.path("elsewhere")).unwrap();
+    site.write("paloma.toml", &config("0660"));
+    let said = site.reload();
+    assert!(said.contains("cannot be opened again"), "{said}");
+    assert!(said.contains("everything stays as it was"), "{said}");
+    site.check(None, ACCEPTED);
+    fs::create_dir(site.path("sockets")).unwrap();
+    site.write("paloma.toml", &config("0600"));
+    let said = site.reload();
+    assert!(said.contains("listening on unix://"), "{said}");
+    assert!(fs::exists(site.path("sockets/a")).unwrap());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use paloma_tokio::Client;
 
-use super::{Plan, Reloader};
+use super::Reloader;
 use crate::cli::ConfigArgs;
 use crate::listeners::Wanted;
 
@@ -42,7 +42,7 @@ impl Reloader {
             Ok(wanted) => wanted,
             Err(error) => return Rehearsed::Wrong(vec![error.to_string()]),
         };
-        let plan = Plan::new(&self.open, wanted);
+        let plan = self.plan(wanted);
         let kept = plan
             .kept
             .iter()
