@@ -36,10 +36,11 @@ impl Bound {
             ListenAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
             #[cfg(unix)]
             ListenAddress::Unix { path, mode } => {
-                let (listener, file) = bind_unix(path, *mode)?;
-                UnixListener::from_std(listener).map(|listener| Self::Unix {
-                    listener,
-                    _file: file,
+                bind_unix(path, *mode).and_then(|(listener, file)| {
+                    Ok(Self::Unix {
+                        listener: UnixListener::from_std(listener)?,
+                        _file: file,
+                    })
                 })
             }
             #[cfg(not(unix))]

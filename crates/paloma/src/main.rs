@@ -173,7 +173,7 @@ fn check(arguments: &CheckArgs) -> ExitCode {
         }
         Ok((config, _)) => {
             for listener in &config.listeners {
-                eprintln!("paloma: would listen on tcp://{}", listener.address);
+                eprintln!("paloma: would listen on {}", listener.url());
             }
             ExitCode::SUCCESS
         }

@@ -32,8 +32,14 @@ pub(crate) fn open(config: &Config) -> io::Result<Box<dyn Store>> {
         store_bytes_max: config.limits.store_bytes_max,
         ..Options::default()
     };
-    let store = RedbStore::open(&settings.path, &options).map_err(io::Error::other)?;
     let path = settings.path.display();
+    let store = RedbStore::open(&settings.path, &options).map_err(|error| {
+        if matches!(error, OpenError::Io { .. }) {
+            let message = format!("cannot keep a store in {path} ([store] path): {error}");
+            return io::Error::other(message);
+        }
+        io::Error::other(error)
+    })?;
     tracing::info!(%path, durability = %settings.durability, "store opened");
     Ok(Box::new(store))
 }

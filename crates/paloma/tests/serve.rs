@@ -154,6 +154,48 @@ fn an_address_that_is_taken_is_named() {
     );
 }
 
+/// What cannot be had is named, and the key or flag that asks for it.
+#[test]
+fn a_socket_or_store_that_cannot_be_is_named() {
+    let check = |arguments: &[&str], expected: &str| {
+        let output = paloma(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with(expected), "{said}");
+    };
+    check(
+        &["serve", "--in-memory", "--listen", "unix:///proc/none"],
+        "paloma: cannot listen on unix:/proc/none: ",
+    );
+    #[cfg(feature = "store")]
+    check(
+        &[
+            "serve",
+            "--data",
+            "/dev/null",
+            "--listen",
+            "tcp://127.0.0.1:0",
+        ],
+        "paloma: cannot keep a store in /dev/null ([store] path): /dev/null: ",
+    );
+}
+
+#[test]
+fn check_says_where_each_listener_would_be() {
+    let arguments = [
+        "check",
+        "--in-memory",
+        "--listen",
+        "unix:///run/p",
+        "--listen",
+    ];
+    let output = paloma(&arguments).arg("mqtt://127.0.0.1:1884").output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    let expected =
+        "paloma: would listen on unix:///run/p\npaloma: would listen on tcp://127.0.0.1:1884\n";
+    assert_eq!(said, expected);
+}
+
 #[test]
 fn a_wrong_configuration_starts_nothing() {
     for command in ["serve", "check"] {

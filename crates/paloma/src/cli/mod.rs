@@ -370,7 +370,7 @@ fn seconds(text: &str) -> Result<Duration, &'static str> {
 /// Where the configuration comes from; flags win over the environment, and that over the file.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// Configuration file. Without it everything has its default: 127.0.0.1:1883, in memory.
+    /// Configuration file. Without it everything has its default.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 

@@ -96,9 +96,28 @@ impl Address {
         }
     }
 
-    /// Whether two listeners with it would be in each other's way.
-    pub(crate) const fn is_exclusive(&self) -> bool {
-        !matches!(self, Self::Tcp { port: 0, .. })
+    /// Whether listeners with both would be in each other's way. An IP address that stands for all of this machine's
+    /// takes its port on each of them; IPv4 and IPv6 are apart.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp { port: 0, .. }, Self::Tcp { port: 0, .. }) => false,
+            (
+                Self::Tcp { host, port },
+                Self::Tcp {
+                    host: other,
+                    port: other_port,
+                },
+            ) => {
+                let is_all_of = |all: &str, one: &str| match (all.parse(), one.parse()) {
+                    (Ok(IpAddr::V4(all)), Ok(IpAddr::V4(_))) => all.is_unspecified(),
+                    (Ok(IpAddr::V6(all)), Ok(IpAddr::V6(_))) => all.is_unspecified(),
+                    _ => false,
+                };
+                port == other_port
+                    && (host == other || is_all_of(host, other) || is_all_of(other, host))
+            }
+            _ => self == other,
+        }
     }
 
     /// Whether only this machine reaches it. A name other than `localhost` may mean anything.
@@ -185,6 +204,25 @@ mod tests {
         ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn an_address_of_all_interfaces_takes_the_port_of_each() {
+        let check = |one: &str, other: &str, expected: bool| {
+            let (one, other) = (Address::parse(one).unwrap(), Address::parse(other).unwrap());
+            assert_eq!(one.excludes(&other), expected, "{one} {other}");
+            assert_eq!(other.excludes(&one), expected, "{other} {one}");
+        };
+        check("127.0.0.1:1883", "127.0.0.1:1883", true);
+        check("127.0.0.1:1883", "127.0.0.1:1884", false);
+        check("127.0.0.1:1883", "127.0.0.2:1883", false);
+        check("127.0.0.1:1883", "0.0.0.0:1883", true);
+        check("[::1]:1883", "[::]:1883", true);
+        check("[::]:1883", "0.0.0.0:1883", false);
+        check("0.0.0.0:0", "0.0.0.0:0", false);
+        check("localhost:1883", "localhost:1883", true);
+        check("unix:/a", "unix:/a", true);
+        check("unix:/a", "127.0.0.1:1883", false);
     }
 
     #[test]

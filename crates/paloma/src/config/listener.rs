@@ -37,6 +37,10 @@ pub(crate) struct Listener {
     /// Where the address was given, and in which key.
     place: Place,
     key: String,
+    /// Where the name was given, if it was.
+    name_place: Option<Place>,
+    /// What was given as the address is none, which has been said.
+    is_nowhere: bool,
 }
 
 impl Listener {
@@ -56,6 +60,8 @@ impl Listener {
             auth: AuthSettings::default(),
             place: Place::Default,
             key: "listener.address".to_owned(),
+            name_place: None,
+            is_nowhere: false,
         }
     }
 
@@ -96,8 +102,23 @@ impl Listener {
         auth.read_tables(source, &prefix, table, problems);
         if let Some(address) = table.get("address") {
             listener.place = source.place(address.span().start);
+            let text = address.get_ref().as_str();
+            listener.is_nowhere = text.is_none_or(|text| Address::parse(text).is_err());
+        }
+        match table.get("name") {
+            Some(name) => listener.name_place = Some(source.place(name.span().start)),
+            None => listener.name = listener.address.to_string(),
         }
         listener
+    }
+
+    /// Where it would listen.
+    pub(crate) fn url(&self) -> String {
+        let (is_unix, place) = match &self.address {
+            Address::Tcp { .. } => (false, self.address.to_string()),
+            Address::Unix { path } => (true, path.display().to_string()),
+        };
+        format!("{}://{place}", self.transport.scheme(is_unix))
     }
 
     /// What it asks of a CONNECT.
@@ -152,21 +173,22 @@ pub(super) fn check_listeners(
             });
         }
         let mut earlier = listeners.iter().take(index);
-        let is_exclusive = listener.address.is_exclusive();
-        if is_exclusive
-            && earlier
-                .clone()
-                .any(|other| other.address == listener.address)
-        {
+        let is_in_its_way =
+            |other: &Listener| !other.is_nowhere && other.address.excludes(&listener.address);
+        if !listener.is_nowhere && earlier.clone().any(is_in_its_way) {
             note(Fault::Twice {
                 what: "the address",
                 found: listener.address.to_string(),
             });
-        } else if is_exclusive && earlier.any(|other| other.name == listener.name) {
-            note(Fault::Twice {
+        }
+        if let Some(place) = &listener.name_place
+            && earlier.any(|other| other.name == listener.name)
+        {
+            let fault = Fault::Twice {
                 what: "the name",
                 found: listener.name.clone(),
-            });
+            };
+            problems.push(place.clone(), format!("listener[{index}].name"), fault);
         }
     }
 }

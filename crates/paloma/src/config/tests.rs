@@ -547,15 +547,39 @@ fn strangers_are_let_in_only_when_it_is_spelled_out() {
 fn listeners_do_not_share_an_address_or_a_name() {
     check(
         "[[listener]]\naddress = '127.0.0.1:1883'\n[[listener]]\nname = 'b'\naddress = '127.0.0.1:1883'\n\
-         [[listener]]\naddress = '127.0.0.1:1884'\n",
+         [[listener]]\naddress = '127.0.0.1:1884'\nname = 'b'\n\
+         [[listener]]\naddress = '0.0.0.0:1884'\nallow_anonymous = true\n",
         &[
             "p.toml:5:11: listener[1].address: the address `127.0.0.1:1883` is used by an earlier \
              listener too",
-            "p.toml:7:11: listener[2].address: the name `default` is used by an earlier listener too",
+            "p.toml:8:8: listener[2].name: the name `b` is used by an earlier listener too",
+            "p.toml:10:11: listener[3].address: the address `0.0.0.0:1884` is used by an earlier \
+             listener too",
         ],
     );
     accepted(
         "[[listener]]\nname='a'\naddress = '127.0.0.1:0'\n[[listener]]\nname='b'\naddress = '127.0.0.1:0'\n",
+    );
+}
+
+#[test]
+fn a_listener_without_a_name_is_called_by_its_address() {
+    let text = "[[listener]]\naddress = '127.0.0.1:1883'\n[[listener]]\naddress = 'unix:/run/p'\n";
+    let listeners = accepted(text).listeners;
+    let names: Vec<&str> = listeners.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:1883", "unix:/run/p"]);
+}
+
+#[test]
+fn what_is_no_address_is_in_no_listeners_way() {
+    check(
+        "[[listener]]\naddress = 'x'\n[[listener]]\naddress = '127.0.0.1:1883'\n\
+         [[listener]]\naddress = 7\n",
+        &[
+            "p.toml:2:11: listener[0].address: `x` is not an address of the form host:port, [v6]:port \
+             or unix:/path",
+            "p.toml:6:11: listener[2].address: expected a string, found a whole number",
+        ],
     );
 }
 
