@@ -1,5 +1,6 @@
 //! Rules on what is not Rust: READMEs, links, the table of tests, and paths of somebody's machine.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::{
@@ -40,6 +41,7 @@ pub(super) fn check() -> Outcome<Vec<String>> {
             findings.push(format!("{} is missing", readme.display()));
         }
     }
+    let mut linked = BTreeSet::new();
     for path in &files {
         let Some(text) = workspace::text(path)? else {
             continue;
@@ -50,17 +52,31 @@ pub(super) fn check() -> Outcome<Vec<String>> {
                 .map(|found| format!("{} {found}", path.display())),
         );
         if path.extension().is_some_and(|extension| extension == "md") {
-            for link in relative_links(&text) {
-                let target = resolve(path, &link);
-                if !workspace::root().join(&target).exists() {
-                    findings.push(format!(
-                        "{} links to {link}, which does not exist",
-                        path.display()
-                    ));
-                }
+            for (link, anchor) in relative_links(&text) {
+                let target = if link.is_empty() {
+                    path.clone()
+                } else {
+                    resolve(path, &link)
+                };
+                let problem = if !workspace::root().join(&target).exists() {
+                    "which does not exist"
+                } else if !anchor.is_empty() && !has_heading(&target, &anchor)? {
+                    "where no such heading is"
+                } else {
+                    linked.insert(target);
+                    continue;
+                };
+                let path = path.display();
+                findings.push(format!("{path} links to {link}#{anchor}, {problem}"));
             }
         }
     }
+    let is_unlinked = |path: &&PathBuf| {
+        let is_page = path.extension().is_some_and(|extension| extension == "md");
+        is_page && path.starts_with("docs") && !linked.contains(*path)
+    };
+    let unlinked = files.iter().filter(is_unlinked);
+    findings.extend(unlinked.map(|path| format!("no page links to {}", path.display())));
     findings.extend(untested_readmes(&files)?);
     let readme = workspace::text(Path::new("README.md"))?;
     let readme = readme.ok_or(Failure::Format {
@@ -149,8 +165,25 @@ fn cells(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Targets of relative links, outside code, without their anchors.
-fn relative_links(text: &str) -> Vec<String> {
+/// Whether a page has a heading that is linked to by this.
+fn has_heading(page: &Path, anchor: &str) -> Outcome<bool> {
+    let text = workspace::text(page)?.unwrap_or_default();
+    let mut headings = text.lines().filter(|line| line.starts_with('#'));
+    Ok(headings.any(|line| slug(line.trim_start_matches('#').trim()) == anchor))
+}
+
+/// A heading as links spell it.
+fn slug(heading: &str) -> String {
+    heading
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter))
+        .flat_map(char::to_lowercase)
+        .map(|letter| if letter == ' ' { '-' } else { letter })
+        .collect()
+}
+
+/// Targets of relative links outside code, each with its anchor; one within the page has no path.
+fn relative_links(text: &str) -> Vec<(String, String)> {
     let mut links = Vec::new();
     let mut in_code = false;
     for line in text.lines() {
@@ -161,9 +194,10 @@ fn relative_links(text: &str) -> Vec<String> {
             continue;
         }
         for part in line.split("](").skip(1) {
-            let target = part.split([')', ' ', '#']).next().unwrap_or_default();
+            let target = part.split([')', ' ']).next().unwrap_or_default();
             if !target.is_empty() && !target.contains("://") && !target.starts_with("mailto:") {
-                links.push(target.to_owned());
+                let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+                links.push((path.to_owned(), anchor.to_owned()));
             }
         }
     }
@@ -248,7 +282,9 @@ mod tests {
     #[test]
     fn links_are_found_and_resolved() {
         let text = "[a](../b.md#c) [d](https://x) [e](#f)\n```\n[g](h)\n```\n    [i](j)\n";
-        assert_eq!(relative_links(text), ["../b.md"]);
+        let expected = [("../b.md", "c"), ("", "f")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(relative_links(text), expected);
+        assert_eq!(slug("What it `costs`, in µs"), "what-it-costs-in-µs");
         assert_eq!(
             resolve(Path::new("docs/adr/x.md"), "../b.md"),
             Path::new("docs/b.md")
