@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::address::Address;
 use super::show::Page;
 
 /// What became of a mosquitto.conf.
@@ -18,13 +19,27 @@ pub(crate) struct Imported {
 enum Form {
     /// A number; 0 has no meaning of its own.
     Number,
-    /// A number; 0 is no bound at all.
+    /// A number; 0 is no bound at all, for which there is a word here.
     Unbounded,
+    /// A number; 0 is no bound at all, for which the highest stands here.
+    UpTo(u64),
     Switch,
     Text,
     /// A time with a unit, in seconds.
     Time,
 }
+
+/// The largest packet that the standards know.
+const PACKET_BYTES: u64 = 268_435_455;
+
+/// Options that hold for all listeners wherever they stand, unless `per_listener_settings` is true.
+const SECURITY: &[&str] = &[
+    "acl_file",
+    "allow_anonymous",
+    "allow_zero_length_clientid",
+    "auto_id_prefix",
+    "password_file",
+];
 
 /// Options that are a key of a table of ours: mosquitto's name, the table, the key, the form.
 const OPTIONS: &[(&str, &str, &str, Form)] = &[
@@ -52,19 +67,19 @@ const OPTIONS: &[(&str, &str, &str, Form)] = &[
         "max_inflight_messages",
         "limits",
         "inflight_max",
-        Form::Number,
+        Form::UpTo(65_535),
     ),
     (
         "max_keepalive",
         "limits",
         "keep_alive_seconds_max",
-        Form::Number,
+        Form::UpTo(65_535),
     ),
     (
         "max_packet_size",
         "limits",
         "packet_bytes_max",
-        Form::Number,
+        Form::UpTo(PACKET_BYTES),
     ),
     ("max_qos", "limits", "qos_max", Form::Number),
     (
@@ -89,7 +104,7 @@ const OPTIONS: &[(&str, &str, &str, Form)] = &[
         "message_size_limit",
         "limits",
         "packet_bytes_max",
-        Form::Number,
+        Form::UpTo(PACKET_BYTES),
     ),
     (
         "persistent_client_expiration",
@@ -113,7 +128,7 @@ const IMPLIED: &[&str] = &[
     "set_tcp_nodelay",
     "log_timestamp",
     "connection_messages",
-    "log_dest",
+    "per_listener_settings",
     "persistence_file",
     "autosave_interval",
     "autosave_on_changes",
@@ -128,8 +143,8 @@ const NOT_HERE: &[(&str, &str)] = &[
         "other files are not read: import each of them",
     ),
     (
-        "per_listener_settings",
-        "a listener's own password_file and acl_file always win over [auth]'s",
+        "log_dest",
+        "the log goes to stderr: a service manager keeps it",
     ),
     ("pid_file", "a service manager knows the process"),
     ("plugin", "plugins are not supported"),
@@ -173,23 +188,30 @@ struct Import {
     bind_address: Option<String>,
     is_in_memory: bool,
     is_in_bridge: bool,
+    /// Each listener has the `SECURITY` options that stand behind it, and no others.
+    is_per_listener: bool,
     notes: Vec<String>,
 }
 
 /// Turns the text of a mosquitto.conf into a configuration. Nothing is read but the text; whether files exist that it
 /// names is not asked.
 pub(crate) fn import(text: &str) -> Imported {
+    let lines = (1..).zip(text.lines()).filter_map(|(number, line)| {
+        let line = line.trim();
+        let (option, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let is_option = !line.is_empty() && !line.starts_with('#');
+        is_option.then(|| (number, option, value.trim()))
+    });
+    let is_per_listener =
+        |(_, option, value): (_, &str, &str)| option == "per_listener_settings" && value == "true";
     let mut import = Import {
         is_in_memory: true,
+        is_per_listener: lines.clone().any(is_per_listener),
         ..Import::default()
     };
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (option, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        if let Err(why) = import.take(option, value.trim()) {
+    for (number, option, value) in lines {
+        let number: usize = number;
+        if let Err(why) = import.take(option, value) {
             import.notes.push(format!("line {number}: {option}: {why}"));
         }
     }
@@ -215,12 +237,22 @@ impl Import {
             return Err("there is nothing like it here".to_owned());
         };
         let value = form.read(value)?;
-        let is_listeners_own = *table == "auth" && !self.listeners.is_empty();
-        match self.listeners.last_mut() {
-            Some(listener) if is_listeners_own => listener.keys.insert(key, value),
-            _ => self.tables.entry(table).or_default().insert(key, value),
+        let keys = if *table == "auth" && self.is_per_listener {
+            &mut self.listener_of(option).keys
+        } else {
+            self.tables.entry(table).or_default()
         };
+        keys.insert(key, value);
         Ok(())
+    }
+
+    /// The listener that an option is about; the default one stands for all of them as well.
+    fn listener_of(&mut self, option: &str) -> &mut Listener {
+        let is_for_all = !self.is_per_listener && SECURITY.contains(&option);
+        match self.listeners.last_mut().filter(|_| !is_for_all) {
+            Some(listener) => listener,
+            None => &mut self.default,
+        }
     }
 
     /// Takes an option that belongs to a listener; false if it is none.
@@ -249,7 +281,7 @@ impl Import {
             }
             _ => {}
         }
-        let listener = self.listeners.last_mut().unwrap_or(&mut self.default);
+        let listener = self.listener_of(option);
         let text = || Value::Text(value.to_owned());
         match option {
             "protocol" => match value {
@@ -296,21 +328,27 @@ impl Import {
 
     fn finish(mut self) -> Imported {
         let mut default = std::mem::take(&mut self.default);
+        if !self.is_per_listener {
+            for listener in &mut self.listeners {
+                listener.allow_anonymous = default.allow_anonymous;
+                for key in ["allow_empty_client_id", "client_id_prefix"] {
+                    if let Some(value) = default.keys.get(key) {
+                        listener.keys.insert(key, value.clone());
+                    }
+                }
+            }
+        }
         if self.listeners.is_empty() || self.port.is_some() {
             // Without a listener mosquitto serves this machine only, and anybody on it.
             let is_local = self.port.is_none() && self.bind_address.is_none();
             let host = self.bind_address.as_deref();
             let host = host.unwrap_or(if is_local { "127.0.0.1" } else { "0.0.0.0" });
             default.address = socket_address(host, self.port.unwrap_or(1883));
+            let is_open = is_local && default.allow_anonymous.is_none();
+            default.allow_anonymous = default.allow_anonymous.or(is_open.then_some(true));
             self.listeners.insert(0, default);
-        } else {
-            for listener in &mut self.listeners {
-                listener.allow_anonymous = listener.allow_anonymous.or(default.allow_anonymous);
-                for (key, value) in &default.keys {
-                    listener.keys.entry(key).or_insert_with(|| value.clone());
-                }
-            }
         }
+        self.note_what_differs();
         let mut page = Page::default();
         page.line("# Made of a mosquitto.conf; `paloma check` says whether it is right.");
         page.table("[store]");
@@ -329,6 +367,34 @@ impl Import {
         Imported {
             text: page.0,
             notes: self.notes,
+        }
+    }
+}
+
+impl Import {
+    /// Notes where a listener lets in others than it did.
+    fn note_what_differs(&mut self) {
+        let names_all = self
+            .tables
+            .get("auth")
+            .is_some_and(|keys| keys.contains_key("password_file"));
+        for (listener, number) in self.listeners.iter().zip(1..) {
+            let is_unix = listener.address.starts_with("unix:");
+            let is_local = is_unix
+                || Address::parse(&listener.address).is_ok_and(|address| address.is_loopback());
+            let has_names = names_all
+                || listener.keys.contains_key("password_file")
+                || listener.tls.contains_key("identity");
+            let mut note = |why: &str| {
+                self.notes
+                    .push(format!("listener-{number} ({}): {why}", listener.address))
+            };
+            if is_unix {
+                note("its file is its owner's alone; set socket_mode for others");
+            }
+            if is_local && !has_names && listener.allow_anonymous != Some(true) {
+                note("without a password_file anybody on this machine is let in");
+            }
         }
     }
 }
@@ -371,7 +437,8 @@ impl Form {
         };
         Ok(match self {
             Self::Unbounded if number()? == 0 => Value::Text("unlimited".to_owned()),
-            Self::Number | Self::Unbounded => Value::Bare(number()?.to_string()),
+            Self::UpTo(most) if number()? == 0 => Value::Bare(most.to_string()),
+            Self::Number | Self::Unbounded | Self::UpTo(_) => Value::Bare(number()?.to_string()),
             Self::Switch => Value::Bare(switch(value)?.to_string()),
             Self::Text => Value::Text(value.to_owned()),
             Self::Time => Value::Bare(
@@ -474,9 +541,10 @@ mod tests {
     #[test]
     fn listeners_keep_what_is_theirs() {
         check(
-            "allow_anonymous false\npassword_file /etc/mosquitto/pw\npersistence true\n\
+            "per_listener_settings true\npersistence true\n\
              persistence_location /var/lib/mosquitto/\n\
              listener 1883 127.0.0.1\nallow_anonymous true\n\
+             listener 1884 ::1\npassword_file /etc/mosquitto/pw\n\
              listener 8883\ncertfile /c.pem\nkeyfile /k.pem\ncafile /ca.pem\nrequire_certificate true\n\
              use_identity_as_username true\nlistener 9001 ::1\nprotocol websockets\nmax_connections -1\n\
              listener 0 /run/mqtt.sock\n",
@@ -484,6 +552,9 @@ mod tests {
                 r#"path = "/var/lib/mosquitto/""#,
                 r#"address = "127.0.0.1:1883""#,
                 "allow_anonymous = true",
+                r#"address = "[::1]:1884""#,
+                "allow_anonymous = false",
+                r#"password_file = "/etc/mosquitto/pw""#,
                 r#"address = "0.0.0.0:8883""#,
                 "allow_anonymous = false",
                 "[listener.tls]",
@@ -494,11 +565,53 @@ mod tests {
                 r#"address = "[::1]:9001""#,
                 r#"transport = "websocket""#,
                 r#"address = "unix:/run/mqtt.sock""#,
+            ],
+            &[
+                "listener-4 ([::1]:9001): without a password_file anybody on this machine is let in",
+                "listener-5 (unix:/run/mqtt.sock): its file is its owner's alone; set socket_mode for others",
+                "listener-5 (unix:/run/mqtt.sock): without a password_file anybody on this machine is let in",
+            ],
+        );
+    }
+
+    /// That is mosquitto's default, and what stands behind one listener would let strangers in through the others.
+    #[test]
+    fn without_settings_for_each_listener_security_holds_for_all_of_them() {
+        let text = "port 1883\nbind_address 127.0.0.1\nlistener 1884 127.0.0.1\nmount_point a/\n\
+                    listener 1885\npassword_file /pw\nacl_file /acl\nallow_anonymous false\nauto_id_prefix x-\n";
+        check(
+            text,
+            &[
+                r#"address = "127.0.0.1:1883""#,
+                r#"client_id_prefix = "x-""#,
+                r#"address = "127.0.0.1:1884""#,
+                r#"client_id_prefix = "x-""#,
+                r#"mount_point = "a/""#,
+                r#"address = "0.0.0.0:1885""#,
+                "allow_anonymous = false",
+                r#"client_id_prefix = "x-""#,
                 "[auth]",
-                r#"password_file = "/etc/mosquitto/pw""#,
+                r#"acl_file = "/acl""#,
+                r#"password_file = "/pw""#,
             ],
             &[],
         );
+        let text = import("listener 1\nlistener 2\nallow_anonymous true\n").text;
+        assert_eq!(text.matches("allow_anonymous = true").count(), 2, "{text}");
+        let text = import("per_listener_settings true\nallow_anonymous true\nlistener 1\n").text;
+        assert!(!text.contains("allow_anonymous = true"), "{text}");
+    }
+
+    #[test]
+    fn no_bound_is_the_highest_where_there_is_no_word_for_it() {
+        let text = "max_inflight_messages 0\nmax_keepalive 0\nmessage_size_limit 0\n";
+        let config = load_text(&import(text).text, &[], &Flags::default()).unwrap();
+        let limits = &config.limits;
+        assert_eq!(
+            (limits.inflight_max, limits.keep_alive_seconds_max),
+            (65_535, 65_535)
+        );
+        assert_eq!(limits.packet_bytes_max as u64, PACKET_BYTES);
     }
 
     #[test]
