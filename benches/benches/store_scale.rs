@@ -89,6 +89,7 @@ fn session(id: u64) -> [StoreOp; 2] {
         filter: format!("sensors/{id}/#").into(),
         options: 1,
         id: None,
+        replay_after: None,
     };
     [
         StoreOp::PutSession(SessionId(id), record),

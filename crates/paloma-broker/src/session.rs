@@ -115,9 +115,12 @@ pub(crate) struct Rare {
 }
 
 impl Rare {
-    /// About how many bytes it takes, replays not counted: they end soon.
+    /// About how many bytes it takes; of replays only the one under way has anything to speak of.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.groups.capacity() * size_of::<GroupKey>()
+        let replay = self.replays.first_key_value();
+        size_of::<Self>()
+            + self.groups.capacity() * size_of::<GroupKey>()
+            + replay.map_or(0, |(_, replay)| replay.heap_bytes())
     }
 
     fn is_empty(&self) -> bool {
@@ -221,6 +224,17 @@ impl SessionEntry {
         self.rare
             .as_ref()
             .is_some_and(|rare| !rare.replays.is_empty())
+    }
+
+    /// The replay of a subscription.
+    pub(crate) fn replay_mut(&mut self, filter: FilterId) -> Option<&mut Replay> {
+        self.rare.as_mut()?.replays.get_mut(&filter)
+    }
+
+    /// The next of the replays.
+    pub(crate) fn next_replay(&self) -> Option<&Replay> {
+        let replays = &self.rare.as_ref()?.replays;
+        replays.first_key_value().map(|(_, replay)| replay)
     }
 
     /// The next of the replays. It is no longer among them.

@@ -5,9 +5,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use paloma_broker::BrokerConfig;
+use paloma_broker::store::{Recovered, StoreOp};
+use paloma_broker::{BrokerConfig, Store};
 use paloma_codec::{
-    Connect, Delivery, Packet, PacketId, Publish, Qos, Subscribe, SubscribeFilter,
+    Connect, Delivery, Packet, PacketId, Publish, Qos, RetainHandling, Subscribe, SubscribeFilter,
     SubscribeOptions, Unsubscribe,
 };
 use support::{
@@ -29,17 +30,33 @@ struct Receiver {
     /// QoS 2 ids that were not released. [MQTT-4.3.3-10]
     received: BTreeSet<PacketId>,
     taken: Vec<String>,
+    /// SUBACKs that have come.
+    answers: u32,
 }
 
 impl Receiver {
     fn new(world: &mut World, qos: Qos) -> Self {
-        let (handle, _) = world.durable("receiver");
-        world.subscribe(handle, "t", qos);
+        let receiver = Self::without_subscription(world);
+        world.subscribe(receiver.handle, "t", qos);
+        receiver
+    }
+
+    fn without_subscription(world: &mut World) -> Self {
         Self {
-            handle,
+            handle: world.durable("receiver").0,
             received: BTreeSet::new(),
             taken: Vec::new(),
+            answers: 0,
         }
+    }
+
+    fn ask(&self, world: &mut World, filter: &str, options: SubscribeOptions) {
+        let target = target(filter);
+        let filters = vec![SubscribeFilter { target, options }];
+        world.send(
+            self.handle,
+            Packet::Subscribe(Subscribe::new(id(9_999), filters)),
+        );
     }
 
     fn come_back(&mut self, world: &mut World) {
@@ -59,12 +76,12 @@ impl Receiver {
                     world.send(self.handle, pub_comp(ack.id));
                 }
                 Packet::ConnAck(ack) => assert!(ack.session_present),
+                Packet::SubAck(_) => self.answers += 1,
                 packet @ (Packet::Connect(_)
                 | Packet::PubAck(_)
                 | Packet::PubRec(_)
                 | Packet::PubComp(_)
                 | Packet::Subscribe(_)
-                | Packet::SubAck(_)
                 | Packet::Unsubscribe(_)
                 | Packet::UnsubAck(_)
                 | Packet::PingReq
@@ -563,7 +580,7 @@ fn who_has_taken_a_message_before_the_crash_does_not_get_it_from_the_rest_of_its
     let batches: Vec<_> = std::iter::from_fn(|| world.broker.poll_effect()).collect();
     for effect in batches {
         if let paloma_broker::Effect::Persist(batch) = effect {
-            paloma_broker::Store::commit(&mut world.store, &mut vec![batch]).unwrap();
+            Store::commit(&mut world.store, &mut vec![batch]).unwrap();
         }
     }
     assert_eq!(world.crash().fan_outs, 1);
@@ -582,4 +599,241 @@ fn acknowledgements_ride_along_and_hold_nothing_up() {
     world.crash();
     let (client, _) = world.durable("receiver");
     assert!(world.publishes(client).is_empty());
+}
+
+// ---- retained messages on their way to a new subscription -----------------------------------------------------------
+
+const KEPT: u32 = 20;
+
+/// A broker whose queues and windows take four messages, so that a replay takes many turns, with a retained number in each of so
+/// many topics.
+fn kept(qos: Qos, count: u32) -> World {
+    let mut world = World::with(|config| {
+        config.limits.queue_messages_max = 4;
+        config.limits.inflight_max = 4;
+    });
+    let publisher = world.client("p");
+    // Neither as they were published nor as they lie.
+    for number in (0..count).rev() {
+        retain(&mut world, publisher, qos, number, &number.to_string());
+    }
+    world
+}
+
+fn retain(world: &mut World, publisher: Handle, qos: Qos, topic: u32, payload: &str) {
+    let delivery = if qos == Qos::AtLeastOnce {
+        qos1(1)
+    } else {
+        qos2(1)
+    };
+    let publish = Publish {
+        retain: true,
+        delivery,
+        ..message(&format!("t/{topic:05}"), payload)
+    };
+    world.send(publisher, publish_packet(publish));
+    if qos == Qos::ExactlyOnce {
+        world.send(publisher, pub_rel(id(1)));
+    }
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// What the store says of replays that have not come to their end.
+fn marks(world: &World) -> Vec<String> {
+    let mut marks = Vec::new();
+    let mut store = world.store.clone();
+    let recovered = store.recover(&mut |recovered| {
+        if let Recovered::Subscription(_, record) = recovered {
+            marks.extend(record.replay_after.map(String::from));
+        }
+    });
+    recovered.expect("a store in memory can always be read");
+    marks
+}
+
+fn drop_repeated(mut taken: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    taken.retain(|text| seen.insert(text.clone()));
+    taken
+}
+
+/// Subscribes to what is retained, through a crash after so many batches. Gives what was taken, and how often the client had
+/// to subscribe, or nothing if there were not so many batches.
+fn replay_over_a_crash(
+    qos: Qos,
+    (crash_after, has_arrived): (usize, bool),
+) -> Option<(Vec<String>, u32)> {
+    let mut world = kept(qos, KEPT);
+    let mut receiver = Receiver::without_subscription(&mut world);
+    world.commits = false;
+    let options = SubscribeOptions::new(qos);
+    receiver.ask(&mut world, "t/+", options);
+    let (mut committed, mut asked, mut has_crashed) = (0, 1, false);
+    loop {
+        let is_now = committed == crash_after && !has_crashed;
+        let is_early = is_now && !has_arrived;
+        if !is_early && receiver.act(&mut world) {
+            continue;
+        }
+        if is_now {
+            has_crashed = true;
+            world.crash();
+            world.commits = false;
+            receiver.come_back(&mut world);
+            if receiver.answers == 0 {
+                asked += 1;
+                receiver.ask(&mut world, "t/+", options);
+            }
+            continue;
+        }
+        if world.uncommitted.is_empty() {
+            break;
+        }
+        world.commit_one();
+        committed += 1;
+    }
+    assert!(marks(&world).is_empty(), "it has come to its end");
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+    has_crashed.then_some((receiver.taken, asked))
+}
+
+#[test]
+fn retained_messages_reach_a_new_subscription_whichever_commit_was_the_last() {
+    // [MQTT-3.3.1-9]
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        for has_arrived in [true, false] {
+            let mut crashes = 0;
+            while let Some((taken, asked)) = replay_over_a_crash(qos, (crashes, has_arrived)) {
+                let is_exact = qos == Qos::ExactlyOnce && asked == 1;
+                let taken = if is_exact {
+                    taken
+                } else {
+                    drop_repeated(taken)
+                };
+                let is_same = taken == numbers(0..KEPT);
+                assert!(is_same, "{qos:?} {crashes} {has_arrived}: {taken:?}");
+                crashes += 1;
+            }
+            assert!(crashes > 10, "{crashes}");
+        }
+    }
+}
+
+/// A subscription at QoS 2 of which a part was taken and all that was committed.
+fn half_done() -> (World, Receiver) {
+    let mut world = kept(Qos::ExactlyOnce, KEPT);
+    let mut receiver = Receiver::without_subscription(&mut world);
+    receiver.ask(&mut world, "t/+", SubscribeOptions::new(Qos::ExactlyOnce));
+    while receiver.taken.len() < 8 {
+        let Some(packet) = world.next(receiver.handle) else {
+            break;
+        };
+        if let Packet::Publish(publish) = &packet {
+            receiver.take(&mut world, publish);
+        } else if let Packet::PubRel(ack) = &packet {
+            receiver.received.remove(&ack.id);
+            world.send(receiver.handle, pub_comp(ack.id));
+        }
+    }
+    assert_eq!(receiver.taken, numbers(0..8));
+    assert_eq!(marks(&world).len(), 1);
+    (world, receiver)
+}
+
+#[test]
+fn a_client_that_left_in_the_middle_gets_the_rest_after_a_crash() {
+    let (mut world, mut receiver) = half_done();
+    world.cut(receiver.handle);
+    for _ in 0..2 {
+        world.crash();
+    }
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken, numbers(0..KEPT));
+}
+
+#[test]
+fn what_changed_meanwhile_comes_as_it_is_and_what_was_cleared_does_not() {
+    let (mut world, mut receiver) = half_done();
+    world.cut(receiver.handle);
+    world.crash();
+    let publisher = world.client("p");
+    retain(&mut world, publisher, Qos::ExactlyOnce, 18, "");
+    retain(&mut world, publisher, Qos::ExactlyOnce, 19, "new");
+    finish(&mut world, &mut receiver);
+    let mut expected = numbers(0..18);
+    // What was published to the subscription is its own, and waits in front of what is read later.
+    let retained = receiver.taken.iter().filter(|text| !text.is_empty());
+    let retained: Vec<_> = retained.cloned().collect();
+    assert_eq!(retained.iter().filter(|text| *text == "new").count(), 2);
+    expected.push("new".to_owned());
+    let mut all: Vec<_> = drop_repeated(retained);
+    all.sort_by_key(|text| text.parse::<u32>().unwrap_or(u32::MAX));
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn an_unsubscription_ends_what_is_on_its_way_for_good() {
+    let (mut world, mut receiver) = half_done();
+    let unsubscribe = Unsubscribe::new(id(2), vec![target("t/+")]);
+    world.send(receiver.handle, Packet::Unsubscribe(unsubscribe));
+    assert!(marks(&world).is_empty());
+    world.crash();
+    finish(&mut world, &mut receiver);
+    // What was queued by then is the client's.
+    assert!(receiver.taken.len() <= 16, "{:?}", receiver.taken);
+}
+
+#[test]
+fn a_subscription_that_replaces_another_has_the_rest_sent_by_its_own_terms() {
+    for handling in [RetainHandling::SendIfNew, RetainHandling::DoNotSend] {
+        let (mut world, mut receiver) = half_done();
+        let options = SubscribeOptions {
+            retain_handling: handling,
+            ..SubscribeOptions::new(Qos::AtLeastOnce)
+        };
+        receiver.ask(&mut world, "t/+", options);
+        assert_eq!(marks(&world).len(), 1);
+        world.crash();
+        receiver.come_back(&mut world);
+        let mut last = None;
+        while let Some(packet) = world.next(receiver.handle) {
+            if let Packet::Publish(publish) = &packet {
+                last = Some(publish.delivery.qos());
+                receiver.take(&mut world, publish);
+            } else if let Packet::PubRel(ack) = &packet {
+                world.send(receiver.handle, pub_comp(ack.id));
+            }
+        }
+        assert_eq!(drop_repeated(receiver.taken), numbers(0..KEPT));
+        assert_eq!(last, Some(Qos::AtLeastOnce));
+    }
+}
+
+#[test]
+fn a_subscription_to_what_one_turn_can_send_costs_the_store_no_mark() {
+    let mut world = kept(Qos::AtLeastOnce, 3);
+    let receiver = Receiver::without_subscription(&mut world);
+    world.commits = false;
+    receiver.ask(&mut world, "t/+", SubscribeOptions::new(Qos::AtLeastOnce));
+    let ops = world.uncommitted.iter().flat_map(|batch| &batch.ops);
+    let puts = ops.filter(|op| matches!(op, StoreOp::PutSubscription(..)));
+    assert_eq!(puts.count(), 1);
+}
+
+#[test]
+fn more_retained_messages_than_a_part_come_once_each_in_the_order_of_their_topics() {
+    const MANY: u32 = 10_000;
+    let mut world = kept(Qos::AtLeastOnce, MANY);
+    let mut receiver = Receiver::without_subscription(&mut world);
+    receiver.ask(&mut world, "#", SubscribeOptions::new(Qos::AtLeastOnce));
+    while receiver.act(&mut world) {}
+    assert!(
+        receiver.taken == numbers(0..MANY),
+        "{}",
+        receiver.taken.len()
+    );
+    assert!(marks(&world).is_empty());
 }

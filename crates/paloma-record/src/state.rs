@@ -327,13 +327,7 @@ pub(crate) fn put_recovered(out: &mut Vec<u8>, recovered: &Recovered, with_secre
             put_number(out, id.0);
             put_will(out, record, with_secrets);
         }
-        Recovered::Subscription(id, record) => {
-            out.push(3);
-            put_number(out, id.0);
-            put_text(out, &record.filter);
-            out.push(record.options);
-            put_option(out, record.id, |out, id| put_number(out, id.get().into()));
-        }
+        Recovered::Subscription(id, record) => put_subscription(out, *id, record),
         Recovered::Received(id, packet) => {
             out.push(4);
             put_number(out, id.0);
@@ -383,6 +377,18 @@ fn put_will(out: &mut Vec<u8>, record: &WillRecord, with_secrets: bool) {
     put_option(out, record.due_at, put_wall);
 }
 
+/// One with retained messages on their way is of a kind of its own, which earlier records do not have.
+fn put_subscription(out: &mut Vec<u8>, id: SessionId, record: &SubscriptionRecord) {
+    out.push(if record.replay_after.is_some() { 10 } else { 3 });
+    put_number(out, id.0);
+    put_text(out, &record.filter);
+    out.push(record.options);
+    put_option(out, record.id, |out, id| put_number(out, id.get().into()));
+    if let Some(after) = &record.replay_after {
+        put_text(out, after);
+    }
+}
+
 fn put_flight(out: &mut Vec<u8>, record: &FlightRecord, with_secrets: bool) {
     put_number(out, record.packet.get().into());
     put_entry(out, &record.entry);
@@ -404,7 +410,7 @@ fn put_fan_out(out: &mut Vec<u8>, record: &FanOutRecord) {
 
 pub(crate) fn read_recovered(reader: &mut Reader<'_>) -> Result<Recovered, Damaged> {
     let kind = reader.byte()?;
-    if let 1..=6 = kind {
+    if let 1..=6 | 10 = kind {
         let id = SessionId(reader.number()?);
         return read_of_session(kind, id, reader);
     }
@@ -460,12 +466,13 @@ fn read_of_session(kind: u8, id: SessionId, reader: &mut Reader<'_>) -> Result<R
                 due_at: reader.option(read_wall)?,
             },
         ),
-        3 => Recovered::Subscription(
+        3 | 10 => Recovered::Subscription(
             id,
             SubscriptionRecord {
                 filter: reader.text()?,
                 options: reader.byte()?,
                 id: reader.option(read_subscription_id)?,
+                replay_after: (kind == 10).then(|| reader.text()).transpose()?,
             },
         ),
         4 => Recovered::Received(id, read_packet_id(reader)?),

@@ -21,11 +21,11 @@ use crate::record::{Kind, open};
 use crate::records::Records;
 use crate::rows;
 
-/// The format of everything that is written. A change that an older version cannot read counts it up.
-pub(crate) const FORMAT: u64 = 1;
+/// The format of everything that is written. A change that an older version cannot read counts it up, by two.
+pub(crate) const FORMAT: u64 = 3;
 
 /// The same while the log is in use: a version that knows no log would not miss what is in it.
-pub(crate) const FORMAT_LOGGED: u64 = 2;
+pub(crate) const FORMAT_LOGGED: u64 = 4;
 
 /// Where [`META`] has the format.
 pub(crate) const FORMAT_KEY: &str = "format";
@@ -96,8 +96,33 @@ pub(crate) fn prepare(engine: &Engine) -> Result<(), OpenError> {
         0 => Err(OpenError::Store(StoreError::Corrupt(
             "its format is missing",
         ))),
-        found => refuse_later(found),
+        found => {
+            refuse_later(found)?;
+            if found < FORMAT {
+                raise(engine, found)?;
+            }
+            Ok(())
+        }
     }
+}
+
+/// Gives a file of an earlier format this one's number, before anything is written that only this one knows. What is in it is
+/// read as it is: a subscription without a mark of the retained messages that are on their way has none.
+fn raise(engine: &Engine, found: u64) -> Result<(), StoreError> {
+    let format = if is_logged(found) {
+        FORMAT_LOGGED
+    } else {
+        FORMAT
+    };
+    engine.write(Wait::Synced, |transaction| {
+        transaction.open_table(META)?.insert(FORMAT_KEY, format)?;
+        Ok(())
+    })
+}
+
+/// Whether a file of this format has a log in use.
+fn is_logged(format: u64) -> bool {
+    format.is_multiple_of(2)
 }
 
 /// Looks at the format of what is on a disk before anything is written to it: what a later version left is not for this
@@ -128,7 +153,7 @@ pub(crate) fn log_state(transaction: &ReadTransaction) -> Result<LogState, redb:
     let number =
         |key| -> Result<u64, redb::Error> { Ok(meta.get(key)?.map_or(0, |number| number.value())) };
     Ok(LogState {
-        is_used: number(FORMAT_KEY)? == FORMAT_LOGGED,
+        is_used: is_logged(number(FORMAT_KEY)?),
         salt: number(LOG_SALT_KEY)?,
         bytes: number(LOG_BYTES_KEY)?,
     })

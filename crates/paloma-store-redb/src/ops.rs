@@ -358,6 +358,9 @@ mod tests {
                     filter: text,
                     options: 3,
                     id: SubscriptionId::new(u32::from(number)),
+                    replay_after: number
+                        .is_multiple_of(3)
+                        .then(|| format!("after/{number}").into()),
                 },
             ),
             10 => StoreOp::DeleteSubscription(session, text),

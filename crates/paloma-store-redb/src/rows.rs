@@ -5,7 +5,7 @@ use paloma_broker::store::{
     FanOutRecord, MessageId, Owner, RetainedRecord, SessionId, SessionRecord, SubscriptionRecord,
     WillRecord,
 };
-use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number, put_option};
+use paloma_broker::wire::{Damaged, Reader, put_bytes, put_number, put_option, put_text};
 use paloma_codec::{Message, Qos, SubscriptionId};
 use paloma_session::Wall;
 
@@ -31,6 +31,9 @@ pub(crate) fn session(body: &[u8]) -> Result<SessionRecord, Damaged> {
 pub(crate) fn put_subscription(out: &mut Vec<u8>, record: &SubscriptionRecord) {
     out.push(record.options);
     put_number(out, record.id.map_or(0, |id| u64::from(id.get())));
+    if let Some(after) = &record.replay_after {
+        put_text(out, after);
+    }
 }
 
 /// The filter is the record's key.
@@ -42,6 +45,10 @@ pub(crate) fn subscription(filter: &str, body: &[u8]) -> Result<SubscriptionReco
         id: match reader.small()? {
             0 => None,
             id => Some(SubscriptionId::new(id).ok_or(Damaged)?),
+        },
+        replay_after: match reader.is_empty() {
+            true => None,
+            false => Some(reader.text()?),
         },
     };
     reader.finish()?;

@@ -93,18 +93,9 @@ fn a_second_user_is_refused_by_name() {
 #[test]
 fn a_later_format_is_refused_and_left_alone() {
     let (scratch, _) = filled("format");
-    let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    let database = redb::Database::open(scratch.file()).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction
-        .open_table(meta)
-        .unwrap()
-        .insert("format", 3)
-        .unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    set_format(&scratch.file(), 5);
     let is_refused = |refused: OpenError| {
-        let is_newer = matches!(refused, OpenError::NewerFormat { found: 3, known: 2 });
+        let is_newer = matches!(refused, OpenError::NewerFormat { found: 5, known: 4 });
         assert!(is_newer, "{refused}");
         assert!(refused.to_string().contains("a later version wrote it"));
     };
@@ -127,6 +118,45 @@ fn killed(name: &str) -> (Scratch, Pair) {
     (scratch, pair)
 }
 
+#[test]
+fn a_store_of_an_earlier_format_is_read_as_it_is_and_gets_this_ones_number() {
+    let (closed, filled) = filled("earlier");
+    let (logged, killed) = killed("earlier-logged");
+    for (scratch, pair, before, while_open) in [(closed, filled, 1, 3), (logged, killed, 2, 4)] {
+        set_format(&scratch.file(), before);
+        let mut store = open(&scratch.0);
+        assert_eq!(contents(&mut store), pair.now());
+        drop(store);
+        assert_eq!(format(&scratch.file()), while_open);
+        let mut store = open(&scratch.0);
+        assert_eq!(contents(&mut store), pair.now());
+        store.close().unwrap();
+        drop(store);
+        assert_eq!(format(&scratch.file()), 3);
+    }
+    // Before anything is written: this level has no log whose beginning would say so.
+    let (scratch, _) = self::filled("earlier-none");
+    set_format(&scratch.file(), 1);
+    let options = paloma_store_redb::Options {
+        durability: paloma_store_redb::Durability::Interval,
+        ..small()
+    };
+    drop(RedbStore::open(&scratch.0, &options).unwrap());
+    assert_eq!(format(&scratch.file()), 3);
+}
+
+fn set_format(path: &Path, format: u64) {
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let database = redb::Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(meta)
+        .unwrap()
+        .insert("format", format)
+        .unwrap();
+    transaction.commit().unwrap();
+}
+
 fn format(path: &Path) -> u64 {
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
     let database = redb::Database::open(path).unwrap();
@@ -138,18 +168,18 @@ fn format(path: &Path) -> u64 {
 #[test]
 fn a_version_without_a_log_refuses_a_store_whose_log_is_in_use_and_no_other() {
     let (scratch, _) = killed("in-use");
-    assert_eq!(format(&scratch.file()), 2);
+    assert_eq!(format(&scratch.file()), 4);
     let mut store = open(&scratch.0);
     store.close().unwrap();
     drop(store);
-    assert_eq!(format(&scratch.file()), 1);
+    assert_eq!(format(&scratch.file()), 3);
 }
 
 #[test]
 fn tools_see_what_the_log_holds() {
     let (scratch, pair) = killed("log-stats");
     let found = stats(&scratch.0).unwrap();
-    assert_eq!(found.format, 1, "the file has taken it over");
+    assert_eq!(found.format, 3, "the file has taken it over");
     assert_eq!(found.entries, open(&scratch.0).usage().entries);
     assert_eq!(contents(&mut open(&scratch.0)), pair.now());
 

@@ -120,13 +120,15 @@ pub enum Fault {
     QueueNotRecovered,
     /// A broker that starts forgets the wills.
     WillNotRecovered,
+    /// The store does not know of retained messages that are on their way to a new subscription.
+    RetainedOnTheirWayForgotten,
     /// A commit does not wait for the disk.
     SyncSkipped,
 }
 
 impl Fault {
     /// All of them, and what each does.
-    pub const ALL: [(Self, &str); 54] = [
+    pub const ALL: [(Self, &str); 55] = [
         (
             Self::HashMissesParent,
             "`a/#` is not found for the topic `a`",
@@ -305,6 +307,10 @@ impl Fault {
         (
             Self::WillNotRecovered,
             "A broker that starts forgets the wills",
+        ),
+        (
+            Self::RetainedOnTheirWayForgotten,
+            "The store does not know of retained messages that are on their way to a new subscription",
         ),
         (Self::SyncSkipped, "A commit does not wait for the disk"),
     ];

@@ -140,6 +140,7 @@ impl Broker {
             for id in std::mem::take(&mut self.paused) {
                 self.resume(id);
             }
+            self.unpark_replays();
         }
     }
 

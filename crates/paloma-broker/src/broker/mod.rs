@@ -68,6 +68,7 @@ use estate::Estates;
 use fan_out::FanOuts;
 use filters::FilterJobs;
 use recipients::{Recipient, Recipients};
+use replay::Replays;
 use sys::Sys;
 
 /// Steps that paced jobs may take in one turn: retained messages looked at, sessions reached by a large fan-out.
@@ -178,8 +179,7 @@ pub struct Broker {
     fan_outs: FanOuts,
     filter_jobs: FilterJobs,
     estates: Estates,
-    /// Sessions with retained messages to be queued, each once.
-    replaying: VecDeque<SessionKey>,
+    replays: Replays,
     /// Sessions that have ended and are to be taken off their filters.
     departures: VecDeque<Departure>,
     /// Sessions whose subscriptions are to be granted anew.
@@ -240,7 +240,7 @@ impl Broker {
             fan_outs: FanOuts::default(),
             filter_jobs: FilterJobs::default(),
             estates: Estates::default(),
-            replaying: VecDeque::new(),
+            replays: Replays::default(),
             departures: VecDeque::new(),
             regranting: VecDeque::new(),
             effects: VecDeque::new(),
@@ -486,7 +486,7 @@ impl Broker {
     /// if nothing happens before; now, while a paced job has more to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Monotonic> {
-        let has_work = !self.replaying.is_empty()
+        let has_work = !self.replays.is_empty()
             || !self.fan_outs.is_empty()
             || !self.filter_jobs.is_empty()
             || !self.departures.is_empty()

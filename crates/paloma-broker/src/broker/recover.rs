@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::memory::{MESSAGE_BYTES, SESSION_BYTES};
 use crate::mount::MountPoint;
 use crate::principal::{self, Principal};
-use crate::retained::{self, Retained};
+use crate::retained::{self, Replay, Retained};
 use crate::session::{SessionEntry, SessionKey, Spill, Will};
 use crate::store::{
     FlightRecord, FlightState, Loss, Mark, MessageId, Owner, QueueSummary, Recovered,
@@ -225,7 +225,11 @@ impl Rebuild {
         let subscription = Subscription::new(key, &options, record.id, granted);
         match &target {
             Target::Plain(filter) => {
-                self.broker.add_subscription(filter, subscription);
+                let (filter_id, _) = self.broker.add_subscription(filter, subscription);
+                if let Some(after) = &record.replay_after {
+                    let replay = Replay::new(filter.clone(), options, record.id, granted);
+                    self.broker.resume_replay(key, filter_id, replay, after);
+                }
             }
             Target::Shared { share, filter } => {
                 self.broker.join_group(share, filter, subscription);

@@ -26,6 +26,7 @@ impl Broker {
             for id in std::mem::take(&mut self.holding) {
                 self.publish_held(now, id);
             }
+            self.unpark_replays();
         }
     }
 

@@ -1,10 +1,8 @@
 //! One filter of a SUBSCRIBE or an UNSUBSCRIBE: each is judged alone.
 
 use bytestring::ByteString;
-use paloma_codec::{
-    Qos, SubAckReason, SubscribeFilter, SubscribeOptions, SubscriptionId, UnsubAckReason,
-};
-use paloma_topic::{Cursor, Fault, FilterId, ShareName, Target, TopicFilter};
+use paloma_codec::{Qos, SubAckReason, SubscribeFilter, SubscriptionId, UnsubAckReason};
+use paloma_topic::{Fault, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
 use crate::auth::Grant;
@@ -66,28 +64,27 @@ impl Broker {
             .qos
             .min(Qos::from_bits(self.limits.qos_max).unwrap_or_default());
         let subscription = Subscription::new(key, &options, id, granted);
+        let mut replay_after = None;
         match &wanted.target {
             Target::Plain(filter) => {
                 let (filter_id, replaced) = self.add_subscription(filter, subscription);
+                let replay = Replay::new(filter.clone(), options, id, granted);
                 if wants_retained(options.retain_handling, replaced) {
-                    let (filter, cursor) = (filter.clone(), Cursor::default());
-                    self.begin_replay(
-                        key,
-                        filter_id,
-                        Replay {
-                            filter,
-                            cursor,
-                            qos: options.qos,
-                            id,
-                            granted,
-                        },
-                    );
+                    self.begin_replay(key, filter_id, replay);
+                } else {
+                    replay_after = self.change_replay(key, filter_id, &replay);
                 }
             }
             // No retained messages for these: whoever gets them would get them in the others' stead.
             Target::Shared { share, filter } => self.join_group(share, filter, subscription),
         }
-        *is_stored |= self.store_subscription(key, wanted, &options, id);
+        let record = SubscriptionRecord {
+            filter: ByteString::new(),
+            options: options.bits(),
+            id,
+            replay_after,
+        };
+        *is_stored |= self.store_subscription(key, &wanted.target, record);
         SubAckReason::granted(options.qos)
     }
 
@@ -131,9 +128,8 @@ impl Broker {
     fn store_subscription(
         &mut self,
         key: SessionKey,
-        wanted: &SubscribeFilter,
-        options: &SubscribeOptions,
-        id: Option<SubscriptionId>,
+        target: &Target,
+        record: SubscriptionRecord,
     ) -> bool {
         let Some(session) = self
             .sessions
@@ -142,11 +138,9 @@ impl Broker {
         else {
             return false;
         };
-        let filter = ByteString::from(wanted.target.to_string());
         let record = SubscriptionRecord {
-            filter,
-            options: options.bits(),
-            id,
+            filter: ByteString::from(target.to_string()),
+            ..record
         };
         if !Fault::SubscriptionNotStored.is_on() {
             self.commits

@@ -43,7 +43,8 @@ pub enum StoreOp {
     PutSession(SessionId, SessionRecord),
     /// A session ended, with its queue, packet ids, subscriptions and will. The CONNACK of a Clean Start waits.
     DeleteSession(SessionId),
-    /// A subscription was made or replaced. SUBACK waits.
+    /// A subscription was made or replaced, which SUBACK waits for; or its retained messages have come further, for which nothing
+    /// waits.
     PutSubscription(SessionId, SubscriptionRecord),
     /// A subscription ended. UNSUBACK waits.
     DeleteSubscription(SessionId, ByteString),
@@ -115,6 +116,9 @@ pub struct SubscriptionRecord {
     pub options: u8,
     /// The Subscription Identifier, if it has one.
     pub id: Option<SubscriptionId>,
+    /// Retained messages are still on their way to it: those of topics behind this one, which is empty at first. What was
+    /// sent of them at QoS 1 or 2 has queue entries by the same batch.
+    pub replay_after: Option<ByteString>,
 }
 
 /// What is stored of a will.

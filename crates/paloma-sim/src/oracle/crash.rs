@@ -3,13 +3,13 @@
 //! Each batch that the broker hands to its store is a moment to which a crash can take it back. The oracle keeps its own state of
 //! each of them from the last committed one on, and goes back to the one that survived.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use paloma_codec::Qos;
 use paloma_session::Now;
 
 use super::Oracle;
-use super::model::{Copy, Flight, Gate, Link, Session, State};
+use super::model::{Copy, Flight, Gate, Link, Replay, Session, State};
 
 /// What the broker was to hold when it closed a batch.
 #[derive(Clone, Debug)]
@@ -71,8 +71,9 @@ impl Oracle {
         self.leave_groups_of_the_lost();
         self.state.sessions.retain(|_, session| session.is_durable);
         let mut ended = Vec::new();
+        let retained = self.retained_over_a_crash(&live);
         for (client_id, session) in &mut self.state.sessions {
-            recover(session, live.sessions.get(client_id));
+            recover(session, live.sessions.get(client_id), &retained);
             if session.expiry_seconds == 0 {
                 ended.push((session.instance, client_id.clone()));
             }
@@ -85,6 +86,18 @@ impl Oracle {
         for (_, client_id) in ended {
             self.end_session(now, &client_id);
         }
+    }
+
+    /// The QoS of each retained message, and whether it is what the broker before this one had last.
+    fn retained_over_a_crash(&self, live: &State) -> BTreeMap<String, (Qos, bool)> {
+        let retained = self.state.retained.iter();
+        let retained = retained.filter_map(|(topic, retained)| {
+            let message = self.messages.get(&retained.number)?;
+            let last = live.retained.get(topic);
+            let is_last = last.is_some_and(|last| last.number == retained.number);
+            Some((topic.clone(), (message.qos, is_last)))
+        });
+        retained.collect()
     }
 
     /// Sessions that are not stored are members of nothing any more.
@@ -180,7 +193,11 @@ impl Link {
 
 /// What a session is after a crash: QoS 2 deliveries go on under their packet ids; those of QoS 1 may come again, whether under their
 /// ids or not; whatever was not stored is gone.
-fn recover(session: &mut Session, live: Option<&Session>) {
+fn recover(
+    session: &mut Session,
+    live: Option<&Session>,
+    retained: &BTreeMap<String, (Qos, bool)>,
+) {
     let live = live.filter(|live| live.instance == session.instance);
     let known: &[Flight] = live.map_or(&[], |live| &live.flights);
     let is_sent = |copy: &Copy| {
@@ -217,7 +234,11 @@ fn recover(session: &mut Session, live: Option<&Session>) {
         copy.gate = Gate::Stored;
     }
     for replay in &mut session.replays {
-        replay.owed.clear();
+        let mut replays = live.iter().flat_map(|live| &live.replays);
+        let lived = replays.find(|other| {
+            (other.since, other.qos, &other.target) == (replay.since, replay.qos, &replay.target)
+        });
+        recover_replay(replay, lived, retained);
     }
     for packet in std::mem::take(&mut session.refused) {
         session.received.remove(&packet);
@@ -227,4 +248,27 @@ fn recover(session: &mut Session, live: Option<&Session>) {
     session.flights = flights;
     session.is_recovered = true;
     session.was_recovered = true;
+}
+
+/// What a replay has not brought at QoS 1 or 2 it brings after a crash, at QoS 1 also what it has brought since the store knew
+/// of it. At QoS 0 nothing more comes, or once more.
+fn recover_replay(
+    replay: &mut Replay,
+    lived: Option<&Replay>,
+    retained: &BTreeMap<String, (Qos, bool)>,
+) {
+    let qos_of = |topic: &String| {
+        let (qos, _) = retained.get(topic)?;
+        Some(replay.qos.min(*qos)).filter(|qos| *qos != Qos::AtMostOnce)
+    };
+    replay.brought.retain(|topic| qos_of(topic).is_some());
+    replay.owed.retain(|topic| {
+        let is_last = retained.get(topic).is_some_and(|(_, is_last)| *is_last);
+        let has_come = lived.is_some_and(|lived| lived.brought.contains(topic));
+        match qos_of(topic) {
+            Some(Qos::ExactlyOnce) => is_last && !has_come,
+            Some(Qos::AtLeastOnce) => is_last,
+            Some(Qos::AtMostOnce) | None => false,
+        }
+    });
 }

@@ -318,6 +318,12 @@ impl Oracle {
                 let replay = session.replays.get_mut(place)?;
                 replay.brought.insert(sight.topic.to_owned());
                 replay.owed.remove(sight.topic);
+                let target = replay.target.clone();
+                let later = session.replays.iter_mut().skip(place);
+                for rest in later.filter(|later| later.is_rest && later.target == target) {
+                    rest.owed.remove(sight.topic);
+                }
+                let is_stored = session.is_durable && form.qos != Qos::AtMostOnce;
                 let number = sight.number?;
                 Some(Copy {
                     number,
@@ -325,7 +331,7 @@ impl Oracle {
                     life: self.messages.get(&number).and_then(|message| message.life),
                     rules_version: self.rules.version(),
                     has_expired: false,
-                    gate: Gate::Open,
+                    gate: if is_stored { Gate::Stored } else { Gate::Open },
                     shared: None,
                 })
             }

@@ -109,6 +109,8 @@ pub(crate) struct Replay {
     pub(crate) brought: BTreeSet<String>,
     /// Topics that it has to bring, while nothing comes between.
     pub(crate) owed: BTreeSet<String>,
+    /// It is the rest of an earlier one, by the terms of a subscription that has taken the place of its own.
+    pub(crate) is_rest: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use paloma_broker::{Authorizer, ConnectionId, Grant, Identity};
-use paloma_codec::{RetainHandling, Subscribe, Unsubscribe};
+use paloma_codec::{Qos, RetainHandling, Subscribe, Unsubscribe};
 use paloma_topic::{Target, TopicName};
 
 use super::Oracle;
@@ -80,7 +80,10 @@ impl Oracle {
                 rules_version,
                 brought: BTreeSet::new(),
                 owed,
+                is_rest: false,
             });
+        } else if session.is_durable {
+            hand_rest_on(&mut session.replays, &subscription);
         }
     }
 
@@ -132,4 +135,23 @@ impl Oracle {
             Vec::new(),
         );
     }
+}
+
+/// What an earlier subscription's replay has not brought comes by the terms of the new one, unless it is under way already.
+fn hand_rest_on(replays: &mut Vec<Replay>, new: &Subscription) {
+    let is_same = |replay: &&mut Replay| replay.target == new.target;
+    let Some(earlier) = replays.iter_mut().rev().find(is_same) else {
+        return;
+    };
+    if earlier.qos == Qos::AtMostOnce && !earlier.is_rest {
+        return; // Nothing is promised, and it goes on as it began.
+    }
+    let rest = Replay {
+        qos: new.options.qos,
+        id: new.id,
+        owed: std::mem::take(&mut earlier.owed),
+        is_rest: true,
+        ..earlier.clone()
+    };
+    replays.push(rest);
 }

@@ -39,6 +39,7 @@ pub(super) fn to_json(line: &Line) -> Value {
         Line::Subscription(id, record) => json!({
             "type": "subscription", "session": id.0, "filter": &*record.filter,
             "options": record.options, "id": record.id.map(SubscriptionId::get),
+            "replay_after": record.replay_after.as_deref(),
         }),
         Line::Received(id, packet) => json!({
             "type": "received", "session": id.0, "packet": packet.get(),
@@ -123,6 +124,11 @@ pub(super) fn from_json(value: &Value) -> Result<Line, Fault> {
                 id: match fields.optional("id")? {
                     Some(id) => Some(SubscriptionId::new(id).ok_or(Fault::Field("id"))?),
                     None => None,
+                },
+                // Exports of earlier versions have none.
+                replay_after: match fields.0.contains_key("replay_after") {
+                    true => fields.maybe_text("replay_after")?.map(ByteString::from),
+                    false => None,
                 },
             },
         ),

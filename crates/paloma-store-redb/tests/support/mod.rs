@@ -263,6 +263,7 @@ fn subscribe(id: SessionId, what: u8, ops: &mut Vec<StoreOp>) {
                 filter,
                 options: what & 3,
                 id: SubscriptionId::new(u32::from(what)),
+                replay_after: (what & 64 != 0).then(|| format!("filter/{}", what % 7).into()),
             },
         )
     } else {
