@@ -176,3 +176,36 @@ fn a_will_is_sent_from_the_reserve() {
     world.cut(client);
     assert_eq!(world.payloads(online), ["will"]);
 }
+
+#[test]
+fn retained_messages_that_a_subscription_would_have_stored_wait_for_room() {
+    let mut world = World::new();
+    let publisher = world.client("p");
+    let retained = Publish {
+        retain: true,
+        delivery: qos1(1),
+        ..message("t", "x")
+    };
+    world.send(publisher, publish_packet(retained));
+    let (absent, _) = world.durable("absent");
+    tell(&mut world, Space::Full);
+    for filter in ["t", "+"] {
+        world.subscribe(absent, filter, Qos::AtLeastOnce);
+    }
+    // At QoS 0 and for a session that is not stored they take no room there.
+    let (durable, _) = world.durable("durable");
+    world.subscribe(durable, "t", Qos::AtMostOnce);
+    let client = world.client("c");
+    world.subscribe(client, "t", Qos::AtLeastOnce);
+    let count = |world: &mut World, client| world.take_all(client).len();
+    assert_eq!(
+        [absent, durable, client].map(|client| count(&mut world, client)),
+        [0, 1, 1]
+    );
+    assert_eq!(world.store.message_count(), 0);
+    tell(&mut world, Space::Free);
+    assert_eq!(count(&mut world, absent), 2);
+    tell(&mut world, Space::Full);
+    tell(&mut world, Space::Free);
+    assert_eq!(count(&mut world, absent), 0);
+}

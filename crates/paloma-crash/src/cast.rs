@@ -93,6 +93,9 @@ impl Size {
     };
 }
 
+/// Retained topics of a publisher that has any.
+const KEPT: u16 = 8;
+
 /// All clients of a run.
 #[derive(Clone, Debug)]
 pub struct Cast {
@@ -156,6 +159,10 @@ fn publisher(index: u16, streams: &mut Vec<Stream>, random: &mut Random) -> Publ
     if index.is_multiple_of(3) {
         let qos = 1 + (index / 3 % 2) as u8;
         own.push(add(format!("kept/{index}"), qos, Kind::Retained));
+        own.extend((1..KEPT).map(|number| {
+            let qos = 1 + (number % 2) as u8;
+            add(format!("kept/{index}/{number}"), qos, Kind::Retained)
+        }));
     }
     let will = (index % 4 == 1).then(|| add(format!("will/{index}"), 2, Kind::Will));
     Publisher {
@@ -204,6 +211,14 @@ fn subscriber(index: u16, size: Size, random: &mut Random) -> Subscriber {
             is_fickle: true,
         });
     }
+    let is_lazy = index % 5 == 3;
+    if is_fickle || is_lazy {
+        filters.push(Filter {
+            filter: "kept/#".to_owned(),
+            qos: *random.one_of(&[1, 2]),
+            is_fickle: true,
+        });
+    }
     Subscriber {
         version,
         receive_maximum: match version {
@@ -211,7 +226,7 @@ fn subscriber(index: u16, size: Size, random: &mut Random) -> Subscriber {
             Version::V5 => *random.one_of(&[1, 2, 10, 100, u16::MAX]),
         },
         filters,
-        is_lazy: index % 5 == 3,
+        is_lazy,
         wipes: index % 7 == 6 || index + 1 == size.subscribers,
     }
 }

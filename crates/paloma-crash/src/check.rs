@@ -4,9 +4,10 @@
 //!
 //! - **lost**: a message that was acknowledged reached every subscriber that was surely subscribed from before it was sent until
 //!   after it was acknowledged, and did not start anew since; a reader of retained messages finds none older than the last
-//!   acknowledged one, and none that was deleted; Session Present says that a session is there whenever its client knows it.
+//!   acknowledged one, and none that was deleted; a subscription that was acknowledged and is still there has brought what was
+//!   retained when it was asked for, or something newer; Session Present says that a session is there whenever its client knows it.
 //! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it, be it at QoS 2 since the subscription
-//!   has changed.
+//!   has changed. A retained message comes at QoS 2 as often as its subscriber has asked for it.
 //! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
 //!   subscription.
 //! - **wrong**: nothing comes to who is not subscribed, from before a clean start, or with a broken payload; Session Present does not
@@ -130,6 +131,12 @@ struct Judge<'a> {
     /// Time and QoS of the last arrival.
     received: BTreeMap<(u16, Label), (usize, u8)>,
     retained_only: BTreeSet<(u16, Label)>,
+    /// By subscriber and retained stream: what came, and when.
+    kept: BTreeMap<(u16, u16), Vec<(usize, u32)>>,
+    /// How often a retained message came at QoS 2.
+    kept_twice: BTreeMap<(u16, Label), u32>,
+    /// SUBSCRIBEs that were sent, by subscriber and filter.
+    asked: BTreeMap<(u16, u8), u32>,
     /// By subscriber, stream and QoS: each number that was the highest when it came, with its time.
     highest: BTreeMap<(u16, u16, u8), Vec<(u32, usize)>>,
     crashes: Vec<usize>,
@@ -157,6 +164,9 @@ impl<'a> Judge<'a> {
             wipes: BTreeMap::new(),
             received: BTreeMap::new(),
             retained_only: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            kept_twice: BTreeMap::new(),
+            asked: BTreeMap::new(),
             highest: BTreeMap::new(),
             crashes: Vec::new(),
             watches: BTreeMap::new(),
@@ -224,6 +234,7 @@ impl<'a> Judge<'a> {
     }
 
     fn take_subscribing(&mut self, time: usize, who: u16, filter: u8) {
+        *self.asked.entry((who, filter)).or_default() += 1;
         let intervals = self.intervals.entry((who, filter)).or_default();
         // Repeated until its SUBACK comes.
         if (intervals.last()).is_none_or(|last| last.unsubscribing.is_some()) {
@@ -316,9 +327,16 @@ impl<'a> Judge<'a> {
             self.verdict
                 .say(format!("{time}: s{who} got {label} at QoS {qos}"));
         }
+        if stream.kind == Kind::Retained {
+            let kept = self.kept.entry((who, label.stream)).or_default();
+            kept.push((time, label.number));
+        }
         if retain {
             if !self.received.contains_key(&(who, label)) {
                 self.retained_only.insert((who, label));
+            }
+            if qos == 2 {
+                self.take_kept_again(time, who, label);
             }
             return;
         }
@@ -335,6 +353,22 @@ impl<'a> Judge<'a> {
             return;
         }
         self.take_first(time, who, label, qos);
+    }
+
+    /// Each SUBSCRIBE has a retained message sent once.
+    fn take_kept_again(&mut self, time: usize, who: u16, label: Label) {
+        let filters = self.matching.get(&(who, label.stream));
+        let filters = filters.into_iter().flatten();
+        let asked = filters.filter_map(|filter| self.asked.get(&(who, *filter)));
+        let asked: u32 = asked.sum();
+        let came = self.kept_twice.entry((who, label)).or_default();
+        *came += 1;
+        if *came > asked {
+            self.verdict.duplicated += 1;
+            self.verdict.say(format!(
+                "{time}: s{who} got the retained {label} for the {came}. time and asked {asked} times"
+            ));
+        }
     }
 
     /// First arrivals ascend, unless the publisher repeated one and the subscriber may have missed it the first time: it was not
@@ -450,8 +484,53 @@ impl<'a> Judge<'a> {
                 "s{who} never got {label}, acknowledged at {acknowledged}"
             ));
         }
+        for (subscribing, who, label) in self.never_brought() {
+            self.verdict.lost += 1;
+            self.verdict.lost_at.push(subscribing);
+            self.verdict.say(format!(
+                "s{who} subscribed at {subscribing} and never got the retained {label} or a newer one"
+            ));
+        }
         self.verdict.lost_at.sort_unstable();
         self.verdict
+    }
+
+    /// What was retained for certain when a subscription was asked for that is there to the end, and has not come since, nor
+    /// anything newer. What was deleted since may have been so before its turn came.
+    fn never_brought(&self) -> Vec<(usize, u16, Label)> {
+        let mut missing = Vec::new();
+        for ((who, stream), filters) in &self.matching {
+            if self.cast.streams[usize::from(*stream)].kind != Kind::Retained {
+                continue;
+            }
+            let asked = filters.iter().filter_map(|filter| {
+                let last = self.intervals.get(&(*who, *filter))?.last()?;
+                let is_there = last.subscribed.is_some() && last.unsubscribing.is_none();
+                is_there.then_some(last.subscribing)
+            });
+            for subscribing in asked {
+                let Some(label) = self.retained_at(*stream, subscribing) else {
+                    continue;
+                };
+                let came = self.kept.get(&(*who, *stream)).into_iter().flatten();
+                let mut came = came.filter(|(time, _)| *time > subscribing);
+                if !came.any(|(_, number)| *number >= label.number) {
+                    missing.push((subscribing, *who, label));
+                }
+            }
+        }
+        missing
+    }
+
+    /// The last value that was acknowledged before this time, if nothing that was sent from then on deletes it.
+    fn retained_at(&self, stream: u16, time: usize) -> Option<Label> {
+        let label = |number| Label { stream, number };
+        let all = label(0)..=label(u32::MAX);
+        let before = |(_, fate): &(&Label, &Fate)| fate.acknowledged.is_some_and(|at| at < time);
+        let (last, _) = self.fates.range(all.clone()).rev().find(before)?;
+        let (upper, _) = self.fates.range(all).next_back()?;
+        let is_deleted = (last.number..=upper.number).any(is_deletion);
+        (!is_deleted).then_some(*last)
     }
 }
 
@@ -739,6 +818,63 @@ mod tests {
                 events.retain(|event| *event != Event::Watched(1, label(2, 2)));
             },
             [0; 4],
+        );
+    }
+
+    /// A subscriber asks for what is retained, the broker is killed meanwhile, and the message comes so often.
+    fn check_kept(came: u32, change: impl FnOnce(&mut Vec<Event>), expected: [u64; 2]) {
+        let mut cast = cast();
+        cast.subscribers[0].filters.push(Filter {
+            filter: "kept/#".to_owned(),
+            qos: 2,
+            is_fickle: true,
+        });
+        let mut history = History::new();
+        history.add(Event::Sent(label(2, 0)));
+        history.add(Event::Acknowledged(label(2, 0)));
+        history.add(Event::Subscribing(0, 1));
+        history.add(Event::Subscribed(0, 1));
+        history.add(Event::Crashed(1));
+        for _ in 0..came {
+            history.add(Event::Received {
+                subscriber: 0,
+                label: label(2, 0),
+                qos: 2,
+                dup: false,
+                retain: true,
+            });
+        }
+        change(history.events_mut());
+        cast.streams[2].qos = 2;
+        let verdict = check(&cast, &history);
+        let found = [verdict.lost, verdict.duplicated];
+        assert_eq!(found, expected, "{:#?}", verdict.words);
+    }
+
+    #[test]
+    fn a_retained_message_that_a_subscription_never_brings_is_caught() {
+        check_kept(1, |_| {}, [0, 0]);
+        check_kept(0, |_| {}, [1, 0]);
+        // What came before it was asked for is not what was asked for.
+        check_kept(1, |events| events.rotate_right(1), [1, 0]);
+        // It was not acknowledged, or the subscription was not.
+        check_kept(0, |events| drop(events.remove(1)), [0, 0]);
+        check_kept(0, |events| drop(events.remove(3)), [0, 0]);
+        // The client does not want it any more.
+        check_kept(0, |events| events.push(Event::Unsubscribing(0, 1)), [0, 0]);
+        check_kept(0, |events| events.push(Event::Wiping(0)), [0, 0]);
+        // It may have been deleted before its turn came.
+        let deleted = (1..7).map(|number| Event::Sent(label(2, number)));
+        check_kept(0, |events| events.extend(deleted), [0, 0]);
+    }
+
+    #[test]
+    fn a_retained_message_that_comes_twice_at_qos_2_for_one_subscribe_is_caught() {
+        check_kept(2, |_| {}, [0, 1]);
+        check_kept(
+            2,
+            |events| events.insert(2, Event::Subscribing(0, 1)),
+            [0, 0],
         );
     }
 

@@ -82,7 +82,10 @@ impl Publisher {
         let id = (1..=u16::MAX)
             .find(|id| self.flights.iter().all(|flight| flight.id != *id))
             .expect("a window is smaller than that");
-        let choice = stage.random.between(0, self.streams.len());
+        let mut choice = stage.random.between(0, self.streams.len());
+        if choice > 2 && !stage.once_in(3) {
+            choice %= 3; // Most is what nobody retains.
+        }
         let outlet = &mut self.streams[choice];
         let label = Label {
             stream: outlet.stream,

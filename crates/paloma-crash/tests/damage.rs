@@ -445,12 +445,12 @@ fn a_store_of_a_later_version_is_refused_by_its_number_and_left_alone() {
     {
         let mut meta = transaction.open_table(META).unwrap();
         let format = meta.insert("format", 99).unwrap();
-        assert_eq!(format.map(|format| format.value()), Some(1));
+        assert_eq!(format.map(|format| format.value()), Some(3));
     }
     transaction.commit().unwrap();
     drop(database);
     let before = fs::read(file(&spec)).unwrap();
-    let expected = "the store has format 99, and this version reads up to 2";
+    let expected = "the store has format 99, and this version reads up to 4";
     let mut process = Process::start(&mut spec.command());
     assert!(!process.wait().success());
     let said = process.rest_of(Stream::Err).join("\n");

@@ -5,7 +5,7 @@
     reason = "a test all through: a panic is how it reports"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use paloma_crash::process::{Server, ServerSpec};
 use paloma_interop::broker::paloma;
 use paloma_interop::peer::Version::V5;
 use paloma_interop::raw::{Publish, RawClient};
-use paloma_interop::wire::Connect;
+use paloma_interop::wire::{self, Connect};
 
 fn spec(name: &str) -> ServerSpec {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kills-{name}"));
@@ -88,5 +88,33 @@ fn what_waited_for_a_client_that_had_left_comes_for_the_first_time() {
     let server = killed(server, &spec);
     let publish = durable(&server, "subscriber", true).message();
     assert_eq!((&publish.payload[..], publish.dup), (&b"x"[..], false));
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn retained_messages_that_a_new_subscription_has_to_bring_come_after_the_kill() {
+    // [MQTT-3.3.1-9]
+    const TOPICS: u16 = 600;
+    let spec = spec("retained");
+    let server = Server::start(&spec);
+    let mut publisher = RawClient::connect(server.address(), V5, "publisher");
+    for number in 1..=TOPICS {
+        let topic = format!("kept/{number}");
+        let block = wire::empty_properties(V5);
+        let packet = wire::publish_with(&block, 0x33, number, topic.as_bytes(), b"x");
+        publisher.send(&packet);
+        assert_eq!(publisher.frame().id(), number);
+    }
+    // It gets SUBACK and acknowledges nothing, so that only a part is under way.
+    let mut subscriber = durable(&server, "subscriber", false);
+    assert_eq!(subscriber.subscribe(&[("kept/+", 1)]), [1]);
+    let server = killed(server, &spec);
+    let mut subscriber = durable(&server, "subscriber", true);
+    let mut missing: BTreeSet<String> = (1..=TOPICS).map(|n| format!("kept/{n}")).collect();
+    while !missing.is_empty() {
+        let publish = subscriber.message();
+        assert!(publish.retain && publish.qos == 1, "{publish:?}");
+        missing.remove(&publish.topic);
+    }
     assert!(server.terminate().success());
 }

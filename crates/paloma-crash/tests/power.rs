@@ -124,3 +124,11 @@ fn an_adapter_that_acknowledges_before_the_commit_is_caught() {
         });
     }
 }
+
+#[test]
+fn retained_messages_on_their_way_that_the_store_knows_nothing_of_are_caught_missing() {
+    check_caught(Build {
+        forgets_marks: true,
+        ..Build::sound(Durability::Ack, Crash::Kill)
+    });
+}

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use paloma_broker::store::{LoadRequest, Store, StoreBatch};
+use paloma_broker::store::{LoadRequest, Store, StoreBatch, StoreOp};
 use paloma_broker::{
     AllowAll, Authenticator, Broker, BrokerConfig, CloseCause, ConnectionId, ConnectionInfo,
     Effect, Reply,
@@ -38,6 +38,8 @@ pub struct Build {
     pub log_syncs: Syncs,
     /// The adapter says that a batch is committed as soon as it gets it.
     pub is_eager: bool,
+    /// The adapter leaves out what the store is told of retained messages that are on their way to a new subscription.
+    pub forgets_marks: bool,
 }
 
 impl Build {
@@ -50,6 +52,7 @@ impl Build {
             syncs: Syncs::All,
             log_syncs: Syncs::All,
             is_eager: false,
+            forgets_marks: false,
         }
     }
 }
@@ -284,8 +287,11 @@ impl Machine {
                 let reply = Reply::Authenticated(connection, outcome);
                 self.broker.handle_reply(self.now, reply);
             }
-            Effect::Persist(batch) => {
+            Effect::Persist(mut batch) => {
                 let seq = batch.seq;
+                if self.build.forgets_marks {
+                    forget_marks(&mut batch);
+                }
                 self.jobs.push_back(Job::Commit(batch));
                 if self.build.is_eager {
                     self.broker.handle_reply(self.now, Reply::Committed(seq));
@@ -311,6 +317,14 @@ impl Machine {
         }
         if !bytes.is_empty() {
             self.towards.push_back(Towards::Bytes(connection, bytes));
+        }
+    }
+}
+
+fn forget_marks(batch: &mut StoreBatch) {
+    for op in &mut batch.ops {
+        if let StoreOp::PutSubscription(_, record) = op {
+            record.replay_after = None;
         }
     }
 }
