@@ -7,17 +7,19 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use webpki::{EndEntityCert, KeyUsage};
 
 pub use error::TlsError;
 
@@ -45,6 +47,8 @@ pub struct Tls {
 struct Loaded {
     mqtt: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    /// The listener's own.
+    certificate: CertificateDer<'static>,
 }
 
 impl Tls {
@@ -78,6 +82,25 @@ impl Tls {
         let loaded = theirs.clone();
         drop(theirs);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
+    /// Whether the listener's own certificate is within its time then. Nobody is turned away for one that is not, except by
+    /// clients.
+    #[must_use]
+    pub fn is_valid_at(&self, at: SystemTime) -> bool {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let Ok(certificate) = EndEntityCert::try_from(&loaded.certificate) else {
+            return true;
+        };
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = UnixTime::since_unix_epoch(since_epoch);
+        let usage = KeyUsage::server_auth();
+        // It trusts nobody, so that this looks at the certificate itself and fails behind that.
+        let outcome = certificate.verify_for_usage(&[], &[], &[], time, usage, None, None);
+        !matches!(
+            outcome,
+            Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })
+        )
     }
 
     /// What it is loaded from.
@@ -132,6 +155,9 @@ impl Loaded {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(TlsError::Setup)?;
+        let certificate = certificates.first().cloned();
+        let certificate =
+            certificate.ok_or_else(|| TlsError::NoCertificate(files.certificate.clone()))?;
         let builder = match verifier(&files.clients, &provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -151,6 +177,7 @@ impl Loaded {
         Ok(Self {
             mqtt: Arc::new(mqtt),
             http: Arc::new(http),
+            certificate,
         })
     }
 }

@@ -12,7 +12,7 @@ mod support;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use certificates::{Authority, Directory, Signed, secure, set_mode};
 use paloma_broker::{AuthOutcome, AuthRequest, Authenticator, Identity, Transport};
@@ -580,4 +580,25 @@ async fn handshakes_count_as_connections_of_their_listener() {
     assert!(matches!(end, Ok(0) | Err(_)));
     assert_eq!(running.counts().refused, 1);
     drop((silent, another));
+}
+
+#[test]
+fn a_certificate_is_valid_within_its_time() {
+    let directory = Directory::new("within");
+    let authority = Authority::new("authority");
+    let signed = authority.sign(5, |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let tls = Tls::load(server_files(&directory, &signed)).unwrap();
+    let days = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 60 * 60);
+    // The first day of 2020 is the 18,262nd.
+    for (day, expected) in [
+        (18_261, false),
+        (18_263, true),
+        (18_627, true),
+        (18_629, false),
+    ] {
+        assert_eq!(tls.is_valid_at(days(day)), expected, "{day}");
+    }
 }

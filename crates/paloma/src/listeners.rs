@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use paloma_tokio::ListenAddress;
+use paloma_tokio::{ListenAddress, Tls};
 
 use crate::config::{Address, Config, Listener, StoreSettings};
 
@@ -78,6 +79,35 @@ impl Wanted {
             }
             (ListenAddress::Tcp(_), ListenAddress::Unix { .. })
             | (ListenAddress::Unix { .. }, ListenAddress::Tcp(_)) => false,
+        }
+    }
+}
+
+/// A certificate is about to be over when it has no more than this.
+const CERTIFICATE_DAYS: u64 = 14;
+
+/// What an operator should know of a listener's certificate, though nothing is wrong with its file.
+pub(crate) fn certificate_warning(tls: &Tls, now: SystemTime) -> Option<&'static str> {
+    let soon = now + Duration::from_secs(CERTIFICATE_DAYS * 24 * 60 * 60);
+    if !tls.is_valid_at(now) {
+        return Some("its certificate has expired, or is not valid yet: clients refuse it");
+    }
+    (!tls.is_valid_at(soon)).then_some("its certificate expires within 14 days")
+}
+
+/// Says which certificates are over, or will be soon.
+pub(crate) fn warn_of_certificates<'a>(wanted: impl IntoIterator<Item = &'a Wanted>) {
+    let now = SystemTime::now();
+    let mut last = None;
+    for wanted in wanted {
+        let Some(tls) = &wanted.listener.tls else {
+            continue;
+        };
+        // A name may stand for several addresses.
+        if last.replace(wanted.place) != Some(wanted.place)
+            && let Some(warning) = certificate_warning(tls, now)
+        {
+            tracing::warn!(listener = wanted.settings.name, "{warning}");
         }
     }
 }

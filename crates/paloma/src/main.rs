@@ -44,10 +44,12 @@ use std::io::{ErrorKind, Write};
 #[cfg(feature = "control")]
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use crate::auth::Security;
 use crate::cli::{CheckArgs, Command, ConfigArgs, ConfigCommand};
 use crate::config::{Config, Flags, Problems};
+use crate::listeners::certificate_warning;
 
 /// The command line or the configuration is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -174,6 +176,11 @@ fn check(arguments: &CheckArgs) -> ExitCode {
         Ok((config, _)) => {
             for listener in &config.listeners {
                 eprintln!("paloma: would listen on {}", listener.url());
+                let tls = listener.transport.load_tls().ok().flatten();
+                let now = SystemTime::now();
+                if let Some(warning) = tls.and_then(|tls| certificate_warning(&tls, now)) {
+                    eprintln!("paloma: {}: {warning}", listener.name);
+                }
             }
             ExitCode::SUCCESS
         }

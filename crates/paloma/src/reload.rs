@@ -14,7 +14,7 @@ pub(crate) use self::rehearse::Rehearsed;
 use crate::auth::{Expulsions, Gatekeeper};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
-use crate::listeners::{Wanted, announce, by_number};
+use crate::listeners::{Wanted, announce, by_number, warn_of_certificates};
 use crate::log::Log;
 
 /// A broker that runs, and what it runs with.
@@ -101,6 +101,7 @@ impl Reloader {
             .iter()
             .map(|(number, wanted)| (*number, wanted.place));
         security.warn(&config);
+        warn_of_certificates(opened.values());
         let expulsions = match self.gatekeeper.apply(&security, &by_number(doors)) {
             Ok(expulsions) => expulsions,
             // Only where the system has no randomness left; the listeners of before are open still.

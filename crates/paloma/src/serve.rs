@@ -18,7 +18,7 @@ use crate::auth::{Gatekeeper, Security};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
 use crate::control::{self, Request};
-use crate::listeners::{Wanted, announce, by_number};
+use crate::listeners::{Wanted, announce, by_number, warn_of_certificates};
 use crate::log::Log;
 use crate::notify::Notifier;
 use crate::reload::Reloader;
@@ -60,6 +60,7 @@ fn is_damaged(error: &io::Error) -> bool {
 fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) -> io::Result<()> {
     security.warn(config);
     let wanted = Wanted::all(config)?;
+    warn_of_certificates(&wanted);
     let doors = by_number((0..).zip(wanted.iter().map(|wanted| wanted.place)));
     let gatekeeper = Gatekeeper::new(security, &doors).map_err(io::Error::other)?;
     let mut broker = broker_config(config);

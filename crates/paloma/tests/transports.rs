@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use support::site::Site;
 use support::{Lines, paloma, signal, start};
 
@@ -179,6 +179,48 @@ fn certificates_are_read_again_on_hangup() {
     signal(&broker, "-HUP");
     until("the configuration has been read again");
     check(&["-L", &url, "-t", "t", "--cafile", &ca]);
+    stop(broker);
+}
+
+#[test]
+fn a_certificate_that_is_over_is_told_and_used() {
+    let directory = Directory::new("over");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2021, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(directory.path("server.pem"), certificate.pem()).unwrap();
+    fs::write(directory.path("server.key"), key.serialize_pem()).unwrap();
+    set_mode(&directory.0.join("server.key"), 0o600);
+    let (cert, key) = (directory.path("server.pem"), directory.path("server.key"));
+    let listen = "tls://127.0.0.1:0";
+    let files = [
+        "--in-memory",
+        "--listen",
+        listen,
+        "--cert",
+        &cert,
+        "--key",
+        &key,
+    ];
+    let output = paloma(&["check"]).args(files).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("127.0.0.1:0: its certificate has expired"),
+        "{said}"
+    );
+    let over = [&cert, &key].map(|file| fs::read(file).unwrap());
+    directory.certify();
+    let (broker, said, _) = start(&[&["serve"], &files[..]].concat(), 1);
+    let said = Lines::of(said);
+    for (file, text) in [&cert, &key].into_iter().zip(over) {
+        fs::write(file, text).unwrap();
+    }
+    signal(&broker, "-HUP");
+    let said = said.until(&["the configuration has been read again"]);
+    assert!(said.contains("its certificate has expired"), "{said}");
     stop(broker);
 }
 
