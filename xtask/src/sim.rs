@@ -20,6 +20,7 @@ pub(crate) const COMMAND: Command = Command {
               those whose name contains it
 --known       with --bites: each fault with the seed of crates/paloma-sim/bites.txt alone
 --fault NAME  with --seed or --shrink: with this fault in the code
+--era N       the worlds as they were drawn before something new came into them: see docs/simulation.md
 --threads N   all cores by default
 
 Fails on any violation, and on a fault that is not seen. See docs/simulation.md.",
