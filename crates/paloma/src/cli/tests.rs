@@ -198,3 +198,73 @@ fn help_names_every_flag_and_the_exit_codes() {
         }
     }
 }
+
+/// Commands in the pages, up to where each ends.
+#[cfg(all(
+    feature = "bench",
+    feature = "control",
+    feature = "replay",
+    feature = "store"
+))]
+fn shown(page: &str) -> Vec<Vec<&str>> {
+    let ends = ["&&", "|", ">", "2>", "<", "&", "#", "||", "\\"];
+    let texts = page.lines().flat_map(|line| line.split('`'));
+    let commands = texts.filter_map(|text| {
+        // A word on what it does stands behind a gap.
+        let command = text.trim_start().split("  ").next()?;
+        let mut words = command
+            .split_whitespace()
+            .skip_while(|word| word.contains('='));
+        let words = words
+            .next()
+            .filter(|first| *first == "paloma")
+            .map(|_| words)?;
+        Some(words.take_while(|word| !ends.contains(word)).collect())
+    });
+    commands.collect()
+}
+
+/// A flag that goes, or gets another name, leaves no sentence behind.
+#[cfg(all(
+    feature = "bench",
+    feature = "control",
+    feature = "replay",
+    feature = "store"
+))]
+#[test]
+fn the_pages_show_flags_that_there_are() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut seen = 0;
+    for page in [
+        "README.md",
+        "docs/operating.md",
+        "docs/performance.md",
+        "docs/durability.md",
+        "docs/simulation.md",
+        "crates/paloma/README.md",
+        "crates/paloma-load/README.md",
+    ] {
+        let text = std::fs::read_to_string(format!("{root}/{page}")).unwrap();
+        for words in shown(&text) {
+            let mut command = Cli::command();
+            command.build();
+            let mut command = &command;
+            let names = words.iter().take_while(|word| !word.starts_with('-'));
+            for name in names {
+                let Some(inner) = command.find_subcommand(name) else {
+                    break;
+                };
+                command = inner;
+            }
+            for flag in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                let name = flag.split('=').next().unwrap();
+                let is_known = command
+                    .get_arguments()
+                    .any(|argument| argument.get_long() == Some(name));
+                assert!(is_known, "{page}: paloma {}", words.join(" "));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
