@@ -47,6 +47,9 @@ mod traces;
 mod wake;
 pub mod websocket;
 
+pub use paloma_broker as broker;
+pub use paloma_codec as codec;
+
 #[cfg(unix)]
 pub use bound::{SocketFile, bind_unix};
 pub use certificate_name::NameError;
