@@ -43,7 +43,7 @@ pub use ids::{
     IdOutOfRange, PacketId, ProtocolVersion, Qos, ReceiveMaximum, SubscriptionId, TopicAlias,
 };
 pub use limits::DecodeLimits;
-pub use message::{Head, Message, MessageError, MessageParts, TopicForm};
+pub use message::{Head, Message, MessageError, MessageParts, SHORT_PACKET_LEN_MAX, TopicForm};
 pub use message_pool::MessagePool;
 pub use packet::{Packet, PacketRef, PacketType};
 pub use publish::{Delivery, Publish, PublishRef, PublishTopic};

@@ -60,7 +60,7 @@ impl MessagePool {
     }
 
     /// Takes back a handle that is no longer needed; the message is kept if it was the last.
-    #[inline]
+    #[inline(always)]
     pub fn recycle(&mut self, message: Message) {
         if let Some(spares) = &mut self.spares
             && message.holders() == 1

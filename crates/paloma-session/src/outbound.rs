@@ -68,6 +68,12 @@ impl Outbound {
         self
     }
 
+    /// Whether it is as most are: without RETAIN, subscription identifier and expiry.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.packed & !QOS_BITS == 0 && self.message.expiry_seconds().is_none()
+    }
+
     /// Whether its receiver may have been sent it before.
     #[must_use]
     pub const fn is_repeated(&self) -> bool {

@@ -1,8 +1,8 @@
 //! What a connection writes, and in which order.
 
 use paloma_codec::{
-    AckKind, Delivery, Head, Message, PacketId, ProtocolVersion, PubRelReason, Qos, SubscriptionId,
-    TopicForm, encode_ack,
+    AckKind, Delivery, Head, Message, PacketId, ProtocolVersion, PubRelReason, Qos,
+    SHORT_PACKET_LEN_MAX, SubscriptionId, TopicForm, encode_ack,
 };
 use paloma_topic::Fault;
 
@@ -226,9 +226,17 @@ impl Connection {
         session: &mut Session,
         out: &mut Transmit,
     ) {
+        let takes_short = self.takes_short(out);
         while !out.is_full()
             && let Some(front) = session.queue().front()
         {
+            let begins_run = takes_short && front.qos() == Qos::AtMostOnce && front.is_plain();
+            if begins_run && out.put_run(&mut session.queue, self.version) {
+                continue;
+            }
+            let Some(front) = session.queue().front() else {
+                return;
+            };
             if !self.has_room_for(session, front) || session.waits_for_id(front, committed) {
                 return;
             }
@@ -248,6 +256,21 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Whether what is plain and short is written without further questions: the peer takes any packet as short, names are whole
+    /// and without aliases, and no payload goes by reference.
+    #[inline]
+    fn takes_short(&self, out: &Transmit) -> bool {
+        self.rare.is_none()
+            && self.aliases_max() == 0
+            && self.theirs.packet_bytes_max as usize >= SHORT_PACKET_LEN_MAX
+            && out.copies_short()
+    }
+
+    /// The largest alias that we may define.
+    fn aliases_max(&self) -> u16 {
+        self.theirs.alias_maximum.min(self.options.aliases_max)
     }
 
     fn send_once(
@@ -328,6 +351,12 @@ impl Connection {
         if outbound.qos() > theirs.maximum_qos || (outbound.retain() && !theirs.retain_available) {
             return Err(DropCause::NotSupported);
         }
+        if outbound.is_plain()
+            && self.takes_short(out)
+            && out.put_short(outbound.message(), delivery, self.version)
+        {
+            return Ok(());
+        }
         match &self.rare {
             Some(rare) if !rare.mount.is_empty() => {
                 self.put_mounted(session, outbound, delivery, expiry_seconds, out)
@@ -382,15 +411,7 @@ impl Connection {
         let fits_for_certain =
             message.len() + HEAD_BYTES_MAX + ID_BYTES_MAX * subscription_ids.len()
                 <= packet_bytes_max;
-        let aliases_max = self.theirs.alias_maximum.min(self.options.aliases_max);
-        let is_plain = subscription_ids.is_empty() && expiry_seconds.is_none() && aliases_max == 0;
-        if is_plain && fits_for_certain {
-            let own = (delivery, head.retain);
-            if let Some(payload) = message.encode_short_head(version, own, out.out()) {
-                out.put_payload(message, payload);
-                return Ok(());
-            }
-        }
+        let aliases_max = self.aliases_max();
         let fits = |head: &Head<'_>| {
             fits_for_certain || message.packet_len(version, head) <= packet_bytes_max
         };

@@ -166,6 +166,30 @@ impl Queue {
         Some(outbound)
     }
 
+    /// Takes deliveries of QoS 0 off the front as long as `is_taken` says yes, hands them to `sink`, and says how many they were:
+    /// a run of them is taken off the accounts once.
+    #[inline]
+    pub(crate) fn take_run(
+        &mut self,
+        mut is_taken: impl FnMut(&Outbound) -> bool,
+        mut sink: impl FnMut(Outbound),
+    ) -> u32 {
+        let (mut count, mut bytes) = (0_u32, 0_u64);
+        let mut is_next = |place: &mut Option<Outbound>| place.as_ref().is_some_and(&mut is_taken);
+        while let Some(Some(outbound)) = self.places.pop_front_if(&mut is_next) {
+            debug_assert_eq!(outbound.qos(), Qos::AtMostOnce, "no other is done with");
+            count += 1;
+            bytes = bytes.saturating_add(charge(&outbound));
+            sink(outbound);
+        }
+        self.count -= count;
+        self.qos0 -= count;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.qos0_from = self.qos0_from.saturating_sub(count as usize);
+        self.settle();
+        count
+    }
+
     /// Puts a delivery back to the front, beyond the limits if need be.
     pub fn push_front(&mut self, outbound: Outbound) {
         self.remember(&outbound);
@@ -225,6 +249,7 @@ impl Queue {
     }
 
     /// Puts a delivery that there is room for at the end.
+    #[inline]
     pub(crate) fn store(&mut self, outbound: Outbound) {
         if Fault::QueueReversed.is_on() {
             return self.push_front(outbound);

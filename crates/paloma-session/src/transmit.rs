@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
-use paloma_codec::{Message, MessagePool, Qos};
+use paloma_codec::{Delivery, Message, MessagePool, ProtocolVersion, Qos, SHORT_PACKET_LEN_MAX};
 
 use crate::outbound::Outbound;
+use crate::queue::Queue;
 
 /// Bytes that one call of `poll_transmit` aims at, unless told otherwise.
 const BUDGET_BYTES: usize = 64 * 1024;
@@ -236,6 +237,49 @@ impl Transmit {
             self.large_bytes += payload.len();
             self.large.push((self.bytes.len(), message.clone()));
         }
+    }
+
+    /// Whether short packets have no payload that goes by reference.
+    pub(crate) const fn copies_short(&self) -> bool {
+        self.large_bytes_min > SHORT_PACKET_LEN_MAX
+    }
+
+    /// Writes a delivery that is plain, by name, if its packet is short, and says whether it is.
+    #[inline]
+    pub(crate) fn put_short(
+        &mut self,
+        message: &Message,
+        delivery: Delivery,
+        version: ProtocolVersion,
+    ) -> bool {
+        let form = (delivery, false);
+        let Some(payload) = message.encode_short_head(version, form, &mut self.bytes) else {
+            return false;
+        };
+        self.bytes.extend_from_slice(payload);
+        let counts = &mut self.counts;
+        counts.payload_bytes = counts.payload_bytes.wrapping_add(payload.len());
+        true
+    }
+
+    /// Writes what is plain, short and of QoS 0 at the front of `queue` as [`Transmit::put_short`] does, one after the other, and
+    /// is done with it. It ends at the first delivery that is anything else, or when the budget is used up, and says whether it
+    /// has written any.
+    pub(crate) fn put_run(&mut self, queue: &mut Queue, version: ProtocolVersion) -> bool {
+        let mut pool = core::mem::take(&mut self.pool);
+        let sent = queue.take_run(
+            |outbound| {
+                !self.is_full()
+                    && outbound.qos() == Qos::AtMostOnce
+                    && outbound.is_plain()
+                    && self.put_short(outbound.message(), Delivery::AtMostOnce, version)
+            },
+            |outbound| pool.recycle(outbound.into_message()),
+        );
+        self.pool = pool;
+        self.sent.qos0 += sent;
+        self.counts.publishes = self.counts.publishes.wrapping_add(sent);
+        sent > 0
     }
 
     pub(crate) const fn count(&mut self, qos: Qos, repeated: bool) {

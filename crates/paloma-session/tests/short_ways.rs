@@ -7,12 +7,16 @@
 
 mod rig;
 
+use std::num::NonZeroU32;
+
 use paloma_codec::{
-    Ack, ConnAck, Packet, PacketRef, ProtocolVersion, PubAck, PubAckReason, PubCompReason,
-    PubRecReason, PubRelReason, Qos, ReceiveMaximum,
+    Ack, ConnAck, Connect, Packet, PacketRef, ProtocolVersion, PubAck, PubAckReason, PubCompReason,
+    PubRecReason, PubRelReason, Qos, ReceiveMaximum, SHORT_PACKET_LEN_MAX, SubscriptionId,
 };
-use paloma_session::{Gate, LogSeq, Receipt, Step};
-use rig::{Rig, Seen, connect, id, qos1, qos2};
+use paloma_session::{
+    Counts, Gate, LogSeq, Outbound, Pushed, Receipt, Sent, Step, Transmit, TransmitStatus,
+};
+use rig::{Rig, Seen, connect, id, message, qos1, qos2};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -228,4 +232,97 @@ fn steps_that_mean_more_are_left_to_the_long_way() {
     rig.sent();
     assert_eq!(take_step(&mut rig, pub_rel(9)), "other");
     assert!(take_qos2(&mut rig, 10).is_none());
+}
+
+/// What was written over all calls, and the accounts of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    bytes: Vec<u8>,
+    sent: Vec<Sent>,
+    counts: Counts,
+    dropped: usize,
+    left: (usize, u64),
+}
+
+/// Deliveries of all kinds, plain and short ones among them in runs of several lengths.
+fn deliveries() -> Vec<(Outbound, Option<SubscriptionId>)> {
+    let mut all = Vec::new();
+    for (number, len) in [0, 1, 64, 120, 121, 122, 123, 124, 125, 400]
+        .into_iter()
+        .enumerate()
+    {
+        let payload = vec![b'p'; len];
+        let of = |topic, expiry| message(topic, &payload, expiry);
+        let plain = || Outbound::new(of("t", None), Qos::AtMostOnce);
+        all.extend((0..number).map(|_| (plain(), None)));
+        all.push((plain().with_retain(true), None));
+        all.push((plain(), None));
+        all.push((plain(), SubscriptionId::new(7)));
+        all.push((Outbound::new(of("t", Some(60)), Qos::AtMostOnce), None));
+        all.push((Outbound::new(of("t", Some(0)), Qos::AtMostOnce), None));
+        all.push((
+            Outbound::new(of("longer/topic", None), Qos::AtMostOnce),
+            None,
+        ));
+        all.push((Outbound::new(of("t", None), Qos::AtLeastOnce), None));
+        all.push((plain(), None));
+        all.push((Outbound::new(of("t", None), Qos::ExactlyOnce), None));
+    }
+    all
+}
+
+fn written(connect: &Connect, (budget_bytes, large_bytes_min): (usize, usize)) -> Written {
+    let mut rig = Rig::server_with(connect, &ConnAck::default());
+    rig.out = Transmit::new(budget_bytes, large_bytes_min);
+    for (outbound, id) in deliveries() {
+        let pushed = rig.session.enqueue(outbound, id.as_slice(), |_| {});
+        assert!(matches!(pushed, Pushed::Stored));
+    }
+    let (mut bytes, mut sent, mut dropped) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let status = rig.transmit();
+        bytes.extend(rig.out.pieces().flatten().copied());
+        sent.push(rig.out.sent());
+        dropped += rig.out.dropped().len();
+        if status != TransmitStatus::Full {
+            break;
+        }
+    }
+    let queue = rig.session.queue();
+    Written {
+        bytes,
+        sent,
+        counts: rig.out.take_counts(),
+        dropped,
+        left: (queue.len(), queue.bytes()),
+    }
+}
+
+/// [MQTT-3.1.2-24] [MQTT-4.6.0-6]
+#[test]
+fn short_packets_are_written_and_counted_as_any_others() {
+    for version in [V3_1_1, V5] {
+        let plain = connect(version);
+        let peers = [
+            plain.clone(),
+            Connect {
+                maximum_packet_size: NonZeroU32::new(100),
+                ..plain.clone()
+            },
+            Connect {
+                topic_alias_maximum: 1,
+                ..plain
+            },
+        ];
+        for (peer, budget_bytes) in peers
+            .iter()
+            .flat_map(|peer| [(peer, 1), (peer, 300), (peer, usize::MAX)])
+        {
+            // Where a short packet could have a payload that goes by reference, none takes the short way.
+            let long = written(peer, (budget_bytes, SHORT_PACKET_LEN_MAX));
+            let short = written(peer, (budget_bytes, SHORT_PACKET_LEN_MAX + 1));
+            assert_eq!(short, long, "{peer:?} {budget_bytes}");
+            assert!(short.counts.publishes > 20 && short.dropped >= 10);
+        }
+    }
 }

@@ -21,7 +21,7 @@ impl Broker {
 
     /// Does with a client's message what [`route`](Self::route) does, in one look at its only recipient. Gives it back where
     /// more is to be done: something is stored or retained, somebody traces, the client is away, its queue is full.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_to_one(
         &mut self,
         message: Message,

@@ -50,6 +50,7 @@ struct Route {
 impl Broker {
     /// Fills `self.recipients` with everybody whom a message on `topic` is for. A publisher that names its last topic
     /// again costs no matching, unless groups are among them, who take turns.
+    #[inline]
     pub(super) fn collect_recipients(
         &mut self,
         topic: TopicNameRef<'_>,
@@ -63,7 +64,11 @@ impl Broker {
         if self.recipients.route == Some(route) && self.recipients.topic == topic.as_str() {
             return;
         }
-        let follow_everybodys_rules = self.match_recipients(topic, origin);
+        self.collect_anew(topic, route);
+    }
+
+    fn collect_anew(&mut self, topic: TopicNameRef<'_>, route: Route) {
+        let follow_everybodys_rules = self.match_recipients(topic, route.origin);
         let recipients = &mut self.recipients;
         if !recipients.groups.is_empty() {
             self.choose_group_members(topic);
