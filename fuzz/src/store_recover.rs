@@ -1,6 +1,6 @@
 //! Damage of a store's file: it is refused, or recovered without a message that was never put.
 //!
-//! The bytes are edits of a file that holds something of everything, and of the log beside it, which holds half: 4 bytes of place,
+//! The bytes are edits of a file that holds something of everything, and of the log beside it, both halves of which hold more: 4 bytes of place,
 //! 1 of kind, 1 of value each. The highest bit of a kind says that it is the log's.
 
 use std::collections::BTreeSet;
@@ -123,7 +123,7 @@ fn damage(file: &mut Vec<u8>, edit: &[u8]) {
 fn options() -> Options {
     Options {
         reserve_bytes: 0,
-        // Half of what there is fits.
+        // Of what there is a quarter goes to the file, and the rest is in both halves.
         log_bytes: 64 << 10,
         cache_bytes: 1 << 20,
         ..Options::default()
@@ -159,7 +159,7 @@ fn original() -> &'static Original {
         let disk = SimDisk::new(1);
         let mut store = open(&disk).expect("the disk is empty");
         let mut messages = BTreeSet::new();
-        let mut commit = |ops: Vec<StoreOp>| {
+        let mut commit = |store: &mut RedbStore, ops: Vec<StoreOp>| {
             for op in &ops {
                 match op {
                     StoreOp::PutMessage(message) => messages.insert(message.as_bytes().to_vec()),
@@ -174,9 +174,12 @@ fn original() -> &'static Original {
             };
             store.commit(&mut vec![batch]).expect("the disk works");
         };
-        commit((1..20).flat_map(session).collect());
+        commit(&mut store, (1..20).flat_map(session).collect());
         for id in 1..200 {
-            commit(publish(id));
+            commit(&mut store, publish(id));
+            if id == 100 {
+                store.take_over();
+            }
         }
         Original {
             file: disk.to_bytes(),

@@ -13,6 +13,9 @@ use crate::disk::Disk;
 /// The reserve is given back in steps of this.
 const STEP: u64 = 1 << 20;
 
+/// What is written at leisure is synced in pieces of this: a sync of the log that comes meanwhile waits for one of them.
+const PIECE: u64 = 128 << 10;
+
 /// What a database needs that holds nothing.
 const UNCOUNTED: u64 = 256 << 10;
 
@@ -34,6 +37,9 @@ struct Inner {
     disk: Arc<dyn Disk>,
     /// Whether a sync reaches the disk.
     syncs: AtomicBool,
+    /// Whether it is synced in pieces, and what was written since the last one.
+    has_leisure: AtomicBool,
+    unsynced: AtomicU64,
     state: Mutex<State>,
     written: AtomicU64,
 }
@@ -66,6 +72,8 @@ impl Backend {
         Ok(Self(Arc::new(Inner {
             disk,
             syncs: AtomicBool::new(syncs),
+            has_leisure: AtomicBool::new(false),
+            unsynced: AtomicU64::new(0),
             state: Mutex::new(state),
             written: AtomicU64::new(0),
         })))
@@ -84,6 +92,11 @@ impl Backend {
     /// Has syncs reach the disk, whatever the level.
     pub(crate) fn sync_from_here_on(&self) {
         self.0.syncs.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether others need the disk while this writes: it takes longer then, and they wait less.
+    pub(crate) fn set_leisure(&self, has_leisure: bool) {
+        self.0.has_leisure.store(has_leisure, Ordering::Relaxed);
     }
 
     /// Bytes written.
@@ -200,14 +213,19 @@ impl StorageBackend for Backend {
         if !self.0.syncs.load(Ordering::Relaxed) || Fault::SyncSkipped.is_on() {
             return Ok(());
         }
+        self.0.unsynced.store(0, Ordering::Relaxed);
         self.watched(|disk| disk.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.watched(|disk| self.write_somehow(disk, offset, data))?;
-        self.0
-            .written
-            .fetch_add(data.len() as u64, Ordering::Relaxed);
+        let len = data.len() as u64;
+        self.0.written.fetch_add(len, Ordering::Relaxed);
+        let unsynced = self.0.unsynced.fetch_add(len, Ordering::Relaxed) + len;
+        if unsynced >= PIECE && self.0.has_leisure.load(Ordering::Relaxed) {
+            // More than the engine asks for, which relies on nothing that is not synced.
+            self.sync_data()?;
+        }
         Ok(())
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytestring::ByteString;
+use hashbrown::HashMap;
 use paloma_broker::store::{
-    FanOutRecord, MessageId, RetainedRecord, SessionId, StoreOp, SubscriptionRecord,
+    FanOutRecord, MessageId, QueueEntry, RetainedRecord, SessionId, StoreOp, SubscriptionRecord,
 };
-use paloma_codec::Message;
+use paloma_codec::{Message, PacketId};
 use redb::WriteTransaction;
 
 use crate::engine::{FAN_OUTS, MESSAGES, RETAINED, Rows, SESSIONS, SUBSCRIPTIONS, WILLS};
@@ -37,9 +38,11 @@ pub(crate) struct Group {
     retained: Changed<u64>,
     fan_outs: Changed<u64>,
     subscriptions: Changed<(u64, ByteString)>,
-    ended: Vec<SessionId>,
-    /// Ops of the journal, as they are written.
+    /// Sessions that were deleted, and how many ops of the journal came before.
+    ended: Vec<(SessionId, usize)>,
+    /// Ops of the journal, as they are written, and how many.
     journal: Vec<u8>,
+    noted: usize,
     /// Some of them undo others.
     has_undone: bool,
     /// No message in the file, and no entry or row of one, has a higher number.
@@ -172,43 +175,36 @@ impl Group {
         let is_changed = index.apply(op, &mut freed);
         if is_changed {
             put_op(&mut self.journal, op);
+            self.noted += 1;
             self.has_undone |= matches!(op, JournalOp::Dequeue(..) | JournalOp::DeleteReceived(..));
         }
         self.free(freed);
         is_changed
     }
 
-    /// The ops of the journal, without those of what came and went.
-    pub(crate) fn take_journal(&mut self, index: &Index) -> Vec<u8> {
-        let journal = std::mem::take(&mut self.journal);
-        if !std::mem::take(&mut self.has_undone) {
-            return journal;
+    /// Length of the ops of the journal, those of what came and went among them.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.journal.len() as u64
+    }
+
+    /// The ops of the journal, without those of what came and went. It looks at nothing else, so that the index may go on
+    /// changing.
+    pub(crate) fn journal(&self) -> Vec<u8> {
+        if !self.has_undone {
+            return self.journal.clone();
         }
+        let undone = Undone::of(self);
         let mut kept = Vec::new();
-        for op in Ops::behind_mark(&journal).map_while(Result::ok) {
-            if self.counts(&op, index) {
+        for (at, op) in self.ops() {
+            if undone.leaves(at, &op, self.since) {
                 put_op(&mut kept, &op);
             }
         }
         kept
     }
 
-    /// Whether an op has to be in the file. An entry that is gone need not have come; that it went is for the file to know if it
-    /// came before.
-    fn counts(&self, op: &JournalOp, index: &Index) -> bool {
-        let has = |id: SessionId, message: MessageId| {
-            (index.session(id)).is_some_and(|session| session.has(message))
-        };
-        match op {
-            JournalOp::Enqueue(id, entry, _) => has(*id, entry.message),
-            JournalOp::Assign(id, message, _) => has(*id, *message),
-            JournalOp::Dequeue(id, message) => *message <= self.since || has(*id, *message),
-            JournalOp::PutReceived(id, packet) => {
-                let session = index.session(*id);
-                session.is_some_and(|session| session.received().binary_search(packet).is_ok())
-            }
-            JournalOp::DeleteReceived(id, _) => index.has_session(*id),
-        }
+    fn ops(&self) -> impl Iterator<Item = (usize, JournalOp)> {
+        (0..).zip(Ops::behind_mark(&self.journal).map_while(Result::ok))
     }
 
     /// Whether a message is there, or comes with this group; it is written then.
@@ -250,7 +246,7 @@ impl Group {
         let until = (id.0.saturating_add(1), ByteString::new());
         let mut later = self.subscriptions.split_off(&from);
         self.subscriptions.append(&mut later.split_off(&until));
-        self.ended.push(id);
+        self.ended.push((id, self.noted));
         true
     }
 
@@ -304,7 +300,7 @@ impl Group {
         self.write_messages(transaction)?;
         if !self.ended.is_empty() || !self.subscriptions.is_empty() {
             let mut table = transaction.open_table(SUBSCRIPTIONS)?;
-            for id in &self.ended {
+            for (id, _) in &self.ended {
                 let until = id.0.saturating_add(1);
                 table.retain_in((id.0, "")..(until, ""), |_, _| false)?;
             }
@@ -330,6 +326,53 @@ impl Group {
         freed.sort_unstable();
         delete_messages(&mut table, &freed)?;
         write_messages(&mut table, self.fresh.count, self.fresh.iter())
+    }
+}
+
+/// Where in a group's journal what was there before is undone for the last time.
+struct Undone {
+    entries: Map<(SessionId, MessageId)>,
+    received: Map<(SessionId, PacketId)>,
+    sessions: Map<SessionId>,
+}
+
+type Map<K> = HashMap<K, usize, foldhash::fast::FixedState>;
+
+impl Undone {
+    fn of(group: &Group) -> Self {
+        let mut undone = Self {
+            entries: Map::default(),
+            received: Map::default(),
+            sessions: group.ended.iter().copied().collect(),
+        };
+        for (at, op) in group.ops() {
+            match op {
+                JournalOp::Dequeue(id, message) => drop(undone.entries.insert((id, message), at)),
+                JournalOp::DeleteReceived(id, packet) => {
+                    undone.received.insert((id, packet), at);
+                }
+                JournalOp::Enqueue(..) | JournalOp::Assign(..) | JournalOp::PutReceived(..) => {}
+            }
+        }
+        undone
+    }
+
+    /// Whether an op has to be in the file. An entry that is gone need not have come; that it went is for the file to know if it
+    /// came before.
+    fn leaves(&self, at: usize, op: &JournalOp, since: MessageId) -> bool {
+        let is_last = |until: Option<&usize>| until.is_none_or(|until| at >= *until);
+        let has_ended = |id: &SessionId| !is_last(self.sessions.get(id));
+        match op {
+            JournalOp::Enqueue(id, QueueEntry { message, .. }, _)
+            | JournalOp::Assign(id, message, _) => {
+                !has_ended(id) && is_last(self.entries.get(&(*id, *message)))
+            }
+            JournalOp::Dequeue(_, message) => *message <= since,
+            JournalOp::PutReceived(id, packet) => {
+                !has_ended(id) && is_last(self.received.get(&(*id, *packet)))
+            }
+            JournalOp::DeleteReceived(id, _) => !has_ended(id),
+        }
     }
 }
 

@@ -301,11 +301,6 @@ impl Session {
             .map(|slot| self.entry(slot))
     }
 
-    /// Whether there is an entry of a message.
-    pub(crate) fn has(&self, message: MessageId) -> bool {
-        self.place(message).is_ok()
-    }
-
     /// The sum over entries without one; `None` over none.
     pub(crate) fn summary(&self) -> Option<QueueSummary> {
         let mut sum: Option<QueueSummary> = None;

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod background;
 mod checkpoint;
 mod directory;
 pub mod disk;

@@ -15,17 +15,18 @@ use crate::error::OpenError;
 use crate::group::Group;
 use crate::index::Index;
 use crate::journal::Ops;
-use crate::log::{Contents, LogState};
+use crate::log::{Contents, Layout, LogState};
 use crate::ops::{self, Sheet};
 use crate::record::{Kind, open};
 use crate::records::Records;
 use crate::rows;
 
-/// The format of everything that is written. A change that an older version cannot read counts it up, by two.
-pub(crate) const FORMAT: u64 = 3;
+/// The format of everything that is written, while the log is not in use; [`Layout`] has the others. A change that an older version
+/// cannot read counts all of them up.
+const FORMAT: u64 = Layout::Unused.format();
 
-/// The same while the log is in use: a version that knows no log would not miss what is in it.
-pub(crate) const FORMAT_LOGGED: u64 = 4;
+/// The last one that this version knows.
+const FORMAT_MAX: u64 = Layout::Halves.format();
 
 /// Where [`META`] has the format.
 pub(crate) const FORMAT_KEY: &str = "format";
@@ -109,20 +110,11 @@ pub(crate) fn prepare(engine: &Engine) -> Result<(), OpenError> {
 /// Gives a file of an earlier format this one's number, before anything is written that only this one knows. What is in it is
 /// read as it is: a subscription without a mark of the retained messages that are on their way has none.
 fn raise(engine: &Engine, found: u64) -> Result<(), StoreError> {
-    let format = if is_logged(found) {
-        FORMAT_LOGGED
-    } else {
-        FORMAT
-    };
+    let format = Layout::of(found).format();
     engine.write(Wait::Synced, |transaction| {
         transaction.open_table(META)?.insert(FORMAT_KEY, format)?;
         Ok(())
     })
-}
-
-/// Whether a file of this format has a log in use.
-fn is_logged(format: u64) -> bool {
-    format.is_multiple_of(2)
 }
 
 /// Looks at the format of what is on a disk before anything is written to it: what a later version left is not for this
@@ -138,10 +130,10 @@ fn format(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
 }
 
 fn refuse_later(found: u64) -> Result<(), OpenError> {
-    if found > FORMAT_LOGGED {
+    if found > FORMAT_MAX {
         return Err(OpenError::NewerFormat {
             found,
-            known: FORMAT_LOGGED,
+            known: FORMAT_MAX,
         });
     }
     Ok(())
@@ -153,7 +145,7 @@ pub(crate) fn log_state(transaction: &ReadTransaction) -> Result<LogState, redb:
     let number =
         |key| -> Result<u64, redb::Error> { Ok(meta.get(key)?.map_or(0, |number| number.value())) };
     Ok(LogState {
-        is_used: is_logged(number(FORMAT_KEY)?),
+        layout: Layout::of(number(FORMAT_KEY)?),
         salt: number(LOG_SALT_KEY)?,
         bytes: number(LOG_BYTES_KEY)?,
     })

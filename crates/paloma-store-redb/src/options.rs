@@ -73,8 +73,9 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Above so many bytes the store says that it is full.
     pub store_bytes_max: u64,
-    /// Length of the log, 64 MiB at most: so much is committed by being appended to it before the engine's file takes it over. A
-    /// group of more than a sixteenth of it goes there at once. 0 is no log, and only `Ack` and `Os` use one.
+    /// Length of each of the log's halves, in whole pages, 32 MiB at most: so much is committed by being appended to one before
+    /// the engine's file takes it over, while groups go to the other. A group of more than a sixteenth of it goes to the file at
+    /// once. 0 is no log, and only `Ack` and `Os` use one.
     pub log_bytes: u64,
     /// Most memory for pages of the file.
     pub cache_bytes: usize,

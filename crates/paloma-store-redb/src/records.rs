@@ -45,10 +45,10 @@ impl Records {
         self.last = Some(key);
     }
 
-    /// How many of the oldest records a commit of `new_bytes` is to clean, when `live_bytes` of all are worth keeping.
-    /// Twice what comes goes, so that the journal shrinks until half of it is worth keeping; small commits take turns.
+    /// How many of the oldest records are to be cleaned when `new_bytes` come, or fewer, and `live_bytes` of all are worth
+    /// keeping. Twice what comes goes, so that the journal shrinks until half of it is worth keeping; small commits take turns.
     pub(crate) fn to_clean(&self, new_bytes: u64, live_bytes: u64) -> usize {
-        let mut rest = self.bytes.saturating_add(new_bytes);
+        let mut rest = self.bytes;
         let bound = live_bytes.saturating_mul(2).saturating_add(FREE_BYTES);
         let mut budget = new_bytes.saturating_mul(2).max(CLEANED_BYTES);
         if rest <= bound.saturating_add(CLEANED_BYTES) {

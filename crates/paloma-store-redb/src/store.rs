@@ -1,25 +1,27 @@
 //! The store itself.
 
+mod checkpoints;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_broker::store::{
-    Committed, LoadRequest, Loaded as LoadedQueue, Loss, Mark, MessageId, Recovered, Rested,
-    SessionId, Space, Store, StoreBatch, StoreError, StoreOp, StoreUsage,
+    Committed, LoadRequest, Loaded as LoadedQueue, Loss, MessageId, Recovered, Rested, SessionId,
+    Space, Store, StoreBatch, StoreError, StoreOp, StoreUsage,
 };
 use paloma_broker::wire::Damaged;
 
 use crate::backend::Bounds;
-use crate::checkpoint;
+use crate::background::Background;
 use crate::directory::Directory;
 use crate::disk::{Disk, FileDisk};
 use crate::engine::{Engine, MESSAGES, Wait};
 use crate::error::OpenError;
 use crate::group::Group;
 use crate::load::{Loaded, load, look_first, prepare};
-use crate::log::{LOG_BYTES_MAX, LOG_MISSING, Log, LogState, new_salt};
+use crate::log::{LOG_MISSING, Log};
 use crate::messages::MessageReader;
 use crate::ops::Sheet;
 use crate::options::{Durability, Options};
@@ -27,20 +29,6 @@ use crate::recovery::Recovery;
 
 /// How long a full store waits before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long nothing is committed before the engine's file takes over what the log has: a publisher that sends now and then does
-/// not pay for that with each message.
-const AT_REST: Duration = Duration::from_secs(1);
-
-/// How long a log that found no space is done without.
-const LAY_OUT_AGAIN: Duration = Duration::from_secs(60);
-
-/// A record is at most this part of the log: what is larger costs the engine less than twice the writing.
-const RECORD_SHARE: u64 = 16;
-
-/// What the engine's file will have to take over at once, while others wait, comes to at most this part of the log: messages that
-/// nobody has taken, and rows, of which a short record may have many.
-const BURDEN_SHARE: u64 = 4;
 
 /// Most bytes in use of a store whose file is made shorter while a broker runs.
 const SHORTEN_BYTES_MAX: u64 = 16 << 20;
@@ -50,11 +38,12 @@ const SESSION_SHARE: u64 = 256;
 
 /// A durable store: the engine's file, and the log with what it has not taken over.
 pub struct RedbStore {
-    engine: Engine,
+    engine: Arc<Engine>,
     loaded: Loaded,
-    /// What the log has and the engine's file has not.
+    /// What the log has and the engine's file has not, but for what is being taken over.
     pending: Group,
     log: Option<Log>,
+    background: Background,
     options: Options,
     disk: Arc<dyn Disk>,
     condition: Condition,
@@ -129,12 +118,17 @@ impl RedbStore {
             synced.map_err(|error| OpenError::io(&file, error))?;
         }
         let mut store = Self::on_disk(Arc::new(disk), Some(Arc::new(log_disk)), options)?;
+        if store.log_bytes() > 0 {
+            let background = Background::with_thread();
+            store.background = background.map_err(|error| OpenError::io(&file, error))?;
+        }
         store._directory = Some(directory);
         Ok(store)
     }
 
     /// Opens the store on disks of one's own, which nobody else may use. Without one for the log every commit goes to the
-    /// engine.
+    /// engine. No thread takes over what the log has while commits go on: that is done when a commit would have to wait for it, or by
+    /// [`take_over`](Self::take_over).
     ///
     /// # Errors
     /// A later version wrote it, or it cannot be read.
@@ -150,10 +144,11 @@ impl RedbStore {
         prepare(&engine)?;
         let (loaded, pending) = read_all(&engine, log.as_mut(), false)?;
         let mut store = Self {
-            engine,
+            engine: Arc::new(engine),
             loaded,
             pending,
             log,
+            background: Background::without_thread(),
             options: *options,
             disk,
             condition: Condition::Well,
@@ -184,138 +179,6 @@ impl RedbStore {
         index.session_count() == 0 && index.message_count() == 0
     }
 
-    /// Makes durable what was applied to the index: in the log if it has room and it is not much, else in the engine's file.
-    fn keep(&mut self, mark: Mark) -> Result<(), StoreError> {
-        self.committed_at = (self.options.clock)();
-        if self.append()? {
-            self.loaded.mark = mark;
-            return Ok(());
-        }
-        self.checkpoint(mark, self.wait(), false)
-    }
-
-    fn append(&mut self) -> Result<bool, StoreError> {
-        let burden_max = self.log_bytes() / BURDEN_SHARE;
-        if self.sheet.is_over() || self.pending.burden() > burden_max {
-            return Ok(false);
-        }
-        let Some(log) = &mut self.log else {
-            return Ok(false);
-        };
-        log.append(&mut self.sheet).map_err(StoreError::Io)
-    }
-
-    /// Has the engine's file take over everything, and the log begin anew; at the end, without being used any more.
-    fn checkpoint(&mut self, mark: Mark, wait: Wait, is_end: bool) -> Result<(), StoreError> {
-        let next = self.next_log(is_end)?;
-        let Self {
-            engine,
-            loaded,
-            pending,
-            ..
-        } = self;
-        checkpoint::write(engine, wait, loaded, pending, mark, &next)?;
-        // Only here, when that is synced, may the records be written over.
-        if let Some(log) = &mut self.log {
-            log.begin(&next, self.loaded.records.newest());
-        }
-        match wait {
-            Wait::Synced => self.unsynced = None,
-            Wait::No => {
-                let now = (self.options.clock)();
-                self.unsynced.get_or_insert(now);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the engine's file is to say of the log behind a checkpoint.
-    fn next_log(&mut self, is_end: bool) -> Result<LogState, StoreError> {
-        let state = self.loaded.log;
-        let bytes = self.log_bytes();
-        let is_used = !is_end && bytes > 0 && self.lay_out(bytes)?;
-        let begins = is_used && !state.is_used;
-        Ok(LogState {
-            is_used,
-            salt: if begins { new_salt() } else { state.salt },
-            bytes: if is_used { bytes } else { state.bytes },
-        })
-    }
-
-    /// False if there is no space for the log.
-    fn lay_out(&mut self, bytes: u64) -> Result<bool, StoreError> {
-        let now = (self.options.clock)();
-        let is_too_soon = self
-            .no_room_at
-            .is_some_and(|at| now.saturating_sub(at) < LAY_OUT_AGAIN);
-        let may_grow = self.space == Space::Free && !is_too_soon;
-        let Some(log) = &mut self.log else {
-            return Ok(false);
-        };
-        let is_laid_out = log.lay_out(bytes, may_grow).map_err(StoreError::Io)?;
-        if !is_laid_out && may_grow {
-            self.no_room_at = Some(now);
-        }
-        Ok(is_laid_out)
-    }
-
-    /// How long the log is to be; 0 if there is to be none.
-    fn log_bytes(&self) -> u64 {
-        match self.options.durability {
-            Durability::Ack | Durability::Os if self.log.is_some() => {
-                self.options.log_bytes.min(LOG_BYTES_MAX)
-            }
-            Durability::Ack | Durability::Os | Durability::Interval | Durability::None => 0,
-        }
-    }
-
-    fn is_log_empty(&self) -> bool {
-        self.log.as_ref().is_none_or(Log::is_empty)
-    }
-
-    /// Begins a record of the log, if there can be one.
-    fn begin_sheet(&mut self, mark: &Mark) {
-        let limit = if self.loaded.log.is_used {
-            self.log_bytes() / RECORD_SHARE
-        } else {
-            0
-        };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.sheet.begin(mark, limit);
-    }
-
-    /// How long the store has to be at rest until the engine's file takes over what the log has; `None` if it has nothing, or
-    /// there is nowhere to take it.
-    fn to_next_checkpoint(&self) -> Option<Duration> {
-        if self.is_log_empty() || self.space == Space::Full {
-            return None;
-        }
-        let idle = (self.options.clock)().saturating_sub(self.committed_at);
-        Some(AT_REST.saturating_sub(idle))
-    }
-
-    /// Whether the next commit waits for the disk.
-    fn wait(&self) -> Wait {
-        match self.options.durability {
-            Durability::Ack | Durability::Os => Wait::Synced,
-            Durability::None => Wait::No,
-            Durability::Interval => match self.to_next_sync() {
-                Some(Duration::ZERO) => Wait::Synced,
-                Some(_) | None => Wait::No,
-            },
-        }
-    }
-
-    /// How long what is not synced may still wait; `None` if there is nothing, or it may wait for ever.
-    fn to_next_sync(&self) -> Option<Duration> {
-        let since = self.unsynced?;
-        if self.options.durability != Durability::Interval {
-            return None;
-        }
-        let age = (self.options.clock)().saturating_sub(since);
-        Some(self.options.interval.saturating_sub(age))
-    }
-
     /// Bytes of pages that records need, about.
     fn used_bytes(&self) -> u64 {
         let Loaded { index, records, .. } = &self.loaded;
@@ -325,6 +188,9 @@ impl RedbStore {
     /// Makes the file short again after a drain. The engine cuts off what is free at the end by itself, but few pages in use
     /// there are enough to stop it. Only when so little is in use that moving it takes no time.
     fn shorten(&mut self) -> Result<(), StoreError> {
+        if self.background.is_busy() {
+            return Ok(());
+        }
         let used = self.used_bytes();
         let allocated = self.engine.backend.allocated_bytes();
         let is_worth_it = allocated > self.options.reserve_bytes.saturating_add(used * 4)
@@ -333,9 +199,9 @@ impl RedbStore {
             return Ok(());
         }
         if !self.is_log_empty() {
-            self.checkpoint(self.loaded.mark, self.wait(), false)?;
+            self.checkpoint(false)?;
         }
-        while self.engine.compact()? {}
+        while self.engine_alone()?.compact()? {}
         self.shortened_to = self.engine.backend.allocated_bytes();
         Ok(())
     }
@@ -346,8 +212,55 @@ impl RedbStore {
             reserve_bytes: self.options.reserve_bytes,
             store_bytes_max: self.options.store_bytes_max,
         };
-        let coming = self.pending.message_bytes();
+        let coming = self.pending.message_bytes() + self.background.message_bytes();
         self.engine.backend.room(&bounds, used, coming)
+    }
+
+    fn read_part(&mut self, request: &LoadRequest) -> Result<LoadedQueue, StoreError> {
+        let Self {
+            engine,
+            loaded,
+            pending,
+            background,
+            unreadable,
+            unreadable_count,
+            ..
+        } = self;
+        let mut entries = Vec::new();
+        let mut bytes = 0_u64;
+        engine.read(|transaction| {
+            let table = transaction.open_table(MESSAGES)?;
+            let mut messages = MessageReader::new(&table);
+            let session = loaded.index.session(request.session);
+            let waiting = session
+                .into_iter()
+                .flat_map(|session| session.waiting_after(request.after));
+            for entry in waiting {
+                bytes += u64::from(entry.bytes);
+                let is_more = bytes > u64::from(request.bytes) && !entries.is_empty();
+                if is_more || entries.len() >= request.count as usize {
+                    break;
+                }
+                let message = pending.message(entry.message);
+                let read = match message.or_else(|| background.message(entry.message)) {
+                    Some(message) => Ok(message.clone()),
+                    None => messages.read(entry.message)?,
+                };
+                match read {
+                    Ok(message) => entries.push((entry, message)),
+                    Err(Damaged) => {
+                        bytes -= u64::from(entry.bytes);
+                        unreadable.push((request.session, entry.message));
+                        *unreadable_count += 1;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(LoadedQueue {
+            session: request.session,
+            entries,
+        })
     }
 
     /// Takes note of a failed write. The index holds what the file does not; after a full disk it is read again.
@@ -362,10 +275,30 @@ impl RedbStore {
         error
     }
 
-    /// Opens the engine anew after a full disk.
+    /// Takes note of a checkpoint that may have failed. Behind one that met a full disk things go on, once the engine is open again.
+    fn failed_or_full(&mut self, outcome: Result<(), StoreError>) -> Result<(), StoreError> {
+        match outcome.map_err(|error| self.failed(error)) {
+            Err(StoreError::Full) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// The engine, of which no checkpoint makes use.
+    fn engine_alone(&mut self) -> Result<&mut Engine, StoreError> {
+        let alone = Arc::get_mut(&mut self.engine);
+        alone.ok_or_else(|| StoreError::Io(broken("a checkpoint is under way")))
+    }
+
+    /// Takes note of a checkpoint that is over, and opens the engine anew after a full disk.
     fn ensure_open(&mut self) -> Result<(), StoreError> {
         match self.condition {
-            Condition::Well => return Ok(()),
+            Condition::Well => {
+                let outcome = self.note_checkpoint();
+                if outcome.is_ok() {
+                    return Ok(());
+                }
+                self.failed_or_full(outcome)?;
+            }
             Condition::ToReopen => {}
             Condition::Broken => return Err(StoreError::Io(broken("the store has failed before"))),
             Condition::Closed => return Err(StoreError::Io(broken("the store is closed"))),
@@ -376,7 +309,7 @@ impl RedbStore {
             .and_then(|engine| Ok((read_all(&engine, log, true)?, engine)));
         match reopened {
             Ok(((loaded, pending), engine)) => {
-                self.engine = engine;
+                self.engine = Arc::new(engine);
                 self.loaded = loaded;
                 self.pending = pending;
                 self.unsynced = None;
@@ -400,8 +333,7 @@ impl Store for RedbStore {
     fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
         self.ensure_open()?;
         if !self.is_log_empty() {
-            self.checkpoint(self.loaded.mark, self.wait(), false)
-                .map_err(|error| self.failed(error))?;
+            self.checkpoint(false).map_err(|error| self.failed(error))?;
         }
         let mut recovery = Recovery {
             loaded: &self.loaded,
@@ -420,6 +352,7 @@ impl Store for RedbStore {
 
     fn commit(&mut self, batches: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
         self.ensure_open()?;
+        self.make_room().map_err(|error| self.failed(error))?;
         let seq = batches.last().map(|batch| batch.seq).unwrap_or_default();
         let mark = batches.last().map_or(self.loaded.mark, |batch| batch.mark);
         self.begin_sheet(&mark);
@@ -444,48 +377,16 @@ impl Store for RedbStore {
 
     fn read_queue(&mut self, request: &LoadRequest) -> Result<LoadedQueue, StoreError> {
         self.ensure_open()?;
-        let Self {
-            engine,
-            loaded,
-            pending,
-            unreadable,
-            unreadable_count,
-            ..
-        } = self;
-        let mut entries = Vec::new();
-        let mut bytes = 0_u64;
-        engine.read(|transaction| {
-            let table = transaction.open_table(MESSAGES)?;
-            let mut messages = MessageReader::new(&table);
-            let session = loaded.index.session(request.session);
-            let waiting = session
-                .into_iter()
-                .flat_map(|session| session.waiting_after(request.after));
-            for entry in waiting {
-                bytes += u64::from(entry.bytes);
-                let is_more = bytes > u64::from(request.bytes) && !entries.is_empty();
-                if is_more || entries.len() >= request.count as usize {
-                    break;
-                }
-                let read = match pending.message(entry.message) {
-                    Some(message) => Ok(message.clone()),
-                    None => messages.read(entry.message)?,
-                };
-                match read {
-                    Ok(message) => entries.push((entry, message)),
-                    Err(Damaged) => {
-                        bytes -= u64::from(entry.bytes);
-                        unreadable.push((request.session, entry.message));
-                        *unreadable_count += 1;
-                    }
-                }
+        match self.read_part(request) {
+            // Not this, but the checkpoint that is under way has met a full disk.
+            Err(StoreError::Full) => {
+                let outcome = self.wait_for_checkpoint();
+                self.failed_or_full(outcome)?;
+                self.ensure_open()?;
+                self.read_part(request)
             }
-            Ok(())
-        })?;
-        Ok(LoadedQueue {
-            session: request.session,
-            entries,
-        })
+            outcome => outcome,
+        }
     }
 
     fn rest(&mut self) -> Result<Rested, StoreError> {
@@ -497,8 +398,12 @@ impl Store for RedbStore {
             self.unsynced = None;
         }
         if self.to_next_checkpoint() == Some(Duration::ZERO) {
-            self.checkpoint(self.loaded.mark, self.wait(), false)
+            self.begin_checkpoint()
                 .map_err(|error| self.failed(error))?;
+        }
+        // Who has no thread for it has the time.
+        if self.is_at_rest() && self.background.drive() {
+            self.ensure_open()?;
         }
         if self.options.durability != Durability::None {
             self.shorten().map_err(|error| self.failed(error))?;
@@ -518,15 +423,14 @@ impl Store for RedbStore {
     fn close(&mut self) -> Result<(), StoreError> {
         self.ensure_open()?;
         self.engine.backend.sync_from_here_on();
-        if self.loaded.log.is_used {
-            self.checkpoint(self.loaded.mark, Wait::Synced, true)
-                .map_err(|error| self.failed(error))?;
+        if self.loaded.log.is_used() {
+            self.checkpoint(true).map_err(|error| self.failed(error))?;
         }
         if let Some(log) = &mut self.log {
             log.close().map_err(StoreError::Io)?;
         }
         self.condition = Condition::Closed;
-        self.engine.close()
+        self.engine_alone()?.close()
     }
 
     fn usage(&self) -> StoreUsage {
@@ -545,7 +449,8 @@ impl Store for RedbStore {
 
     fn memory_bytes(&self) -> u64 {
         let Loaded { index, records, .. } = &self.loaded;
-        index.memory_bytes() + records.memory_bytes() + self.pending.message_bytes()
+        let messages = self.pending.message_bytes() + self.background.message_bytes();
+        index.memory_bytes() + records.memory_bytes() + messages
     }
 }
 
@@ -572,7 +477,7 @@ fn read_all(
             let contents = log.read(&loaded.log, base, is_again)?;
             loaded.replay_log(&contents, &mut pending);
         }
-        None if loaded.log.is_used => return Err(StoreError::Corrupt(LOG_MISSING).into()),
+        None if loaded.log.is_used() => return Err(StoreError::Corrupt(LOG_MISSING).into()),
         None => {}
     }
     Ok((loaded, pending))

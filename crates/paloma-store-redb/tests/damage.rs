@@ -33,12 +33,23 @@ struct Original {
 
 impl Original {
     fn new(is_clean: bool) -> Self {
+        Self::with(is_clean, 0)
+    }
+
+    /// With so many groups, about half as large, before the last ones: some are in one half of the log and some in the other.
+    fn between(groups: u64) -> Self {
+        Self::with(false, groups)
+    }
+
+    fn with(is_clean: bool, halves: u64) -> Self {
         let disk = SimDisk::new(1);
         let mut pair = Pair::default();
         let mut store = open(&disk);
         let mut messages = BTreeSet::new();
-        for seed in 0..30 {
-            let mut group = pair.group(&steps(seed, 60));
+        let large = (0..30).map(|seed| steps(seed, 60));
+        let small = (0..halves).map(|seed| steps(seed + 100, 6));
+        for steps in large.chain(small) {
+            let mut group = pair.group(&steps);
             for op in group.iter().flat_map(|batch| &batch.ops) {
                 match op {
                     StoreOp::PutMessage(message) => {
@@ -68,6 +79,17 @@ impl Original {
             contents: pair.now().to_vec(),
             history: pair.history,
         }
+    }
+
+    /// Where the half of the log is that is in use, the last one of two, and how many records of the other half count.
+    fn half(&self) -> (usize, u32) {
+        let head = |at: usize| {
+            let base = u64::from_le_bytes(self.log[at + 8..at + 16].try_into().unwrap());
+            let after = u32::from_le_bytes(self.log[at + 28..at + 32].try_into().unwrap());
+            (base, at, after)
+        };
+        let (_, at, after) = head(0).max(head(self.log.len() / 2));
+        (at, after)
     }
 
     /// Opens a damaged copy, and says whether it could be.
@@ -245,10 +267,11 @@ fn a_damaged_message_is_left_out_and_the_rest_comes() {
 #[test]
 fn damage_of_the_log_after_a_crash_is_said_unless_it_is_at_its_end() {
     let original = Original::new(false);
+    let (half, _) = original.half();
     let mut opened = 0;
     for seed in 0..150 {
         let mut log = original.log.clone();
-        let at = seed * 7_919 % 600;
+        let at = half + seed * 7_919 % 600;
         let unsynced = match seed % 3 {
             0 => {
                 log[at] ^= 1 << (seed % 8);
@@ -260,7 +283,8 @@ fn damage_of_the_log_after_a_crash_is_said_unless_it_is_at_its_end() {
                 2
             }
             _ => {
-                log.copy_within(at / 2..at / 2 + 60, at);
+                let from = half + (at - half) / 2;
+                log.copy_within(from..from + 60, at);
                 2
             }
         };
@@ -268,6 +292,29 @@ fn damage_of_the_log_after_a_crash_is_said_unless_it_is_at_its_end() {
         opened += u32::from(original.check_with(&original.file, &log, unsynced, &what));
     }
     assert!(opened > 120, "{opened}");
+}
+
+#[test]
+fn damage_of_the_first_of_two_halves_is_always_said() {
+    let original = Original::between(60);
+    let (half, after) = original.half();
+    assert!(after > 5, "{after} records before");
+    let first = original.log.len() / 2 - half;
+    assert!(original.check_with(&original.file, &original.log, 0, "no damage"));
+    let end = original.log[first..first + original.log.len() / 2]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .unwrap();
+    let mut opened = 0;
+    for seed in 0..100 {
+        let mut log = original.log.clone();
+        // Its last record as well.
+        let at = first + end - seed * 7_919 % 4_000;
+        log[at] ^= 1 << (seed % 8);
+        let what = format!("bit {} of {at}", seed % 8);
+        opened += u32::from(original.check_with(&original.file, &log, 0, &what));
+    }
+    assert_eq!(opened, 100);
 }
 
 #[test]

@@ -155,6 +155,7 @@ fn a_drained_store_gives_its_space_back() {
     while queue.oldest < queue.next {
         queue.drain(61).unwrap();
     }
+    queue.store.take_over();
     queue.store.rest().unwrap();
     let drained = queue.store.usage().file_bytes;
     assert!(drained < full / 2, "{full} {drained}");
@@ -431,6 +432,7 @@ fn what_a_drain_frees_is_taken_over_in_parts() {
             vec![StoreOp::Dequeue(SESSION, MessageId(id))],
         )
         .unwrap();
+        queue.store.take_over();
         let now = disk.to_bytes();
         since = if now == file { since + 1 } else { 0 };
         file = now;

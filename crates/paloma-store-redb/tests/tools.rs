@@ -12,8 +12,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use paloma_broker::store::Store;
+use paloma_store_redb::disk::FileDisk;
 use paloma_store_redb::tools::{Fault, ImportError, check, compact, export, import, repair, stats};
 use paloma_store_redb::{OpenError, RedbStore};
 use support::{Pair, contents, small, steps};
@@ -93,9 +95,9 @@ fn a_second_user_is_refused_by_name() {
 #[test]
 fn a_later_format_is_refused_and_left_alone() {
     let (scratch, _) = filled("format");
-    set_format(&scratch.file(), 5);
+    set_format(&scratch.file(), 6);
     let is_refused = |refused: OpenError| {
-        let is_newer = matches!(refused, OpenError::NewerFormat { found: 5, known: 4 });
+        let is_newer = matches!(refused, OpenError::NewerFormat { found: 6, known: 5 });
         assert!(is_newer, "{refused}");
         assert!(refused.to_string().contains("a later version wrote it"));
     };
@@ -110,10 +112,38 @@ fn a_later_format_is_refused_and_left_alone() {
 fn killed(name: &str) -> (Scratch, Pair) {
     let (scratch, mut pair) = filled(name);
     let mut store = open(&scratch.0);
-    for seed in 0..20 {
-        store.commit(&mut pair.group(&steps(seed, 9))).unwrap();
+    // The first group goes to the file and begins the log.
+    store.commit(&mut pair.group(&steps(20, 60))).unwrap();
+    for _ in 0..6 {
+        store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
     }
-    store.commit(&mut pair.group(&[(0, 0, 0)])).unwrap();
+    drop(store);
+    (scratch, pair)
+}
+
+/// A store that was killed while its file was taking over what one half of the log had, with more in the other one.
+fn killed_between(name: &str) -> (Scratch, Pair) {
+    let (scratch, mut pair) = filled(name);
+    let disk = |name: &str| Arc::new(FileDisk::open(&scratch.0.join(name)).unwrap());
+    let (file, log) = (disk("paloma.redb"), disk("paloma.log"));
+    let mut store = RedbStore::on_disk(file, Some(log), &small()).unwrap();
+    let mut since_turn = 0;
+    for seed in 0..100 {
+        store.commit(&mut pair.group(&steps(seed, 6))).unwrap();
+        let log = fs::read(scratch.0.join("paloma.log")).unwrap();
+        // Of the first record of a half: what it is on top of, and how many records of the other half.
+        let head = |at: usize| {
+            let base = u64::from_le_bytes(log[at + 8..at + 16].try_into().unwrap());
+            let after = u32::from_le_bytes(log[at + 28..at + 32].try_into().unwrap());
+            (base, after)
+        };
+        let (_, after) = head(0).max(head(64 << 10));
+        since_turn = if after > 0 { since_turn + 1 } else { 0 };
+        if since_turn == 4 {
+            break;
+        }
+    }
+    assert_eq!(since_turn, 4, "both halves were never in use");
     drop(store);
     (scratch, pair)
 }
@@ -122,7 +152,7 @@ fn killed(name: &str) -> (Scratch, Pair) {
 fn a_store_of_an_earlier_format_is_read_as_it_is_and_gets_this_ones_number() {
     let (closed, filled) = filled("earlier");
     let (logged, killed) = killed("earlier-logged");
-    for (scratch, pair, before, while_open) in [(closed, filled, 1, 3), (logged, killed, 2, 4)] {
+    for (scratch, pair, before, while_open) in [(closed, filled, 1, 3), (logged, killed, 2, 5)] {
         set_format(&scratch.file(), before);
         let mut store = open(&scratch.0);
         assert_eq!(contents(&mut store), pair.now());
@@ -168,7 +198,7 @@ fn format(path: &Path) -> u64 {
 #[test]
 fn a_version_without_a_log_refuses_a_store_whose_log_is_in_use_and_no_other() {
     let (scratch, _) = killed("in-use");
-    assert_eq!(format(&scratch.file()), 4);
+    assert_eq!(format(&scratch.file()), 5);
     let mut store = open(&scratch.0);
     store.close().unwrap();
     drop(store);
@@ -177,25 +207,35 @@ fn a_version_without_a_log_refuses_a_store_whose_log_is_in_use_and_no_other() {
 
 #[test]
 fn tools_see_what_the_log_holds() {
-    let (scratch, pair) = killed("log-stats");
+    see_what_the_log_holds("log", killed);
+}
+
+#[test]
+fn tools_see_what_both_halves_of_the_log_hold() {
+    see_what_the_log_holds("halves", killed_between);
+}
+
+fn see_what_the_log_holds(prefix: &str, killed: fn(&str) -> (Scratch, Pair)) {
+    let killed = |name: &str| killed(&format!("{prefix}-{name}"));
+    let (scratch, pair) = killed("stats");
     let found = stats(&scratch.0).unwrap();
     assert_eq!(found.format, 3, "the file has taken it over");
     assert_eq!(found.entries, open(&scratch.0).usage().entries);
     assert_eq!(contents(&mut open(&scratch.0)), pair.now());
 
-    let (scratch, pair) = killed("log-export");
-    let other = Scratch::new("log-import");
+    let (scratch, pair) = killed("export");
+    let other = Scratch::new(&format!("{prefix}-import"));
     import(&other.0, &mut exported(&scratch.0).as_slice()).unwrap();
     assert_eq!(contents(&mut open(&other.0)), pair.now());
 
-    let (scratch, pair) = killed("log-check");
+    let (scratch, pair) = killed("check");
     let report = check(&scratch.0).unwrap();
     assert!(report.is_whole() && report.orphans == 0, "{report:?}");
     assert_eq!(contents(&mut open(&scratch.0)), pair.now());
 
-    for name in ["log-repair", "log-compact"] {
+    for name in ["repair", "compact"] {
         let (scratch, pair) = killed(name);
-        if name == "log-repair" {
+        if name == "repair" {
             assert_eq!(repair(&scratch.0).unwrap().set_aside, None);
         } else {
             compact(&scratch.0).unwrap();
@@ -216,9 +256,12 @@ fn a_repair_does_what_the_log_says_behind_what_the_file_has() {
     let (scratch, pair) = killed("log-missing");
     let log = scratch.0.join("paloma.log");
     let mut damaged = fs::read(&log).unwrap();
-    // The first record, which begins with its length.
-    let len = u32::from_le_bytes(damaged[..4].try_into().unwrap()) as usize;
-    damaged[32 + len - 1] ^= 1;
+    // The first record of the half that is in use, on top of the later number. It begins with its length.
+    let number = |at: usize| u64::from_le_bytes(damaged[at + 8..at + 16].try_into().unwrap());
+    let half = damaged.len() / 2;
+    let at = if number(0) > number(half) { 0 } else { half };
+    let len = u32::from_le_bytes(damaged[at..at + 4].try_into().unwrap()) as usize;
+    damaged[at + 32 + len - 1] ^= 1;
     fs::write(&log, &damaged).unwrap();
     assert!(matches!(
         export(&scratch.0, &mut Vec::new()),

@@ -298,7 +298,7 @@ impl Worker {
     /// that one long queue does not cut everybody's groups short.
     fn read(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError> {
         if let Some(before) = committed_before(&self.group, request) {
-            let mut loaded = self.store.read_queue(request)?;
+            let mut loaded = self.read_queue(request)?;
             loaded
                 .entries
                 .retain(|(entry, _)| before.is_none_or(|before| entry.message < before));
@@ -307,7 +307,16 @@ impl Worker {
             }
         }
         self.commit()?;
-        self.store.read_queue(request)
+        self.read_queue(request)
+    }
+
+    fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError> {
+        loop {
+            match self.store.read_queue(request) {
+                Err(StoreError::Full) => self.wait_for_room()?,
+                outcome => return outcome,
+            }
+        }
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {

@@ -151,7 +151,7 @@ pub trait Store: Send + fmt::Debug {
     /// Reads the next part of a session's queue, as of the last commit. Entries that have a packet id are left out.
     ///
     /// # Errors
-    /// When reading fails altogether.
+    /// When reading fails altogether. After [`StoreError::Full`], which what was begun before has met, it may be asked again.
     fn read_queue(&mut self, request: &LoadRequest) -> Result<Loaded, StoreError>;
 
     /// Does what is to be done while nothing waits: a store that syncs at intervals syncs, a full one looks whether there

@@ -22,6 +22,9 @@ thread_local! {
     static CLOCK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
+/// A checkpoint that is under way happens before one call of the store of so many.
+const TAKES_OVER_ONE_IN: usize = 4;
+
 /// When the first machine starts.
 const WALL_START_MILLIS: u64 = 1_700_000_000_000;
 
@@ -90,6 +93,8 @@ pub(crate) struct Machine {
     rest_at: Option<Duration>,
     towards: VecDeque<Towards>,
     out: Transmit,
+    /// When the engine's file takes over what the log has, where that is under way.
+    random: Random,
 }
 
 impl Machine {
@@ -145,6 +150,7 @@ impl Machine {
             rest_at: Some(elapsed),
             towards: VecDeque::new(),
             out: Transmit::default(),
+            random: Random::new(seed ^ 0x7A4E),
         };
         machine.settle();
         Ok(machine)
@@ -214,6 +220,10 @@ impl Machine {
     pub(crate) fn work(&mut self, most: usize) -> Result<(), String> {
         // Another machine may have run in this thread meanwhile.
         CLOCK.set(self.elapsed);
+        // What a thread does between any two calls.
+        if self.random.between(0, TAKES_OVER_ONE_IN) == 0 {
+            self.store.take_over();
+        }
         let mut group = Vec::new();
         while group.len() < most
             && let Some(Job::Commit(_)) = self.jobs.front()

@@ -9,7 +9,6 @@ use super::dump::dump;
 use super::source::{Source, Tolerance};
 use crate::engine::{SUBSCRIPTIONS, WILLS};
 use crate::error::OpenError;
-use crate::load::{FORMAT, FORMAT_LOGGED};
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,11 +100,7 @@ fn count(source: &Source) -> Result<Stats, StoreError> {
         Ok((subscriptions, transaction.open_table(WILLS)?.len()?))
     })?;
     Ok(Stats {
-        format: if source.loaded.log.is_used {
-            FORMAT_LOGGED
-        } else {
-            FORMAT
-        },
+        format: source.loaded.log.layout.format(),
         sessions: index.session_count(),
         subscriptions,
         wills,

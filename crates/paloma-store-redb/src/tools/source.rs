@@ -18,7 +18,7 @@ use crate::load::{
     FAN_OUTS_LOST, JOURNAL_LOST, LOG_LOST, Loaded, RETAINED_LOST, SESSIONS_LOST, load, log_state,
     look_first, prepare,
 };
-use crate::log::{self, Contents, LogState};
+use crate::log::{self, Contents, Layout, LogState};
 use crate::messages::read_message;
 use crate::options::Options;
 
@@ -74,22 +74,22 @@ impl Source {
     /// Has the engine's file take over what the log has.
     pub(super) fn take_log(&mut self) -> Result<(), StoreError> {
         let state = self.loaded.log;
-        if !state.is_used {
+        if !state.is_used() {
             return Ok(());
         }
         let mut group = Group::beside(&self.loaded.index);
         self.loaded.replay_log(&self.log, &mut group);
         let unused = LogState {
-            is_used: false,
+            layout: Layout::Unused,
             ..state
         };
-        let mark = self.loaded.mark;
+        let last = self.log.base.saturating_add(1);
         checkpoint::write(
             &self.engine,
             Wait::Synced,
             &mut self.loaded,
             &mut group,
-            mark,
+            last,
             &unused,
         )
     }
