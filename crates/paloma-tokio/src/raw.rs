@@ -19,6 +19,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 4;
 
+/// Whether a socket is accepted with the options of the one that listens: five system calls less for each connection.
+const OPTIONS_ARE_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Raw {
@@ -28,18 +31,11 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
-    /// Small writes go out at once, and a peer that has vanished is found.
+    /// Sets the options that were not set where it was accepted.
     pub(crate) fn set_up(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => {
-                stream.set_nodelay(true)?;
-                let keepalive = TcpKeepalive::new()
-                    .with_time(KEEPALIVE_IDLE)
-                    .with_interval(KEEPALIVE_INTERVAL);
-                #[cfg(not(windows))]
-                let keepalive = keepalive.with_retries(KEEPALIVE_RETRIES);
-                SockRef::from(stream).set_tcp_keepalive(&keepalive)
-            }
+            Self::Tcp(_) if OPTIONS_ARE_INHERITED => Ok(()),
+            Self::Tcp(stream) => set_options(&SockRef::from(stream)),
             #[cfg(unix)]
             Self::Unix(_) => Ok(()),
         }
@@ -70,6 +66,27 @@ impl Raw {
             Self::Unix(stream) => Socket::Unix(stream),
         }
     }
+}
+
+/// Sets the options of a TCP socket before it listens, for all that it accepts. Where they do not go over,
+/// [`Raw::set_up`] sets them.
+pub(crate) fn set_up_listening(socket: &SockRef<'_>) -> io::Result<()> {
+    if OPTIONS_ARE_INHERITED {
+        set_options(socket)
+    } else {
+        Ok(())
+    }
+}
+
+/// Small writes go out at once, and a peer that has vanished is found.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 impl AsyncRead for Raw {
@@ -130,16 +147,22 @@ impl AsyncWrite for Raw {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
+    use crate::bound::Bound;
+    use crate::listener::ListenAddress;
 
     /// Cases C2 and C3: a peer that has vanished is found even if it promised no keep alive.
     #[tokio::test]
     async fn tcp_finds_vanished_peers_and_sends_small_writes_at_once() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let raw = Raw::Tcp(listener.accept().await.unwrap().0);
+        let anywhere = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let bound = Bound::bind(&anywhere).unwrap();
+        let ListenAddress::Tcp(address) = bound.local_address(&anywhere).unwrap() else {
+            unreachable!("it was bound over TCP");
+        };
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (raw, _) = poll_fn(|cx| bound.poll_accept(cx)).await.unwrap();
         raw.set_up().unwrap();
         let Raw::Tcp(stream) = raw else {
             unreachable!("it was made of TCP");
