@@ -22,7 +22,7 @@ FEATURES    in place of all that, builds with these alone; commas separate those
 };
 
 /// What the binary may have, in bytes. The goal for all features is less: `docs/performance.md`.
-const ALL_BYTES_MAX: u64 = 6_250_000;
+const ALL_BYTES_MAX: u64 = 6_350_000;
 const NONE_BYTES_MAX: u64 = 2_500_000;
 
 fn run(arguments: &[String]) -> Outcome {
