@@ -204,7 +204,9 @@ fn session(id: u64) -> Vec<StoreOp> {
         filter: format!("filter/{id}/#").into(),
         options: 1,
         id: None,
-        replay_after: id.is_multiple_of(2).then(|| format!("filter/{id}/a").into()),
+        replay_after: id
+            .is_multiple_of(2)
+            .then(|| format!("filter/{id}/a").into()),
     };
     let will = WillRecord {
         message: message(0, &[7; 40]),
