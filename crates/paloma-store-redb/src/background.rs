@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use paloma_broker::store::{MessageId, StoreError};
 use paloma_codec::Message;
 
+use crate::backend::Backend;
 use crate::checkpoint::{Checkpoint, Written};
 use crate::engine::Engine;
 use crate::group::Group;
@@ -24,6 +25,8 @@ type Outcome = Result<Written, StoreError>;
 pub(crate) struct Background {
     /// What it takes over: nobody may ask the engine's file for that yet.
     group: Option<Arc<Group>>,
+    /// Where it writes.
+    backend: Option<Backend>,
     runner: Runner,
 }
 
@@ -45,6 +48,7 @@ impl Background {
     pub(crate) fn without_thread() -> Self {
         Self {
             group: None,
+            backend: None,
             runner: Runner::Here(None, None),
         }
     }
@@ -52,6 +56,7 @@ impl Background {
     pub(crate) fn with_thread() -> io::Result<Self> {
         Ok(Self {
             group: None,
+            backend: None,
             runner: Runner::Thread(Worker::start()?),
         })
     }
@@ -79,6 +84,9 @@ impl Background {
     ) -> Result<(), StoreError> {
         debug_assert!(!self.is_busy(), "one at a time");
         let engine = Arc::clone(engine);
+        // Before it runs, so that whoever comes to wait for it is heard.
+        engine.backend.set_leisure(true);
+        self.backend = Some(engine.backend.clone());
         let job = Job { engine, checkpoint };
         match &mut self.runner {
             Runner::Here(next, _) => *next = Some(job),
@@ -108,29 +116,43 @@ impl Background {
             Runner::Thread(worker) => worker.poll(),
         };
         if outcome.is_some() {
-            self.group = None;
+            self.end();
         }
         outcome
     }
 
     /// Waits until it is over, and says how it went; `None` if there is none.
+    ///
+    /// Nobody else commits meanwhile, so that it is in a hurry from here on.
     pub(crate) fn wait(&mut self) -> Option<Outcome> {
+        self.group.as_ref()?;
+        self.hurry();
         self.drive();
-        self.group.take()?;
-        match &mut self.runner {
+        let outcome = match &mut self.runner {
             Runner::Here(_, outcome) => outcome.take(),
             Runner::Thread(worker) => Some(worker.wait()),
+        };
+        self.end();
+        outcome
+    }
+
+    fn end(&mut self) {
+        self.hurry();
+        self.group = None;
+        self.backend = None;
+    }
+
+    /// What is written from here on, by a checkpoint or without one, is synced in one go.
+    fn hurry(&self) {
+        if let Some(backend) = &self.backend {
+            backend.set_leisure(false);
         }
     }
 }
 
 impl Job {
     fn run(self) -> Outcome {
-        let backend = &self.engine.backend;
-        backend.set_leisure(true);
-        let outcome = self.checkpoint.run(&self.engine);
-        backend.set_leisure(false);
-        outcome
+        self.checkpoint.run(&self.engine)
     }
 }
 
