@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use paloma_tokio::{ListenAddress, Tls};
 
-use crate::config::{Address, Config, Listener, StoreSettings};
+use crate::config::{Address, Config, Listener, StoreSettings, share_ports};
 
 /// One address to listen on.
 #[derive(Clone, Debug)]
@@ -64,15 +64,11 @@ impl Wanted {
             && self.settings.transport.is_same(&open.settings.transport)
     }
 
-    /// Whether it cannot be open beside a listener that has this address. An address that stands for all of this machine's
-    /// takes its port on each of them; IPv4 and IPv6 are apart.
+    /// Whether it cannot be open beside a listener that has this address.
     pub(crate) fn excludes(&self, open: &ListenAddress) -> bool {
         match (&self.listener.address, open) {
             (ListenAddress::Tcp(own), ListenAddress::Tcp(other)) => {
-                let (ip, other_ip) = (own.ip(), other.ip());
-                own.port() == other.port()
-                    && ip.is_ipv4() == other_ip.is_ipv4()
-                    && (ip == other_ip || ip.is_unspecified() || other_ip.is_unspecified())
+                own.port() == other.port() && share_ports(own.ip(), other.ip())
             }
             (ListenAddress::Unix { path, .. }, ListenAddress::Unix { path: other, .. }) => {
                 path == other

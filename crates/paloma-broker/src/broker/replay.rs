@@ -5,13 +5,14 @@ use std::mem;
 use std::ops::ControlFlow;
 
 use bytestring::ByteString;
-use paloma_codec::{Message, Qos, SubscriptionId};
+use paloma_codec::{Message, Qos, SubscribeOptions, SubscriptionId};
 use paloma_session::{Now, Outbound, Pushed};
 use paloma_topic::{Fault, FilterId};
 
 use super::Broker;
 use super::commits::Commits;
 use crate::accounting::DropCause;
+use crate::auth::Grant;
 use crate::memory::MESSAGE_BYTES;
 use crate::retained::{ByTopic, Course, Replay, Retained, is_expired};
 use crate::session::{SessionEntry, SessionKey};
@@ -64,18 +65,18 @@ impl Broker {
     }
 
     /// A subscription is replaced by one that has no retained messages sent: those that are on their way for the earlier one go
-    /// on by the terms of `new`. Says what the store is to know of them.
+    /// on by the terms of the new one. Says what the store is to know of them.
     pub(super) fn change_replay(
         &mut self,
         key: SessionKey,
         filter: FilterId,
-        new: &Replay,
+        (options, id, granted): (SubscribeOptions, Option<SubscriptionId>, (Grant, u16)),
     ) -> Option<ByteString> {
         let replay = self.sessions.get_mut(key)?.replay_mut(filter)?;
         if matches!(replay.course, Course::Walk(_)) {
             return None; // Nothing is promised of it, and it goes on as it began.
         }
-        (replay.options, replay.id, replay.granted) = (new.options, new.id, new.granted);
+        (replay.options, replay.id, replay.granted) = (options, id, granted);
         let after = replay.stored_after().cloned();
         if after.is_none() || !replay.is_marked {
             replay.is_marked = false;

@@ -68,23 +68,22 @@ impl Broker {
         match &wanted.target {
             Target::Plain(filter) => {
                 let (filter_id, replaced) = self.add_subscription(filter, subscription);
-                let replay = Replay::new(filter.clone(), options, id, granted);
                 if wants_retained(options.retain_handling, replaced) {
+                    let replay = Replay::new(filter.clone(), options, id, granted);
                     self.begin_replay(key, filter_id, replay);
                 } else {
-                    replay_after = self.change_replay(key, filter_id, &replay);
+                    replay_after = self.change_replay(key, filter_id, (options, id, granted));
                 }
             }
             // No retained messages for these: whoever gets them would get them in the others' stead.
             Target::Shared { share, filter } => self.join_group(share, filter, subscription),
         }
-        let record = SubscriptionRecord {
-            filter: ByteString::new(),
+        *is_stored |= self.store_subscription(key, &wanted.target, |filter| SubscriptionRecord {
+            filter,
             options: options.bits(),
             id,
             replay_after,
-        };
-        *is_stored |= self.store_subscription(key, &wanted.target, record);
+        });
         SubAckReason::granted(options.qos)
     }
 
@@ -129,7 +128,7 @@ impl Broker {
         &mut self,
         key: SessionKey,
         target: &Target,
-        record: SubscriptionRecord,
+        record_of: impl FnOnce(ByteString) -> SubscriptionRecord,
     ) -> bool {
         let Some(session) = self
             .sessions
@@ -138,10 +137,7 @@ impl Broker {
         else {
             return false;
         };
-        let record = SubscriptionRecord {
-            filter: ByteString::from(target.to_string()),
-            ..record
-        };
+        let record = record_of(ByteString::from(target.to_string()));
         if !Fault::SubscriptionNotStored.is_on() {
             self.commits
                 .push(StoreOp::PutSubscription(session.id, record));

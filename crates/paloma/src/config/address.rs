@@ -24,6 +24,13 @@ pub(crate) struct ListenUrl<'a> {
     pub(crate) path: Option<&'a str>,
 }
 
+/// Whether no port can be open on both. An IP address that stands for all of this machine's takes its port on each of them; IPv4
+/// and IPv6 are apart.
+pub(crate) fn share_ports(ip: IpAddr, other: IpAddr) -> bool {
+    ip.is_ipv4() == other.is_ipv4()
+        && (ip == other || ip.is_unspecified() || other.is_unspecified())
+}
+
 impl Address {
     /// Reads `host:port`, `[v6]:port` or `unix:/path`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
@@ -96,8 +103,7 @@ impl Address {
         }
     }
 
-    /// Whether listeners with both would be in each other's way. An IP address that stands for all of this machine's
-    /// takes its port on each of them; IPv4 and IPv6 are apart.
+    /// Whether listeners with both would be in each other's way.
     pub(crate) fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { port: 0, .. }, Self::Tcp { port: 0, .. }) => false,
@@ -108,13 +114,9 @@ impl Address {
                     port: other_port,
                 },
             ) => {
-                let is_all_of = |all: &str, one: &str| match (all.parse(), one.parse()) {
-                    (Ok(IpAddr::V4(all)), Ok(IpAddr::V4(_))) => all.is_unspecified(),
-                    (Ok(IpAddr::V6(all)), Ok(IpAddr::V6(_))) => all.is_unspecified(),
-                    _ => false,
-                };
-                port == other_port
-                    && (host == other || is_all_of(host, other) || is_all_of(other, host))
+                let ips = host.parse().ok().zip(other.parse().ok());
+                let is_one_ip = ips.is_some_and(|(ip, other)| share_ports(ip, other));
+                port == other_port && (host == other || is_one_ip)
             }
             _ => self == other,
         }

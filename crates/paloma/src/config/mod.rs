@@ -23,7 +23,7 @@ use paloma_tokio::Record;
 
 use toml::de::{DeTable, DeValue};
 
-pub(crate) use self::address::Address;
+pub(crate) use self::address::{Address, share_ports};
 pub(crate) use self::auth::{AuthSettings, HttpSettings, JwtSettings};
 use self::keys::{Source, nearest};
 pub(crate) use self::listener::Listener;
