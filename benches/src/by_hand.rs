@@ -37,6 +37,7 @@ pub fn computing(work: impl FnOnce()) -> Duration {
 }
 
 /// The middle one; zero of none.
+#[must_use]
 pub fn median(mut samples: Vec<Duration>) -> Duration {
     samples.sort_unstable();
     samples.get(samples.len() / 2).copied().unwrap_or_default()

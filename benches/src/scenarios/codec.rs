@@ -97,6 +97,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Packets that other libraries can say as well, each as bytes of its version.
+///
+/// # Panics
+/// Never: each can be said in its version.
+#[must_use]
 pub fn common_packets() -> Vec<(&'static str, ProtocolVersion, Vec<u8>)> {
     [
         ("publish, 3.1.1", V3_1_1, qos0()),

@@ -66,6 +66,7 @@ pub struct ConnAck {
 
 impl ConnAck {
     /// A refusal without further words.
+    #[must_use]
     pub fn refused(reason: ConnAckReason) -> Self {
         Self {
             reason,

@@ -40,6 +40,7 @@ impl DecoderState {
     pub const SERVER: Self = Self(State::AwaitConnect { answer: None });
 
     /// As [`Decoder::version`].
+    #[must_use]
     pub const fn version(self) -> Option<ProtocolVersion> {
         match self.0 {
             State::AwaitConnect { answer } => answer,
@@ -75,6 +76,7 @@ pub(crate) struct Context<'l> {
 
 impl Decoder {
     /// Decodes what a client sends: a CONNECT, then packets of the version it names. [MQTT-3.1.0-1]
+    #[must_use]
     pub const fn server(limits: DecodeLimits) -> Self {
         Self {
             limits,
@@ -83,6 +85,7 @@ impl Decoder {
     }
 
     /// Decodes what a server sends to a client that connected with `version`.
+    #[must_use]
     pub const fn client(version: ProtocolVersion, limits: DecodeLimits) -> Self {
         Self {
             limits,
@@ -94,22 +97,26 @@ impl Decoder {
     }
 
     /// Goes on where another decoder was.
+    #[must_use]
     pub const fn resume(limits: DecodeLimits, DecoderState(state): DecoderState) -> Self {
         Self { limits, state }
     }
 
     /// Where it is, to [`resume`](Self::resume) from.
+    #[must_use]
     pub const fn state(&self) -> DecoderState {
         DecoderState(self.state)
     }
 
     /// The version of the connection. In a server it is `None` before CONNECT, or if a CONNECT failed too early to
     /// tell; if it failed later, it is the version that the answer has to be in.
+    #[must_use]
     pub const fn version(&self) -> Option<ProtocolVersion> {
         self.state().version()
     }
 
     /// The limits.
+    #[must_use]
     pub const fn limits(&self) -> &DecodeLimits {
         &self.limits
     }

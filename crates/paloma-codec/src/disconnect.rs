@@ -31,6 +31,7 @@ pub struct Disconnect {
 
 impl Disconnect {
     /// A DISCONNECT without further words.
+    #[must_use]
     pub fn new(reason: DisconnectReason) -> Self {
         Self {
             reason,

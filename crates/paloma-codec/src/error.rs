@@ -155,6 +155,7 @@ decode_errors! {
 
 impl DecodeError {
     /// The code for CONNACK when the packet that failed was CONNECT.
+    #[must_use]
     pub fn conn_ack_reason(self) -> ConnAckReason {
         if matches!(self, Self::ProtocolName | Self::ProtocolLevel) {
             return ConnAckReason::UnsupportedProtocolVersion;
@@ -170,6 +171,7 @@ impl DecodeError {
     /// 3.1.1 answers a level it does not know with code 1 and an identifier it refuses with code 2, and closes
     /// on anything else. Whoever does not begin with an MQTT CONNECT gets no answer in either version.
     /// [MQTT-3.1.2-1] [MQTT311-3.1.2-2] [MQTT311-3.1.3-8] [MQTT311-3.1.4-1]
+    #[must_use]
     pub fn conn_ack(self, version: ProtocolVersion) -> Option<ConnAckReason> {
         let is_stranger = matches!(
             self,

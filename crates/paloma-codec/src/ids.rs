@@ -16,6 +16,7 @@ pub enum ProtocolVersion {
 
 impl ProtocolVersion {
     /// The protocol level byte of CONNECT.
+    #[must_use]
     pub const fn level(self) -> u8 {
         match self {
             Self::V3_1 => 3,
@@ -25,6 +26,7 @@ impl ProtocolVersion {
     }
 
     /// Whether packets of this version carry properties and reason codes.
+    #[must_use]
     pub const fn is_v5(self) -> bool {
         matches!(self, Self::V5)
     }
@@ -55,6 +57,7 @@ pub enum Qos {
 
 impl Qos {
     /// The QoS of two bits on the wire; `None` for 3. [MQTT-3.3.1-4]
+    #[must_use]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::AtMostOnce),
@@ -65,6 +68,7 @@ impl Qos {
     }
 
     /// The two bits on the wire.
+    #[must_use]
     pub const fn bits(self) -> u8 {
         self as u8
     }
@@ -138,6 +142,7 @@ impl SubscriptionId {
     pub const MAX: u32 = 268_435_455;
 
     /// The identifier of this value; `None` for 0 and above [`Self::MAX`].
+    #[must_use]
     pub const fn new(value: u32) -> Option<Self> {
         match NonZeroU32::new(value) {
             Some(value) if value.get() <= Self::MAX => Some(Self(value)),
@@ -146,6 +151,7 @@ impl SubscriptionId {
     }
 
     /// The value.
+    #[must_use]
     pub const fn get(self) -> u32 {
         self.0.get()
     }

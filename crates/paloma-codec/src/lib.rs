@@ -14,6 +14,7 @@ mod display;
 mod encode;
 mod error;
 mod frame;
+mod head;
 mod ids;
 mod limits;
 mod message;
@@ -39,11 +40,12 @@ pub use disconnect::Disconnect;
 pub use encode::Encode;
 pub use error::{DecodeError, EncodeError};
 pub use frame::{PACKET_BYTES_MAX, frame_len};
+pub use head::{Head, TopicForm};
 pub use ids::{
     IdOutOfRange, PacketId, ProtocolVersion, Qos, ReceiveMaximum, SubscriptionId, TopicAlias,
 };
 pub use limits::DecodeLimits;
-pub use message::{Head, Message, MessageError, MessageParts, SHORT_PACKET_LEN_MAX, TopicForm};
+pub use message::{Message, MessageError, MessageParts, SHORT_PACKET_LEN_MAX};
 pub use message_pool::MessagePool;
 pub use packet::{Packet, PacketRef, PacketType};
 pub use publish::{Delivery, Publish, PublishRef, PublishTopic};

@@ -14,8 +14,8 @@ use crate::publish_properties::{check_forwarded, write_forwarded};
 use crate::secret::Hidden;
 use crate::write::{Sink, VARIABLE_INT_MAX, Writer, variable_int_len};
 use crate::{
-    Delivery, EncodeError, MessagePool, PropertiesRef, ProtocolVersion, PublishProperties,
-    PublishRef, SubscriptionId, TopicAlias, Will,
+    Delivery, EncodeError, Head, MessagePool, PropertiesRef, ProtocolVersion, PublishProperties,
+    PublishRef, TopicForm, Will,
 };
 
 /// A PUBLISH shared by all its receivers: one allocation, 16 bytes a handle.
@@ -77,32 +77,6 @@ impl fmt::Debug for MessageParts<'_> {
             .field("payload", &Hidden(self.payload.len()))
             .finish()
     }
-}
-
-/// What is a receiver's own in a PUBLISH.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head<'a> {
-    /// QoS, identifier and DUP.
-    pub delivery: Delivery,
-    /// The RETAIN flag. [MQTT-3.3.1-12]
-    pub retain: bool,
-    /// How the topic is named. Before 5.0 it is always by name.
-    pub topic: TopicForm,
-    /// What is left of the lifetime, in seconds. [MQTT-3.3.2-6]
-    pub expiry_seconds: Option<u32>,
-    /// The receiver's subscriptions that the message matched. [MQTT-3.3.4-4]
-    pub subscription_ids: &'a [SubscriptionId],
-}
-
-/// How a PUBLISH to one receiver names its topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TopicForm {
-    /// By name.
-    Name,
-    /// By name, and the alias stands for it from then on.
-    Define(TopicAlias),
-    /// By an alias that was defined before.
-    Alias(TopicAlias),
 }
 
 impl Message {
@@ -298,27 +272,36 @@ impl Message {
     }
 
     /// The message as bytes, for a store of the same version of this crate.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The caller's number for it.
+    #[must_use]
     pub fn id(&self) -> u64 {
         u64::from_le_bytes(self.field(ID))
     }
 
     /// When it came, in the caller's unit.
+    #[must_use]
     pub fn stamp(&self) -> u64 {
         u64::from_le_bytes(self.field(STAMP))
     }
 
     /// Its lifetime from `stamp` on, in seconds, if it has one. [MQTT-3.3.2-5]
+    #[must_use]
     pub fn expiry_seconds(&self) -> Option<u32> {
         let [has_expiry] = self.field(HAS_EXPIRY);
         (has_expiry != 0).then(|| u32::from_le_bytes(self.field(EXPIRY)))
     }
 
     /// Where it is published. Checks the name anew; [`topic_bytes`](Self::topic_bytes) does not.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "no message is made without a valid topic"
+    )]
+    #[must_use]
     pub fn topic(&self) -> TopicNameRef<'_> {
         core::str::from_utf8(self.topic_bytes())
             .ok()
@@ -327,16 +310,19 @@ impl Message {
     }
 
     /// Where it is published, as bytes.
+    #[must_use]
     pub fn topic_bytes(&self) -> &[u8] {
         self.parts().map_or(&[], |parts| parts.topic)
     }
 
     /// The properties that are forwarded: neither alias nor expiry nor subscription identifiers.
+    #[must_use]
     pub fn properties(&self) -> PropertiesRef<'_> {
         PropertiesRef::over(self.parts().map_or(&[], |parts| parts.tail))
     }
 
     /// What is published.
+    #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.parts().map_or(&[], |parts| parts.payload)
     }
@@ -346,17 +332,20 @@ impl Message {
         clippy::len_without_is_empty,
         reason = "a message has a header, so it is never empty"
     )]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether two handles share one allocation.
+    #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Shared::ptr_eq(&self.bytes, &other.bytes)
     }
 
     /// Length of the PUBLISH that `head` makes of it, payload and fixed header included.
     #[inline]
+    #[must_use]
     pub fn packet_len(&self, version: ProtocolVersion, head: &Head<'_>) -> usize {
         let (body_len, _) = self
             .parts()

@@ -49,6 +49,7 @@ pub enum PacketType {
 
 impl PacketType {
     /// The type in the high half of a first byte; `None` for 0.
+    #[must_use]
     pub const fn of_first_byte(first: u8) -> Option<Self> {
         Some(match first >> 4 {
             1 => Self::Connect,

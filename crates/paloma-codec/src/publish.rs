@@ -46,6 +46,7 @@ pub enum Delivery {
 
 impl Delivery {
     /// The QoS.
+    #[must_use]
     pub const fn qos(self) -> Qos {
         match self {
             Self::AtMostOnce => Qos::AtMostOnce,
@@ -55,6 +56,7 @@ impl Delivery {
     }
 
     /// The identifier, above QoS 0.
+    #[must_use]
     pub const fn id(self) -> Option<PacketId> {
         match self {
             Self::AtMostOnce => None,
@@ -63,6 +65,7 @@ impl Delivery {
     }
 
     /// Whether this may be a resend.
+    #[must_use]
     pub const fn is_dup(self) -> bool {
         match self {
             Self::AtMostOnce => false,
@@ -139,6 +142,7 @@ pub struct PublishRef<'a> {
 
 impl PublishRef<'_> {
     /// Copies what is borrowed, so that the packet may outlive its buffer.
+    #[must_use]
     pub fn into_owned(self) -> Publish {
         self.into_owned_with(Bytes::copy_from_slice(self.payload))
     }

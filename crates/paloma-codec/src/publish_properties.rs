@@ -37,11 +37,13 @@ pub struct PropertiesRef<'a> {
 
 impl<'a> PropertiesRef<'a> {
     /// Whether there are none.
+    #[must_use]
     pub const fn is_empty(self) -> bool {
         self.block.is_empty()
     }
 
     /// What the payload holds. [MQTT-3.3.2-4]
+    #[must_use]
     pub fn payload_format(self) -> PayloadFormat {
         match self
             .find(id::PAYLOAD_FORMAT_INDICATOR)
@@ -53,26 +55,31 @@ impl<'a> PropertiesRef<'a> {
     }
 
     /// Lifetime of the message in seconds. [MQTT-3.3.2-6]
+    #[must_use]
     pub fn message_expiry_seconds(self) -> Option<u32> {
         self.find(id::MESSAGE_EXPIRY_INTERVAL)?.u32()
     }
 
     /// Describes the payload. [MQTT-3.3.2-19]
+    #[must_use]
     pub fn content_type(self) -> Option<&'a str> {
         self.find(id::CONTENT_TYPE)?.text()
     }
 
     /// Where an answer is expected. [MQTT-3.3.2-13] [MQTT-3.3.2-14]
+    #[must_use]
     pub fn response_topic(self) -> Option<TopicNameRef<'a>> {
         TopicNameRef::new(self.find(id::RESPONSE_TOPIC)?.text()?).ok()
     }
 
     /// Identifies the request that an answer belongs to. [MQTT-3.3.2-16]
+    #[must_use]
     pub fn correlation_data(self) -> Option<&'a [u8]> {
         self.find(id::CORRELATION_DATA)?.binary()
     }
 
     /// The subscriptions that the message matched; from servers only. [MQTT-3.3.4-3] [MQTT-3.3.4-6]
+    #[must_use]
     pub const fn subscription_ids(self) -> SubscriptionIds<'a> {
         SubscriptionIds {
             rest: RawProperties::new(self.block),
@@ -80,6 +87,7 @@ impl<'a> PropertiesRef<'a> {
     }
 
     /// The user properties in order. [MQTT-3.3.2-18]
+    #[must_use]
     pub const fn user_properties(self) -> UserPropertyIter<'a> {
         UserPropertyIter::over(self.block)
     }

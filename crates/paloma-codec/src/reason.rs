@@ -245,6 +245,7 @@ impl ConnAckReason {
     /// The return code of 3.1.1, or `None` where none fits and the connection closes without CONNACK.
     ///
     /// Codes that 3.1.1 lacks fall to the nearest one it has. [MQTT311-3.2.2-6]
+    #[must_use]
     pub const fn v3_code(self) -> Option<u8> {
         match self {
             Self::Success => Some(0),
@@ -272,6 +273,7 @@ impl ConnAckReason {
     }
 
     /// The reason of a 3.1.1 return code, 0 to 5.
+    #[must_use]
     pub const fn from_v3_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Success),
@@ -287,6 +289,7 @@ impl ConnAckReason {
 
 impl SubAckReason {
     /// The code that grants this QoS. [MQTT-3.8.4-7]
+    #[must_use]
     pub const fn granted(qos: Qos) -> Self {
         match qos {
             Qos::AtMostOnce => Self::GrantedQos0,
@@ -296,11 +299,13 @@ impl SubAckReason {
     }
 
     /// The QoS this code grants, `None` if it reports a failure.
+    #[must_use]
     pub const fn granted_qos(self) -> Option<Qos> {
         Qos::from_bits(self.code())
     }
 
     /// The return code of 3.1.1, where every failure is 0x80. [MQTT311-3.9.3-2]
+    #[must_use]
     pub const fn v3_code(self) -> u8 {
         if self.is_error() { 0x80 } else { self.code() }
     }

@@ -43,6 +43,7 @@ pub struct Subscribe {
 
 impl Subscribe {
     /// A SUBSCRIBE without properties.
+    #[must_use]
     pub const fn new(id: PacketId, filters: Vec<SubscribeFilter>) -> Self {
         Self {
             id,
@@ -79,6 +80,7 @@ pub struct SubscribeOptions {
 
 impl SubscribeOptions {
     /// A QoS and all else off, which is all that 3.1.1 has.
+    #[must_use]
     pub const fn new(qos: Qos) -> Self {
         Self {
             qos,
@@ -89,6 +91,7 @@ impl SubscribeOptions {
     }
 
     /// The options byte on the wire.
+    #[must_use]
     pub const fn bits(self) -> u8 {
         let mut bits = self.qos.bits() | (self.retain_handling as u8) << 4;
         if self.no_local {
@@ -156,6 +159,7 @@ pub struct SubAck {
 
 impl SubAck {
     /// An answer without further words.
+    #[must_use]
     pub const fn new(id: PacketId, reasons: Vec<SubAckReason>) -> Self {
         Self {
             id,

@@ -27,6 +27,7 @@ pub struct Unsubscribe {
 
 impl Unsubscribe {
     /// An UNSUBSCRIBE without properties.
+    #[must_use]
     pub const fn new(id: PacketId, filters: Vec<Target>) -> Self {
         Self {
             id,
@@ -51,6 +52,7 @@ pub struct UnsubAck {
 
 impl UnsubAck {
     /// An answer without further words.
+    #[must_use]
     pub const fn new(id: PacketId, reasons: Vec<UnsubAckReason>) -> Self {
         Self {
             id,

@@ -18,6 +18,7 @@ pub struct UserProperties {
 
 impl UserProperties {
     /// No pairs.
+    #[must_use]
     pub const fn new() -> Self {
         Self {
             encoded: Vec::new(),
@@ -39,27 +40,32 @@ impl UserProperties {
     }
 
     /// The pairs in order.
+    #[must_use]
     pub fn iter(&self) -> UserPropertyIter<'_> {
         UserPropertyIter::over(&self.encoded)
     }
 
     /// The value of the first pair of this name.
+    #[must_use]
     pub fn find(&self, name: &str) -> Option<&str> {
         self.iter()
             .find_map(|(candidate, value)| (candidate == name).then_some(value))
     }
 
     /// Number of pairs; counts them.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
     /// Whether there are none.
+    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.encoded.is_empty()
     }
 
     /// Bytes they take on the wire.
+    #[must_use]
     pub const fn encoded_len(&self) -> usize {
         self.encoded.len()
     }

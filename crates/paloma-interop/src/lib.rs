@@ -10,6 +10,8 @@
     clippy::print_stdout,
     clippy::cast_possible_truncation,
     clippy::wildcard_enum_match_arm,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
     reason = "a test harness: a panic is how it reports, and a printed line is how it explains a skip; \
               what a test does not wait for it passes over"
 )]

@@ -128,6 +128,10 @@ fn field_kib(path: &str, name: &str) -> io::Result<u64> {
 /// Raises this process's limit of open files to at least `wanted` if the system allows it; children inherit it.
 ///
 /// Returns the limit that holds afterwards.
+#[expect(
+    clippy::must_use_candidate,
+    reason = "what matters is that it has been raised"
+)]
 pub fn raise_file_limit(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current.unwrap_or(u64::MAX);

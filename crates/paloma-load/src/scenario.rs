@@ -114,6 +114,7 @@ const BY_CONNECTIONS: &str = "connections";
 const BY_SESSIONS: &str = "sessions";
 
 /// How many there are in a step of a series, as its name has it; empty if it does not say.
+#[must_use]
 pub fn extent<'a>(series: &str, step: &'a str) -> &'a str {
     let before = step.split_once(series).map_or("", |(before, _)| before);
     before.trim_end().rsplit(' ').next().unwrap_or_default()

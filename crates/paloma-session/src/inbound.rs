@@ -61,7 +61,10 @@ impl Connection {
     }
 
     /// Answers a PUBLISH with success, if that is to be written next of all answers of its QoS and waits for nothing: the most
-    /// frequent case of [`Connection::acknowledge`]. Gives the receipt back otherwise.
+    /// frequent case of [`Connection::acknowledge`].
+    ///
+    /// # Errors
+    /// The receipt, where it is any other case.
     #[inline]
     pub fn acknowledge_next(&mut self, receipt: Receipt) -> Result<(), Receipt> {
         if receipt.connection != self.number

@@ -80,7 +80,10 @@ impl Session {
         }
     }
 
-    /// As [`Session::enqueue`] with one identifier at most, if nothing has to give way; gives the delivery back otherwise.
+    /// As [`Session::enqueue`] with one identifier at most, if nothing has to give way.
+    ///
+    /// # Errors
+    /// The delivery, where something would have to.
     #[inline]
     pub fn enqueue_in_room(
         &mut self,
@@ -246,14 +249,20 @@ impl Session {
         self.compact();
     }
 
-    /// Puts an exchange of ours back as it was stored; oldest first. Gives it back if its id is in use.
+    /// Puts an exchange of ours back as it was stored; oldest first.
+    ///
+    /// # Errors
+    /// The exchange, if its id is in use.
     pub fn restore_flight(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
         self.established = true;
         self.window.restore(id, flight)
     }
 
-    /// Puts a PUBLISH back as it was stored, with its subscription identifiers; oldest first. Gives it back if its packet
-    /// id is in use. It goes out with DUP on the next connection.
+    /// Puts a PUBLISH back as it was stored, with its subscription identifiers; oldest first. It goes out with DUP on the next
+    /// connection.
+    ///
+    /// # Errors
+    /// The exchange, if its packet id is in use.
     pub fn restore_publish(
         &mut self,
         id: PacketId,

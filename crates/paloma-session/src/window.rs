@@ -158,7 +158,10 @@ impl SendWindow {
         })
     }
 
-    /// Begins a flight under the next free id, as the newest. Gives it back while all ids are in use.
+    /// Begins a flight under the next free id, as the newest.
+    ///
+    /// # Errors
+    /// The flight, while all ids are in use.
     pub fn begin(&mut self, flight: Flight) -> Result<PacketId, Flight> {
         let Some(id) = self.next_id() else {
             return Err(flight);
@@ -208,7 +211,9 @@ impl SendWindow {
     }
 
     /// Puts a flight back under the id that it had, as the newest: how a stored session is rebuilt, oldest first.
-    /// Gives the flight back if the id is in use.
+    ///
+    /// # Errors
+    /// The flight, if the id is in use.
     pub fn restore(&mut self, id: PacketId, flight: Flight) -> Result<(), Flight> {
         let table = self.table_mut();
         if table.slot(id).is_some() {

@@ -52,6 +52,10 @@ impl Control {
 
     /// Ends a client's connection: DISCONNECT 0x98 for 5.0, and its will and session by their usual rules. False if no such
     /// client is connected.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "who wants a client gone may not care whether it was there"
+    )]
     pub fn disconnect(&self, client_id: &str) -> bool {
         self.shared
             .turn(|core, now| core.broker.disconnect(now, client_id))
