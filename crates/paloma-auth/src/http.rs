@@ -1,8 +1,16 @@
 //! An HTTP service that answers at login.
 
+mod dial;
+mod service;
+#[cfg(feature = "https")]
+mod tls;
+#[cfg(not(feature = "https"))]
+#[path = "http/no_tls.rs"]
+mod tls;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,22 +19,16 @@ use paloma_broker::{Admission, AuthOutcome, AuthRequest, Authorizer, Identity};
 use paloma_codec::ConnAckReason;
 use paloma_session::Now;
 use serde_json::{Value, json};
-use ureq::Agent;
-use ureq::config::ConfigBuilder;
-use ureq::typestate::AgentScope;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, TcpConnector};
 
+use self::service::{Answer, Service};
 use crate::claim::client_rules;
 use crate::gate::Gate;
 use crate::{HttpHookConfig, HttpHookError, Method, Verdict};
 
-type AgentBuilder = ConfigBuilder<AgentScope>;
-
-/// Largest answer, in bytes.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// The shortest time to live that is honoured, so that an answer of 0 does not make the broker ask for ever.
 const TTL_MIN: Duration = Duration::from_secs(10);
+/// Longer than anybody waits for a login.
+const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 /// Asks an HTTP service who a client is and what it may do, at login and when its answer's time to live ends.
 ///
@@ -36,7 +38,7 @@ const TTL_MIN: Duration = Duration::from_secs(10);
 /// they stand behind `pattern` in an ACL file; or `{"allow": false}`, status 401 or 403. All else, and no answer in time,
 /// refuses the client as "server unavailable". Whatever reaches this method is decided here, so it goes last.
 pub struct HttpHook {
-    agent: Agent,
+    service: Service,
     config: HttpHookConfig,
     gate: Gate,
 }
@@ -59,17 +61,8 @@ impl HttpHook {
         if !config.bearer_token.as_ref().is_none_or(is_sound) {
             return Err(HttpHookError::Token);
         }
-        let settings = with_roots(Agent::config_builder(), config.roots.as_deref())?
-            .timeout_global(Some(config.timeout))
-            .max_redirects(0)
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_response_header_size(8 * 1024)
-            .max_idle_connections(config.requests_max)
-            .max_idle_connections_per_host(config.requests_max)
-            .build();
         Ok(Self {
-            agent: Agent::with_parts(settings, connector(), DefaultResolver::default()),
+            service: Service::new(&config)?,
             gate: Gate::new(config.requests_max, config.waiting_max, config.timeout),
             config,
         })
@@ -79,26 +72,15 @@ impl HttpHook {
         let Ok(_pass) = self.gate.enter() else {
             return AuthOutcome::Deny(ConnAckReason::ServerBusy);
         };
-        match self.send(&question(request).to_string()) {
-            Some((200, answer)) => judge(request, &answer, self.config.ttl),
-            Some((401 | 403, _)) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
-            Some(_) | None => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
+        let deadline = Instant::now() + self.config.timeout.min(TIMEOUT_MAX);
+        // Errors are not told apart: each of them refuses.
+        match self.service.post(&question(request).to_string(), deadline) {
+            Ok(Answer { status: 200, body }) => judge(request, &body, self.config.ttl),
+            Ok(Answer {
+                status: 401 | 403, ..
+            }) => AuthOutcome::Deny(ConnAckReason::BadUserNameOrPassword),
+            Ok(_) | Err(_) => AuthOutcome::Deny(ConnAckReason::ServerUnavailable),
         }
-    }
-
-    /// Status and body. Errors are not told apart: each of them refuses.
-    fn send(&self, question: &str) -> Option<(u16, Vec<u8>)> {
-        let mut post = self.agent.post(&self.config.url);
-        if let Some(token) = &self.config.bearer_token {
-            post = post.header("authorization", format!("Bearer {token}"));
-        }
-        let mut answer = post
-            .header("content-type", "application/json")
-            .send(question)
-            .ok()?;
-        let status = answer.status().as_u16();
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        Some((status, body.read_to_vec().ok()?))
     }
 }
 
@@ -123,47 +105,6 @@ impl fmt::Debug for HttpHook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
         f.debug_struct("HttpHook").finish_non_exhaustive()
-    }
-}
-
-/// Connects directly; the agent's own way knows proxies too.
-#[cfg(feature = "https")]
-fn connector() -> impl Connector {
-    TcpConnector::default().chain(ureq::unversioned::transport::RustlsConnector::default())
-}
-
-#[cfg(not(feature = "https"))]
-fn connector() -> impl Connector {
-    TcpConnector::default()
-}
-
-/// Trusts these certificates in place of what browsers trust.
-#[cfg(feature = "https")]
-fn with_roots(builder: AgentBuilder, roots: Option<&[u8]>) -> Result<AgentBuilder, HttpHookError> {
-    use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-
-    let Some(pem) = roots else {
-        return Ok(builder);
-    };
-    let mut certificates = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|_| HttpHookError::Roots)? {
-            certificates.push(certificate);
-        }
-    }
-    if certificates.is_empty() {
-        return Err(HttpHookError::Roots);
-    }
-    let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(certificates)));
-    Ok(builder.tls_config(tls.build()))
-}
-
-#[cfg(not(feature = "https"))]
-fn with_roots(builder: AgentBuilder, roots: Option<&[u8]>) -> Result<AgentBuilder, HttpHookError> {
-    match roots {
-        None => Ok(builder),
-        // Nothing here could check them.
-        Some(_) => Err(HttpHookError::Roots),
     }
 }
 

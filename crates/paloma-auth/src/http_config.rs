@@ -10,7 +10,7 @@ pub struct HttpHookConfig {
     pub url: String,
     /// Sent as `Authorization: Bearer …`, so that the service knows who asks.
     pub bearer_token: Option<String>,
-    /// With `https`: certificates in PEM, one of which has to vouch for the service; `None` trusts what browsers trust.
+    /// With `https`: certificates in PEM, one of which has to vouch for the service; `None` trusts what the system trusts.
     pub roots: Option<Vec<u8>>,
     /// For the whole request, from resolving the name to the last byte of the answer.
     pub timeout: Duration,
@@ -53,7 +53,7 @@ impl fmt::Debug for HttpHookConfig {
 /// Why a hook cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpHookError {
-    /// The URL begins neither with `http://` nor, with the feature `https`, with `https://`.
+    /// The URL begins neither with `http://` nor, with the feature `https`, with `https://`, or is none.
     Url,
     /// A timeout or a number of requests of 0 would refuse everybody.
     Zero,
@@ -61,6 +61,8 @@ pub enum HttpHookError {
     Token,
     /// No certificate in PEM among the roots.
     Roots,
+    /// The system has no certificates that vouch for services, and none are named.
+    NoRoots,
     /// Built without the feature `http`.
     NotBuilt,
 }
@@ -73,6 +75,9 @@ impl fmt::Display for HttpHookError {
             Self::Zero => "the timeout and the number of requests must not be 0",
             Self::Token => "the token has to be one line of printable ASCII characters",
             Self::Roots => "no certificate in PEM",
+            Self::NoRoots => {
+                "this system trusts nobody yet: a CA has to be named, or its certificates installed"
+            }
             Self::NotBuilt => "built without `http`",
         })
     }

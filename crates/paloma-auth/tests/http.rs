@@ -21,6 +21,7 @@ use paloma_topic::TopicNameRef;
 use serde_json::{Value, json};
 use support::{Answer, BAD, admission, allow, judge, login, request};
 
+const ALLOWED: &str = r#"{"allow": true}"#;
 const UNAVAILABLE: Answer = Answer::Deny(ConnAckReason::ServerUnavailable);
 
 /// A hook whose service answers one request with these bytes, and what the service was asked.
@@ -58,6 +59,59 @@ fn read_request(stream: &TcpStream) -> Value {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     serde_json::from_slice(&body).unwrap()
+}
+
+/// A service that gives these answers, the first few on its first connection and so on, and closes each connection behind
+/// its last. Whoever asks learns on which connection, and the head of what was asked; `None` is a connection's end.
+fn service(connections: Vec<Vec<Vec<u8>>>) -> (String, mpsc::Receiver<Option<(usize, String)>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let (sender, receiver) = mpsc::sync_channel(16);
+    thread::spawn(move || {
+        for (number, answers) in connections.into_iter().enumerate() {
+            let (stream, _) = listener.accept().unwrap();
+            for answer in answers {
+                let head = read_head(&mut BufReader::new(&stream));
+                sender.send(Some((number, head))).unwrap();
+                let _ = (&stream).write_all(&answer);
+            }
+            drop(stream);
+            sender.send(None).unwrap();
+        }
+    });
+    (place, receiver)
+}
+
+fn read_head(reader: &mut impl BufRead) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).unwrap(), 0);
+    }
+    let length = head.to_ascii_lowercase();
+    let length = length
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    reader
+        .read_exact(&mut vec![0; length.unwrap().parse().unwrap()])
+        .unwrap();
+    head
+}
+
+fn patient(url: impl Into<String>) -> HttpHook {
+    HttpHook::new(HttpHookConfig {
+        timeout: Duration::from_secs(20),
+        ..HttpHookConfig::new(url)
+    })
+    .unwrap()
+}
+
+/// An answer behind which the connection lives on.
+fn kept(body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into()
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {
@@ -164,6 +218,141 @@ fn an_answer_beyond_the_bound_refuses() {
 }
 
 #[test]
+fn a_head_beyond_the_bound_refuses() {
+    let padded = |bytes: usize| {
+        let more = "x".repeat(bytes);
+        format!("HTTP/1.1 200 OK\r\nmore: {more}\r\ncontent-length: 15\r\n\r\n{ALLOWED}").into()
+    };
+    check(padded(8_000), allow("ann"));
+    check(padded(9_000), UNAVAILABLE);
+}
+
+#[test]
+fn an_answer_may_come_in_chunks_or_end_with_its_connection() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let whole = format!("{chunked}9;x=y\r\n{{\"allow\":\r\n6\r\n true}}\r\n0\r\n\r\n");
+    check(whole.clone().into(), allow("ann"));
+    check(whole.replace("0\r\n\r\n", "").into(), UNAVAILABLE);
+    check(format!("{chunked}x\r\n{ALLOWED}").into(), UNAVAILABLE);
+    check(
+        format!("HTTP/1.0 200 OK\r\n\r\n{ALLOWED}").into(),
+        allow("ann"),
+    );
+    let early = String::from_utf8(kept(ALLOWED)).unwrap();
+    check(
+        format!("HTTP/1.1 103 Early Hints\r\na: b\r\n\r\n{early}").into(),
+        allow("ann"),
+    );
+}
+
+#[test]
+fn a_service_that_keeps_its_connection_is_asked_on_it_again() {
+    let chunked =
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nf\r\n{\"allow\": true}\r\n0\r\n\r\n";
+    let refused = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+    let answers = vec![
+        kept(ALLOWED),
+        chunked.to_vec(),
+        refused.to_vec(),
+        kept(ALLOWED),
+    ];
+    let (place, asked) = service(vec![answers]);
+    let hook = patient(format!("http://{place}/login"));
+    for expected in [allow("ann"), allow("ann"), BAD, allow("ann")] {
+        assert_eq!(judge(&hook, 0, &login("ann", "secret")), expected);
+        assert_eq!(asked.recv().unwrap().unwrap().0, 0);
+    }
+}
+
+#[test]
+fn a_connection_that_is_over_is_not_asked_on_again() {
+    let twice = [kept(ALLOWED), kept(ALLOWED)].concat();
+    let closing = http("200 OK", ALLOWED);
+    let (place, asked) = service(vec![
+        vec![kept(ALLOWED)],
+        vec![closing],
+        vec![twice],
+        vec![kept(ALLOWED)],
+    ]);
+    let hook = patient(format!("http://{place}"));
+    for number in 0..4 {
+        assert_eq!(judge(&hook, 0, &login("ann", "secret")), allow("ann"));
+        assert_eq!(asked.recv().unwrap().unwrap().0, number);
+        assert_eq!(asked.recv().unwrap(), None);
+    }
+}
+
+#[test]
+fn a_service_learns_who_asks() {
+    let (place, asked) = service(vec![vec![kept(ALLOWED)], vec![kept(ALLOWED)]]);
+    let token = "t".repeat(9_000);
+    let hook = HttpHook::new(HttpHookConfig {
+        bearer_token: Some(token.clone()),
+        timeout: Duration::from_secs(20),
+        ..HttpHookConfig::new(format!("http://{place}/a/b?c=d"))
+    });
+    assert_eq!(judge(&hook.unwrap(), 0, &login("ann", "x")), allow("ann"));
+    let (_, head) = asked.recv().unwrap().unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("post /a/b?c=d http/1.1\r\n"), "{head}");
+    for line in [
+        format!("host: {place}"),
+        "content-type: application/json".to_owned(),
+        format!("authorization: bearer {token}"),
+    ] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
+    }
+    let hook = patient(format!("http://user:secret@{place}"));
+    assert_eq!(judge(&hook, 0, &login("ann", "x")), allow("ann"));
+    assert_eq!(asked.recv().unwrap(), None);
+    let (_, head) = asked.recv().unwrap().unwrap();
+    assert!(head.starts_with("POST / HTTP/1.1\r\n"), "{head}");
+    assert!(
+        head.contains("authorization: Basic dXNlcjpzZWNyZXQ=\r\n"),
+        "{head}"
+    );
+}
+
+#[test]
+fn a_name_is_resolved_and_all_its_addresses_are_tried() {
+    let (place, _asked) = service(vec![vec![kept(ALLOWED)]]);
+    let (_, port) = place.rsplit_once(':').unwrap();
+    // It may be ::1 first, where nobody listens.
+    let hook = patient(format!("http://localhost:{port}"));
+    assert_eq!(judge(&hook, 0, &login("ann", "x")), allow("ann"));
+    let nobody = HttpHookConfig {
+        timeout: Duration::from_millis(200),
+        ..HttpHookConfig::new("http://nobody.invalid/")
+    };
+    let nobody = HttpHook::new(nobody).unwrap();
+    assert_eq!(judge(&nobody, 0, &login("ann", "x")), UNAVAILABLE);
+}
+
+#[test]
+fn who_speaks_for_ever_is_not_listened_to_for_ever() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nmore: ").unwrap();
+        // Nobody waits for the end of this.
+        for _ in 0..6_000 {
+            thread::sleep(Duration::from_millis(10));
+            if stream.write_all(b"x").is_err() {
+                return;
+            }
+        }
+        let _ = write!(stream, "\r\ncontent-length: 15\r\n\r\n{ALLOWED}");
+    });
+    let hook = HttpHook::new(HttpHookConfig {
+        timeout: Duration::from_millis(200),
+        ..HttpHookConfig::new(url)
+    });
+    assert_eq!(judge(&hook.unwrap(), 0, &login("ann", "x")), UNAVAILABLE);
+}
+
+#[test]
 fn d12_nobody_listening_and_no_answer_in_time_refuse() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -218,7 +407,13 @@ fn who_offers_nothing_is_not_asked_about() {
 #[test]
 fn hooks_that_could_never_work_are_refused() {
     let refusal = |config| HttpHook::new(config).unwrap_err();
-    assert_eq!(refusal(HttpHookConfig::new("ftp://x")), HttpHookError::Url);
+    for url in ["ftp://x", "http://", "http://a b", "http://:80", "HTTP://x"] {
+        assert_eq!(
+            refusal(HttpHookConfig::new(url)),
+            HttpHookError::Url,
+            "{url}"
+        );
+    }
     let config = HttpHookConfig::new("http://user:secret@127.0.0.1");
     let zero = HttpHookConfig {
         requests_max: 0,

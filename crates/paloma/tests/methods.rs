@@ -20,6 +20,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -432,8 +433,8 @@ fn an_answer_is_asked_for_again_when_its_time_is_over() {
     assert!(!log.contains("open-sesame"), "{log}");
 }
 
-/// A service behind TLS that lets everybody in; its certificate is `server.pem`.
-fn secure_service(site: &Site) -> String {
+/// A service behind TLS that lets everybody in and keeps its connections, which are counted; its certificate is `server.pem`.
+fn secure_service(site: &Site) -> (String, Arc<AtomicUsize>) {
     let read = |name: &str| fs::read(site.path(name)).unwrap();
     let certificate = CertificateDer::from_pem_slice(&read("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(&read("server.key")).unwrap();
@@ -447,40 +448,56 @@ fn secure_service(site: &Site) -> String {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let opened = Arc::clone(&connections);
+    let answer = http(r#"{"allow": true}"#).replace("connection: close\r\n", "");
     thread::spawn(move || {
         for stream in listener.incoming() {
+            opened.fetch_add(1, Ordering::SeqCst);
+            let answer = answer.clone();
             let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
             thread::spawn(move || {
                 let mut request = [0; 4_096];
                 // Whoever does not trust this service says no more than hello.
-                if stream.read(&mut request).is_ok_and(|length| length > 0) {
-                    drop(stream.write_all(http(r#"{"allow": true}"#).as_bytes()));
-                    stream.conn.send_close_notify();
-                    drop(stream.flush());
+                while stream.read(&mut request).is_ok_and(|length| length > 0) {
+                    drop(stream.write_all(answer.as_bytes()));
                 }
             });
         }
     });
-    format!("https://localhost:{port}/login")
+    (format!("https://localhost:{port}/login"), connections)
 }
 
 #[test]
 fn a_service_behind_tls_is_asked_if_the_authority_vouches_for_it() {
     let mut site = Site::new("hook-tls");
     site.certify(&["server"]);
-    let url = secure_service(&site);
+    let (url, connections) = secure_service(&site);
     let config =
         |more: &str| format!("{LISTENER}[auth.http]\nurl = '{url}'\ntimeout_ms = 30_000\n{more}");
     site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
     site.start(1);
-    site.check(Some(("ann", "x")), ACCEPTED);
-    // Browsers do not know this authority, and neither does another one.
+    for _ in 0..3 {
+        site.check(Some(("ann", "x")), ACCEPTED);
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    // Nobody vouches for anybody, so that everything stays as it was.
     site.write("paloma.toml", &config(""));
-    site.reload();
-    site.check(Some(("ann", "x")), BUSY);
+    let said = site.reload();
+    assert!(said.contains("this system trusts nobody"), "{said}");
+    site.check(Some(("ann", "x")), ACCEPTED);
+    // Another authority does not vouch for this service.
     let other = Site::new("hook-tls-other");
     other.certify(&[]);
+    fs::copy(other.path("ca.pem"), site.path("system.pem")).unwrap();
+    site.reload();
+    site.check(Some(("ann", "x")), BUSY);
+    // The system's own does once it is installed there.
+    fs::copy(site.path("ca.pem"), site.path("system.pem")).unwrap();
+    site.write("paloma.toml", &config("requests_max = 8\n"));
+    site.reload();
+    site.check(Some(("ann", "x")), ACCEPTED);
     fs::copy(other.path("ca.pem"), site.path("ca.pem")).unwrap();
     site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
     site.reload();

@@ -240,6 +240,7 @@ fn read_hook(
                 paloma_auth::HttpHookError::Roots => settings.ca_file.as_ref(),
                 paloma_auth::HttpHookError::Url
                 | paloma_auth::HttpHookError::Zero
+                | paloma_auth::HttpHookError::NoRoots
                 | paloma_auth::HttpHookError::NotBuilt => None,
             };
             let place = wrong.map_or(Place::Default, |path| Place::WholeFile {

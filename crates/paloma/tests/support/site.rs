@@ -14,7 +14,7 @@ use rcgen::{
 };
 
 use super::tools::skip;
-use super::{Lines, paloma, signal, start};
+use super::{Lines, paloma, signal, start_command};
 
 /// Time for what must happen; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,11 +112,15 @@ impl Site {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Starts the broker with `paloma.toml`, which has so many listeners.
+    /// Starts the broker with `paloma.toml`, which has so many listeners. Its system trusts what is in `system.pem`.
     pub(crate) fn start(&mut self, listeners: usize) {
         let config = self.path("paloma.toml");
         let arguments = ["serve", "--config", &config, "--log", "trace"];
-        let (child, log, addresses) = start(&arguments, listeners);
+        let mut command = paloma(&arguments);
+        command
+            .env("SSL_CERT_FILE", self.path("system.pem"))
+            .env_remove("SSL_CERT_DIR");
+        let (child, log, addresses) = start_command(&mut command, listeners);
         self.child = Some(child);
         self.log = Some(Lines::of(log));
         self.addresses = addresses;
