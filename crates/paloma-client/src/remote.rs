@@ -174,8 +174,10 @@ impl Remote {
                         .as_ref()
                         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, message))?;
                     let stream = tls.connect(bare, self.is_websocket, stream).await?;
+                    let stream = RemoteStream(Box::new(stream));
                     return self.upgrade(host, *port, stream).await;
                 }
+                let stream = RemoteStream(Box::new(stream));
                 self.upgrade(host, *port, stream).await
             }
         }
@@ -193,7 +195,7 @@ impl Remote {
         &self,
         host: &str,
         port: u16,
-        stream: impl Stream + 'static,
+        stream: RemoteStream,
     ) -> io::Result<RemoteStream> {
         #[cfg(feature = "websocket")]
         if self.is_websocket {
@@ -201,7 +203,7 @@ impl Remote {
             let stream = crate::websocket::connect(&url, stream).await?;
             return Ok(RemoteStream(Box::new(stream)));
         }
-        Ok(RemoteStream(Box::new(stream)))
+        Ok(stream)
     }
 }
 
