@@ -157,6 +157,7 @@ pub(crate) enum Farewell {
 pub(crate) struct Wakes {
     pub(crate) shards: u64,
     pub(crate) timer: bool,
+    pub(crate) store: bool,
     pub(crate) owners: Vec<Arc<Link>>,
 }
 
@@ -243,6 +244,10 @@ impl Links {
 
     pub(crate) fn wake_timer(&mut self) {
         self.wakes.timer = true;
+    }
+
+    pub(crate) fn wake_store(&mut self) {
+        self.wakes.store = true;
     }
 
     // ---- what the core wants ------------------------------------------------------------------------------------

@@ -265,8 +265,12 @@ impl Shared {
         let Wakes {
             mut shards,
             timer,
+            store,
             owners,
         } = wakes;
+        if store {
+            self.wake_store();
+        }
         while shards != 0 {
             let index = shards.trailing_zeros() as usize;
             shards &= shards - 1;
@@ -290,10 +294,6 @@ impl Shared {
             core.links.give_up();
         });
         self.failure.send_replace(Some(failure));
-    }
-
-    pub(crate) fn reply(self: &Arc<Self>, reply: Reply) {
-        self.turn(|core, now| core.broker.handle_reply(now, reply));
     }
 
     // ---- connections --------------------------------------------------------------------------------------------

@@ -55,36 +55,90 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     jobs: Vec<Job>,
+    /// Bytes of their batches.
+    bytes: u64,
+    /// How many of them somebody waits for.
+    awaited: usize,
+    /// When those that nobody waits for are committed at the latest.
+    ride_by: Option<Instant>,
     is_closed: bool,
-    /// While the thread waits: with so many jobs it is woken. 0 while it has something to do.
+    /// While the thread waits: with so many jobs that somebody waits for it is woken. 0 while it has something to do.
     wakes_at: usize,
+    /// Until when it waits at most.
+    waits_until: Option<Instant>,
 }
 
 /// Why the thread stopped waiting.
 enum Woken {
+    /// With jobs that somebody waits for, or that have waited for long enough.
     Jobs(Vec<Job>),
     TimeToRest,
     Closed,
 }
 
-impl StoreQueue {
-    pub(crate) fn commit(&self, batch: StoreBatch) {
-        self.push(Job::Commit(batch));
-    }
-
-    pub(crate) fn load(&self, request: LoadRequest) {
-        self.push(Job::Load(request));
-    }
-
-    fn push(&self, job: Job) {
-        let is_urgent = matches!(job, Job::Load(_));
-        let mut state = self.state();
-        state.jobs.push(job);
-        if state.wakes_at > 0 && (is_urgent || state.jobs.len() >= state.wakes_at) {
-            state.wakes_at = 0;
-            drop(state);
-            self.0.changed.notify_one();
+impl State {
+    /// Adds a job; true if the thread has to be woken for it.
+    fn push(&mut self, job: Job) -> bool {
+        let mut is_urgent = false;
+        match &job {
+            Job::Commit(batch) => {
+                self.bytes = self.bytes.saturating_add(batch.bytes);
+                if batch.is_awaited {
+                    self.awaited += 1;
+                } else if self.ride_by.is_none() {
+                    self.ride_by = Some(Instant::now() + RIDE_ALONG);
+                }
+            }
+            Job::Load(_) => {
+                self.awaited += 1;
+                is_urgent = true;
+            }
         }
+        self.jobs.push(job);
+        let is_wanted = is_urgent || self.awaited >= self.wakes_at || self.is_large();
+        let would_be_late =
+            (self.ride_by).is_some_and(|by| self.waits_until.is_none_or(|until| until > by));
+        let has_to_wake = self.wakes_at > 0 && (is_wanted || would_be_late);
+        if has_to_wake {
+            self.wakes_at = 0;
+        }
+        has_to_wake
+    }
+
+    /// Whether there is enough for a commit of its own.
+    fn is_large(&self) -> bool {
+        self.jobs.len() >= GROUP_MAX || self.bytes >= GROUP_BYTES_MAX
+    }
+
+    fn is_due(&self) -> bool {
+        let is_late = || self.ride_by.is_some_and(|by| by <= Instant::now());
+        self.awaited > 0 || self.is_large() || is_late()
+    }
+
+    fn take(&mut self) -> Vec<Job> {
+        self.bytes = 0;
+        self.awaited = 0;
+        self.ride_by = None;
+        mem::take(&mut self.jobs)
+    }
+}
+
+impl StoreQueue {
+    /// Adds a batch; true if [`wake`](Self::wake) has to be called then, where no lock is held.
+    #[must_use]
+    pub(crate) fn commit(&self, batch: StoreBatch) -> bool {
+        self.state().push(Job::Commit(batch))
+    }
+
+    /// Like [`commit`](Self::commit).
+    #[must_use]
+    pub(crate) fn load(&self, request: LoadRequest) -> bool {
+        self.state().push(Job::Load(request))
+    }
+
+    /// Wakes the thread.
+    pub(crate) fn wake(&self) {
+        self.0.changed.notify_one();
     }
 
     /// Lets the thread end once it has done what it was given.
@@ -103,39 +157,52 @@ impl StoreQueue {
         self.0.memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// All that waits, as soon as something does.
-    fn take(&self, rest_after: Option<Duration>) -> Woken {
-        let rest_at = rest_after.map(|after| Instant::now() + after);
+    /// All that waits, as soon as somebody waits for some of it or it has waited for long enough.
+    fn take(&self, rest_after: Option<Duration>, has_riders: bool) -> Woken {
+        let begun = Instant::now();
+        let rest_at = rest_after.map(|after| begun + after);
+        // Where some came before, more will: they need not wake anybody.
+        let look_at = has_riders.then(|| begun + RIDE_ALONG);
         let mut state = self.state();
         loop {
             state.wakes_at = 0;
-            if !state.jobs.is_empty() {
-                return Woken::Jobs(mem::take(&mut state.jobs));
+            if state.is_due() || state.is_closed && !state.jobs.is_empty() {
+                return Woken::Jobs(state.take());
             }
             if state.is_closed {
                 return Woken::Closed;
             }
-            state.wakes_at = 1;
-            let Some(rest_at) = rest_at else {
-                state = (self.0.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = rest_at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                state.wakes_at = 0;
+            let now = Instant::now();
+            if rest_at.is_some_and(|at| at <= now) {
                 return Woken::TimeToRest;
             }
-            let waited = self.0.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let look_at = look_at.filter(|at| *at > now);
+            let until = [rest_at, state.ride_by, look_at];
+            let until = until.into_iter().flatten().min();
+            state.wakes_at = 1;
+            state.waits_until = until;
+            state = match until {
+                Some(until) => {
+                    let left = until.saturating_duration_since(now);
+                    let waited = self.0.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => (self.0.changed.wait(state)).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 
-    /// What comes until there are so many, or one that is urgent, or the time is over.
+    /// What comes until somebody waits for so many, or one is urgent, or the time is over.
     fn gather(&self, wanted: usize, until: Instant) -> Vec<Job> {
         let mut state = self.state();
         let is_urgent = |job: &Job| matches!(job, Job::Load(_));
-        while state.jobs.len() < wanted && !state.jobs.iter().any(is_urgent) && !state.is_closed {
+        while state.awaited < wanted
+            && !state.is_large()
+            && !state.jobs.iter().any(is_urgent)
+            && !state.is_closed
+        {
             state.wakes_at = wanted;
+            state.waits_until = Some(until);
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -144,7 +211,7 @@ impl StoreQueue {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.wakes_at = 0;
-        mem::take(&mut state.jobs)
+        state.take()
     }
 
     /// Waits for a while; true if the queue was closed meanwhile.
@@ -184,6 +251,7 @@ pub(crate) fn spawn(
                 company: 0,
                 commit_time: Duration::ZERO,
                 commit_by: None,
+                has_riders: false,
                 space: Space::Free,
             };
             let outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
@@ -210,8 +278,10 @@ struct Worker {
     company: usize,
     /// What a commit takes, on a moving average.
     commit_time: Duration,
-    /// When a group that nobody waits for is committed at the latest.
+    /// When a group that nobody waits for, and that a read has left, is committed at the latest.
     commit_by: Option<Instant>,
+    /// Whether the last group had batches that nobody waited for.
+    has_riders: bool,
     /// What the core was told last.
     space: Space,
     /// Messages that could not be read, as far as the log says so.
@@ -225,10 +295,8 @@ impl Worker {
             let rest_after = self.rest()?;
             let now = Instant::now();
             let commit_after = self.commit_by.map(|at| at.saturating_duration_since(now));
-            match self
-                .queue
-                .take(rest_after.into_iter().chain(commit_after).min())
-            {
+            let rest_after = rest_after.into_iter().chain(commit_after).min();
+            match self.queue.take(rest_after, self.has_riders) {
                 Woken::Jobs(jobs) => self.work(jobs)?,
                 Woken::TimeToRest if self.commit_by.is_some_and(|at| at <= Instant::now()) => {
                     self.commit()?;
@@ -243,16 +311,18 @@ impl Worker {
     }
 
     fn work(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let has_read = jobs.iter().any(|job| matches!(job, Job::Load(_)));
         self.take_in(jobs)?;
         if self.awaited > 0 {
             self.gather()?;
-            return self.commit();
+        } else if has_read {
+            if !self.group.is_empty() {
+                let by = || Instant::now() + RIDE_ALONG;
+                self.commit_by.get_or_insert_with(by);
+            }
+            return Ok(());
         }
-        if !self.group.is_empty() {
-            self.commit_by
-                .get_or_insert_with(|| Instant::now() + RIDE_ALONG);
-        }
-        Ok(())
+        self.commit()
     }
 
     /// Waits a little for those who are about to wait for the same commit.
@@ -329,6 +399,7 @@ impl Worker {
             return Ok(());
         }
         let batches = self.group.len() as u64;
+        self.has_riders = self.group.len() > awaited;
         let operations = self.group.iter().map(|batch| batch.ops.len() as u64).sum();
         let begun = Instant::now();
         let committed = loop {
@@ -491,7 +562,7 @@ mod tests {
             let count = jobs.len();
             let pusher = thread::spawn(move || {
                 for job in jobs {
-                    pushing.push(job);
+                    push(&pushing, job);
                 }
             });
             // Nothing but its company, or what is urgent, ends this wait.
@@ -501,9 +572,70 @@ mod tests {
             seen += queue.gather(0, until).len();
             assert_eq!(seen, count);
         };
-        let batch = || Job::Commit(StoreBatch::default());
-        check(vec![batch(), batch(), batch()], 2);
-        check(vec![batch(), Job::Load(request())], 5);
+        check(vec![batch(true), batch(true), batch(true)], 2);
+        check(vec![batch(true), Job::Load(request())], 5);
+        // Nobody waits for the first ones.
+        check(vec![batch(false), batch(false), batch(true)], 1);
+    }
+
+    /// As a turn does.
+    fn push(queue: &StoreQueue, job: Job) {
+        if queue.state().push(job) {
+            queue.wake();
+        }
+    }
+
+    fn batch(is_awaited: bool) -> Job {
+        Job::Commit(StoreBatch {
+            is_awaited,
+            ..StoreBatch::default()
+        })
+    }
+
+    #[test]
+    fn what_nobody_waits_for_wakes_only_who_would_come_too_late() {
+        let soon = Instant::now() + RIDE_ALONG / 2;
+        let late = Instant::now() + RIDE_ALONG * 1_000;
+        let check = |waits_until, job, has_to_wake| {
+            let mut state = State {
+                wakes_at: 1,
+                waits_until,
+                ..State::default()
+            };
+            assert_eq!(state.push(job), has_to_wake);
+            // Who is awake already looks by itself.
+            assert!(!State::default().push(batch(true)));
+            assert_eq!(state.wakes_at, u8::from(!has_to_wake).into());
+        };
+        check(Some(soon), batch(false), false);
+        check(Some(late), batch(false), true);
+        check(None, batch(false), true);
+        check(Some(soon), batch(true), true);
+        check(Some(soon), Job::Load(request()), true);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_rides_along_or_goes_in_its_time() {
+        let queue = StoreQueue::default();
+        let begun = Instant::now();
+        push(&queue, batch(false));
+        let Woken::Jobs(jobs) = queue.take(None, true) else {
+            panic!("something waits");
+        };
+        assert!(jobs.len() == 1 && begun.elapsed() >= RIDE_ALONG);
+        push(&queue, batch(false));
+        push(&queue, batch(true));
+        let hour = Some(Duration::from_secs(3_600));
+        assert!(matches!(queue.take(hour, false), Woken::Jobs(jobs) if jobs.len() == 2));
+        assert!(matches!(
+            queue.take(Some(Duration::ZERO), true),
+            Woken::TimeToRest
+        ));
+        // A full group does not wait.
+        for _ in 0..GROUP_MAX {
+            push(&queue, batch(false));
+        }
+        assert!(matches!(queue.take(hour, false), Woken::Jobs(jobs) if jobs.len() == GROUP_MAX));
     }
 
     #[test]

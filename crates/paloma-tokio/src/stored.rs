@@ -17,8 +17,10 @@ const LINKS_HERE: usize = 2;
 impl Core {
     pub(crate) fn persist(&mut self, shared: &Arc<Shared>, now: Now, batch: StoreBatch) -> bool {
         let Some(store) = &mut self.store else {
-            if let Some(queue) = &shared.store {
-                queue.commit(batch);
+            if let Some(queue) = &shared.store
+                && queue.commit(batch)
+            {
+                self.links.wake_store();
             }
             return false;
         };
@@ -34,8 +36,10 @@ impl Core {
 
     pub(crate) fn load(&mut self, shared: &Arc<Shared>, now: Now, request: LoadRequest) -> bool {
         let Some(store) = &mut self.store else {
-            if let Some(queue) = &shared.store {
-                queue.load(request);
+            if let Some(queue) = &shared.store
+                && queue.load(request)
+            {
+                self.links.wake_store();
             }
             return false;
         };
@@ -48,6 +52,16 @@ impl Core {
 }
 
 impl Shared {
+    pub(crate) fn reply(self: &Arc<Self>, reply: Reply) {
+        self.turn(|core, now| core.broker.handle_reply(now, reply));
+    }
+
+    pub(crate) fn wake_store(&self) {
+        if let Some(queue) = &self.store {
+            queue.wake();
+        }
+    }
+
     /// A reply that hardly more than one connection waits for, from a thread with nothing better to do: it writes to the
     /// connection itself, which takes less time than waking another thread for it.
     pub(crate) fn reply_and_flush(self: &Arc<Self>, reply: Reply) {
