@@ -11,7 +11,7 @@ use paloma_tokio::{Control, ListenAddress, Listeners, Running};
 
 #[cfg(feature = "control")]
 pub(crate) use self::rehearse::Rehearsed;
-use crate::auth::{Expulsions, Gatekeeper};
+use crate::auth::{Expulsions, Gatekeeper, Prepared};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
 use crate::listeners::{Wanted, announce, by_number, warn_of_certificates};
@@ -46,9 +46,9 @@ struct Plan {
     in_their_place: Vec<Wanted>,
 }
 
-/// Listeners after a plan was carried out.
+/// Listeners of which those that are new are bound.
 #[derive(Debug, Default)]
-struct Opened {
+struct Bound {
     open: BTreeMap<u16, Wanted>,
     /// Where those listen that were not open before.
     new: Vec<(&'static str, ListenAddress)>,
@@ -91,35 +91,45 @@ impl Reloader {
             Ok(wanted) => wanted,
             Err(error) => return stays(error),
         };
-        let plan = self.plan(wanted);
-        let closed = plan.closed(&self.open);
-        let Opened { open: opened, new } = match self.open_listeners(plan).await {
-            Ok(opened) => opened,
+        let prepared = match self.gatekeeper.prepare(security) {
+            Ok(prepared) => prepared,
             Err(error) => return stays(error),
         };
-        let doors = opened
-            .iter()
-            .map(|(number, wanted)| (*number, wanted.place));
-        security.warn(&config);
-        warn_of_certificates(opened.values());
-        let expulsions = match self.gatekeeper.apply(&security, &by_number(doors)) {
-            Ok(expulsions) => expulsions,
-            // Only where the system has no randomness left; the listeners of before are open still.
-            Err(problems) => return stays(problems),
-        };
-        // Nothing fails from here on.
+        let plan = self.plan(wanted);
+        let closed = plan.closed(&self.open);
+        match self.bind_listeners(plan).await {
+            Ok(bound) => self.switch_over(config, prepared, bound, closed).await,
+            Err(error) => stays(error),
+        }
+    }
+
+    /// The second half of a reload, in which nothing fails: rules before the listeners that need them.
+    async fn switch_over(
+        &mut self,
+        config: Config,
+        prepared: Prepared,
+        bound: Bound,
+        closed: Vec<u16>,
+    ) {
+        let Bound { open, new } = bound;
+        prepared.warn(&config);
+        warn_of_certificates(open.values());
+        let doors = open.iter().map(|(number, wanted)| (*number, wanted.place));
+        let expulsions = self.gatekeeper.apply(prepared, &by_number(doors));
         self.control.rules_changed();
         self.control.set_limits(&config.limits);
         self.log.set_level(config.log_level);
-        for (number, wanted) in &opened {
+        for (number, wanted) in &open {
             if let (Some(old), Some(new)) = (self.tls(*number), &wanted.listener.tls) {
                 old.adopt(new);
             }
+            self.listeners.rename(*number, &wanted.settings.name);
+            self.listeners.accept(*number);
         }
         for number in closed {
             self.listeners.remove(number).await;
         }
-        self.keep(opened);
+        self.keep(open);
         let sent_away = self.send_away(&expulsions);
         if expulsions.concern_admissions {
             self.control.renew_admissions();
@@ -143,47 +153,47 @@ impl Reloader {
         self.open.get(&number)?.listener.tls.as_ref()
     }
 
-    /// Opens what is new. If one cannot be opened, all are as before.
-    async fn open_listeners(&mut self, plan: Plan) -> io::Result<Opened> {
+    /// Binds what is new, which takes nobody in yet. If one cannot be bound, all are as before.
+    async fn bind_listeners(&mut self, plan: Plan) -> io::Result<Bound> {
         let Plan {
             kept,
             added,
             in_the_way,
             in_their_place,
         } = plan;
-        let mut opened = Opened::default();
-        let mut outcome = self.add_all(added, &mut opened);
+        let mut bound = Bound::default();
+        let mut outcome = self.bind_all(added, &mut bound);
         let mut closed = BTreeSet::new();
         if outcome.is_ok() {
             for number in &in_the_way {
                 self.listeners.remove(*number).await;
             }
             closed = in_the_way;
-            outcome = self.add_all(in_their_place, &mut opened);
+            outcome = self.bind_all(in_their_place, &mut bound);
         }
         if let Err(error) = outcome {
-            self.undo(opened, closed).await;
+            self.undo(bound, closed).await;
             return Err(error);
         }
-        opened.open.extend(kept);
-        Ok(opened)
+        bound.open.extend(kept);
+        Ok(bound)
     }
 
-    /// Opens these; when one cannot be opened, those before it are.
-    fn add_all(&mut self, wanted: Vec<Wanted>, opened: &mut Opened) -> io::Result<()> {
+    /// Binds these; when one cannot be bound, those before it are.
+    fn bind_all(&mut self, wanted: Vec<Wanted>, bound: &mut Bound) -> io::Result<()> {
         for wanted in wanted {
             let number = self.next_number;
             let exhausted = || io::Error::other("no numbers for listeners are left: restart");
             self.next_number = number.checked_add(1).ok_or_else(exhausted)?;
-            let address = self.listeners.add(number, wanted.listener.clone())?;
-            opened.new.push((wanted.scheme(), address));
-            opened.open.insert(number, wanted);
+            let address = self.listeners.bind(number, wanted.listener.clone())?;
+            bound.new.push((wanted.scheme(), address));
+            bound.open.insert(number, wanted);
         }
         Ok(())
     }
 
-    async fn undo(&mut self, opened: Opened, closed: BTreeSet<u16>) {
-        for number in opened.open.into_keys() {
+    async fn undo(&mut self, bound: Bound, closed: BTreeSet<u16>) {
+        for number in bound.open.into_keys() {
             self.listeners.remove(number).await;
         }
         for number in closed {
@@ -199,13 +209,13 @@ impl Reloader {
 
     /// Notes what is open. Listeners that stay keep the certificates that they were opened with, which have taken over
     /// what was loaded.
-    fn keep(&mut self, mut opened: BTreeMap<u16, Wanted>) {
-        for (number, wanted) in &mut opened {
+    fn keep(&mut self, mut open: BTreeMap<u16, Wanted>) {
+        for (number, wanted) in &mut open {
             if let Some(tls) = self.tls(*number) {
                 wanted.listener.tls = Some(tls.clone());
             }
         }
-        self.open = opened;
+        self.open = open;
     }
 
     /// Ends the connections of clients who would not be let in any more.

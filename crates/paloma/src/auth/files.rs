@@ -119,6 +119,11 @@ impl Security {
         self.doors.get(place)
     }
 
+    /// How hooks are asked, once for each listener that has one.
+    pub(super) fn hooks(&self) -> impl Iterator<Item = &HttpHookConfig> {
+        self.doors.iter().filter_map(|door| door.hook.as_ref())
+    }
+
     pub(super) const fn passwords(&self) -> &BTreeMap<PathBuf, Arc<PasswordFile>> {
         &self.files.passwords
     }

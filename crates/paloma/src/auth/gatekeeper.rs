@@ -4,17 +4,19 @@
 mod rehearsal;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paloma_auth::{
-    Certificates, Chain, HttpHook, HttpHookConfig, Jwt, JwtKeys, JwtRules, ListenerAuth, Method,
-    PasswordFile, Passwords, Problems, Scram, ScramFile,
+    Certificates, Chain, HttpHook, HttpHookConfig, HttpHookError, Jwt, JwtKeys, JwtRules,
+    ListenerAuth, Method, PasswordFile, Passwords, Problems, Scram, ScramFile,
 };
 use paloma_broker::{Authenticator, Authorizer, Identity};
 
 use super::files::{Door, Security};
 use super::rules::Rules;
+use crate::config::Config;
 use crate::listeners::by_number;
 
 /// The login methods and rules in force.
@@ -56,6 +58,26 @@ struct Realm {
     rules: Arc<Rules>,
 }
 
+/// Other files, with all that has to be made for them and may fail. Nothing has changed yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    security: Security,
+    /// Without realms, whose listeners are not known yet.
+    next: State,
+    /// Files that take the place of others.
+    passwords: Vec<(Arc<Passwords>, Arc<PasswordFile>)>,
+    scram: Vec<(Arc<Scram>, Arc<ScramFile>)>,
+}
+
+/// Why other files cannot come into force.
+#[derive(Debug)]
+pub(crate) enum Unprepared {
+    /// The system gives no random bytes.
+    Files(Problems),
+    /// A hook that could be made when the configuration was checked cannot be made any more.
+    Hook(HttpHookError),
+}
+
 /// Who has lost the right to be connected when other files came into force.
 #[derive(Debug)]
 pub(crate) struct Expulsions {
@@ -80,8 +102,11 @@ impl Gatekeeper {
     /// the configuration.
     ///
     /// # Errors
-    /// The system gives no random bytes.
-    pub(crate) fn new(security: Security, doors: &BTreeMap<u16, usize>) -> Result<Self, Problems> {
+    /// As for [`prepare`](Self::prepare).
+    pub(crate) fn new(
+        security: Security,
+        doors: &BTreeMap<u16, usize>,
+    ) -> Result<Self, Unprepared> {
         let gatekeeper = Self {
             chain: Arc::new(Chain::new(
                 Vec::new(),
@@ -90,34 +115,36 @@ impl Gatekeeper {
             state: Mutex::default(),
             default_rules: Arc::new(Rules::new(security.default_policy())),
         };
-        gatekeeper.apply(&security, doors)?;
+        let prepared = gatekeeper.prepare(security)?;
+        gatekeeper.apply(prepared, doors);
         Ok(gatekeeper)
+    }
+
+    /// Makes whatever other files need, all that can fail. Nothing changes.
+    ///
+    /// # Errors
+    /// The system gives no random bytes, or a hook cannot be made.
+    pub(crate) fn prepare(&self, security: Security) -> Result<Prepared, Unprepared> {
+        self.lock().prepare(security)
     }
 
     /// Puts other files in force, for the listeners that are open from here on. The caller tells the broker that its rules
     /// have changed, and sends away whom this expels.
-    ///
-    /// # Errors
-    /// The system gives no random bytes; nothing has changed then.
-    pub(crate) fn apply(
-        &self,
-        security: &Security,
-        doors: &BTreeMap<u16, usize>,
-    ) -> Result<Expulsions, Problems> {
-        let failures_max = security.failed_logins_per_minute_max;
-        let default_policy = security.default_policy();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn apply(&self, prepared: Prepared, doors: &BTreeMap<u16, usize>) -> Expulsions {
+        let failures_max = prepared.security.failed_logins_per_minute_max;
+        let default_policy = prepared.security.default_policy();
+        let mut state = self.lock();
         let before = state.welcomes();
-        let concern_admissions = state.apply(security, doors)?;
+        let concern_admissions = state.apply(prepared, doors);
         self.default_rules.replace(default_policy);
         let realms = state.realms.iter();
         let listeners = realms.map(|(number, realm)| (*number, realm.listener()));
         self.chain.replace(listeners, failures_max);
-        Ok(Expulsions {
+        Expulsions {
             before,
             after: state.welcomes(),
             concern_admissions,
-        })
+        }
     }
 
     /// Decides who a client is, by the listener that it comes through.
@@ -129,22 +156,27 @@ impl Gatekeeper {
     pub(crate) fn default_rules(&self) -> Arc<dyn Authorizer> {
         Arc::<Rules>::clone(&self.default_rules)
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Prepared {
+    /// Says what is allowed and should be known.
+    pub(crate) fn warn(&self, config: &Config) {
+        self.security.warn(config);
+    }
 }
 
 impl State {
-    /// True if tokens or hooks may judge otherwise than before.
-    fn apply(
-        &mut self,
-        security: &Security,
-        doors: &BTreeMap<u16, usize>,
-    ) -> Result<bool, Problems> {
-        // What can fail comes first.
+    fn prepare(&self, security: Security) -> Result<Prepared, Unprepared> {
         let mut next = Self::default();
-        let (mut new_passwords, mut new_scram) = (Vec::new(), Vec::new());
+        let (mut passwords, mut scram) = (Vec::new(), Vec::new());
         for (path, file) in security.passwords() {
             let checker = match self.passwords.get(path) {
                 Some(known) => {
-                    new_passwords.push((Arc::clone(known), Arc::clone(file)));
+                    passwords.push((Arc::clone(known), Arc::clone(file)));
                     Arc::clone(known)
                 }
                 None => Arc::new(Passwords::new(path, Arc::clone(file))?),
@@ -154,24 +186,54 @@ impl State {
         for (path, file) in security.scram() {
             let checker = match self.scram.get(path) {
                 Some(known) => {
-                    new_scram.push((Arc::clone(known), Arc::clone(file)));
+                    scram.push((Arc::clone(known), Arc::clone(file)));
                     Arc::clone(known)
                 }
                 None => Arc::new(Scram::new(path, Arc::clone(file))?),
             };
             next.scram.insert(path.clone(), checker);
         }
-        for (checker, file) in new_passwords {
+        for config in security.hooks() {
+            if next.hook(config).is_some() {
+                continue;
+            }
+            // One that was there keeps its connections and its count of requests.
+            let hook = match self.hook(config) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Hook {
+                    config: config.clone(),
+                    hook: Arc::new(HttpHook::new(config.clone())?),
+                }),
+            };
+            next.hooks.push(hook);
+        }
+        Ok(Prepared {
+            security,
+            next,
+            passwords,
+            scram,
+        })
+    }
+
+    /// True if tokens or hooks may judge otherwise than before.
+    fn apply(&mut self, prepared: Prepared, doors: &BTreeMap<u16, usize>) -> bool {
+        let Prepared {
+            security,
+            mut next,
+            passwords,
+            scram,
+        } = prepared;
+        for (checker, file) in passwords {
             checker.replace(file);
         }
-        for (checker, file) in new_scram {
+        for (checker, file) in scram {
             checker.replace(file);
         }
         for (number, place) in doors {
             let Some(door) = security.door(*place) else {
                 continue;
             };
-            let realm = next.realm(self, *number, security, door);
+            let realm = next.realm(self, *number, &security, door);
             next.realms.insert(*number, realm);
         }
         let judges_alike = self.realms.iter().all(|(number, old)| {
@@ -182,11 +244,11 @@ impl State {
             })
         });
         *self = next;
-        Ok(!judges_alike)
+        !judges_alike
     }
 
     /// What holds at one listener from here on, with what can be kept of before.
-    fn realm(&mut self, before: &Self, number: u16, security: &Security, door: &Door) -> Realm {
+    fn realm(&self, before: &Self, number: u16, security: &Security, door: &Door) -> Realm {
         let policy = security.policy(door);
         let rules = match before.realms.get(&number) {
             Some(open) => {
@@ -206,34 +268,44 @@ impl State {
             hook: door
                 .hook
                 .as_ref()
-                .and_then(|config| self.hook(before, config)),
+                .and_then(|config| self.hook(config).cloned()),
             takes_certificates: door.takes_certificates,
             allow_anonymous: door.allow_anonymous,
             rules,
         }
     }
 
-    /// The hook of this configuration; one that was there keeps its connections and its count of requests.
-    fn hook(&mut self, before: &Self, config: &HttpHookConfig) -> Option<Arc<Hook>> {
-        let mut known = self.hooks.iter().chain(&before.hooks);
-        if let Some(known) = known.find(|hook| hook.config == *config) {
-            let known = Arc::clone(known);
-            self.hooks.push(Arc::clone(&known));
-            return Some(known);
-        }
-        // It could be made when the configuration was checked.
-        let hook = HttpHook::new(config.clone()).ok()?;
-        let hook = Arc::new(Hook {
-            config: config.clone(),
-            hook: Arc::new(hook),
-        });
-        self.hooks.push(Arc::clone(&hook));
-        Some(hook)
+    /// The hook that is asked so, if there is one.
+    fn hook(&self, config: &HttpHookConfig) -> Option<&Arc<Hook>> {
+        self.hooks.iter().find(|hook| hook.config == *config)
     }
 
     fn welcomes(&self) -> BTreeMap<u16, Welcome> {
         let of = |(number, realm): (&u16, &Realm)| (*number, realm.welcome());
         by_number(self.realms.iter().map(of))
+    }
+}
+
+impl fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(problems) => problems.fmt(f),
+            Self::Hook(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unprepared {}
+
+impl From<Problems> for Unprepared {
+    fn from(problems: Problems) -> Self {
+        Self::Files(problems)
+    }
+}
+
+impl From<HttpHookError> for Unprepared {
+    fn from(error: HttpHookError) -> Self {
+        Self::Hook(error)
     }
 }
 

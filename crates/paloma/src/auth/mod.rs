@@ -5,4 +5,4 @@ mod gatekeeper;
 mod rules;
 
 pub(crate) use self::files::Security;
-pub(crate) use self::gatekeeper::{Expulsions, Gatekeeper};
+pub(crate) use self::gatekeeper::{Expulsions, Gatekeeper, Prepared};
