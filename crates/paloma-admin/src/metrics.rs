@@ -17,7 +17,7 @@ use crate::source::Snapshot;
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Writes the snapshot in the OpenMetrics text format, which Prometheus reads. Counters end in `_total`; times are in
-/// seconds and sizes in bytes; labels are causes and reasons, never clients, addresses or topics.
+/// seconds and sizes in bytes; labels are causes, reasons and names of listeners, never clients, their addresses or topics.
 #[must_use]
 pub fn encode(snapshot: Snapshot) -> String {
     let mut registry = Registry::with_prefix("paloma");
@@ -37,6 +37,7 @@ impl Collector for Metrics {
         self.encode_build(&mut writer)?;
         self.encode_traffic(&mut writer)?;
         self.encode_connections(&mut writer)?;
+        self.encode_certificates(&mut writer)?;
         self.encode_tables(&mut writer)?;
         self.encode_messages(&mut writer)?;
         let latency = Seconds(&self.0.statistics.latency);
@@ -148,6 +149,23 @@ impl Metrics {
         writer.counter("records_ended", help, self.0.records_ended)?;
         let help = "Connections cut because their socket took nothing for too long";
         writer.counter("connections_stalled", help, self.0.stalled)
+    }
+
+    fn encode_certificates(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let certificates = &self.0.certificates;
+        if certificates.is_empty() {
+            return Ok(());
+        }
+        let help = "When a listener's own certificate expires, in seconds since 1970";
+        let (name, unit) = ("tls_certificate_expiry_timestamp", Some(&Unit::Seconds));
+        let gauge = MetricType::Gauge;
+        let mut encoder = writer.0.encode_descriptor(name, help, unit, gauge)?;
+        for (listener, expires_at) in certificates {
+            let value = i64::try_from(*expires_at).unwrap_or(i64::MAX);
+            let labels = [("listener", listener.as_str())];
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn encode_tables(&self, writer: &mut Writer<'_>) -> fmt::Result {

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub handshakes_failed: u64,
     /// Records of what the broker takes in that ended before it did.
     pub records_ended: u64,
+    /// By the name of each listener with TLS, when its certificate expires: seconds since 1970. No name comes twice.
+    pub certificates: Vec<(String, u64)>,
     /// The broker's name.
     pub node: String,
     /// The broker's version.

@@ -19,6 +19,10 @@ impl Source for Fixed {
             node: "n\"1\n".to_owned(),
             version: "1.2.3".to_owned(),
             panics: 7,
+            certificates: vec![
+                ("house".to_owned(), 1_798_761_599),
+                ("garden".to_owned(), 7),
+            ],
             ..Snapshot::default()
         }
     }
@@ -67,6 +71,13 @@ async fn metrics_have_their_type_and_their_values() {
     check(Health::Ready, "/metrics", 200, media).await;
     let path = "/metrics?x=y";
     check(Health::Ready, path, 200, "\npaloma_panics_total 7\n").await;
+    let name = "paloma_tls_certificate_expiry_timestamp_seconds";
+    let kind = format!("\n# TYPE {name} gauge\n# UNIT {name} seconds\n");
+    check(Health::Ready, path, 200, &kind).await;
+    for (listener, expires_at) in [("house", 1_798_761_599), ("garden", 7)] {
+        let line = format!("\n{name}{{listener=\"{listener}\"}} {expires_at}\n");
+        check(Health::Ready, path, 200, &line).await;
+    }
 }
 
 #[tokio::test]

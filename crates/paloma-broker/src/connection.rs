@@ -139,11 +139,24 @@ impl ConnectionInfo {
     pub fn is_local(&self) -> bool {
         is_local(self.address)
     }
+
+    /// The listener that it came in through; none if the bytes are within the process.
+    #[must_use]
+    pub fn door(&self) -> Option<u16> {
+        door(self.transport, self.listener)
+    }
 }
 
 fn is_local(address: Option<IpAddr>) -> bool {
     address.is_none_or(|address| address.to_canonical().is_loopback())
 }
+
+fn door(transport: Transport, listener: u16) -> Option<u16> {
+    (transport != Transport::Memory).then_some(listener)
+}
+
+/// Where a connection comes from and the listener that it came in through, as far as there are any.
+pub(crate) type Whence = (Option<IpAddr>, Option<u16>);
 
 /// A [`ConnectionInfo`] as it is kept.
 #[derive(Debug)]
@@ -178,6 +191,11 @@ impl Origin {
             certificate_name: self.certificate_name.as_deref().cloned(),
             accepted_at: self.accepted_at.map(Deadline::at),
         }
+    }
+
+    /// The address, and the listener: what notices tell of it.
+    pub(crate) fn whence(&self) -> Whence {
+        (self.address, door(self.transport, self.listener))
     }
 
     /// As [`ConnectionInfo::is_local`].

@@ -27,6 +27,8 @@ pub enum Notice {
         user: Option<ByteString>,
         /// Where it comes from.
         address: Option<IpAddr>,
+        /// The listener that it came in through: [`ConnectionInfo::door`](crate::ConnectionInfo::door).
+        listener: Option<u16>,
         /// What it speaks.
         version: ProtocolVersion,
         /// It found its earlier session.
@@ -38,6 +40,8 @@ pub enum Notice {
         client_id: ByteString,
         /// Where it came from.
         address: Option<IpAddr>,
+        /// The listener that it came in through: [`ConnectionInfo::door`](crate::ConnectionInfo::door).
+        listener: Option<u16>,
         /// Why.
         cause: CloseCause,
         /// What it did wrong, if that is why.
@@ -49,6 +53,8 @@ pub enum Notice {
         client_id: Option<ByteString>,
         /// Where it came from.
         address: Option<IpAddr>,
+        /// The listener that it came in through: [`ConnectionInfo::door`](crate::ConnectionInfo::door).
+        listener: Option<u16>,
         /// What it was told.
         reason: ConnAckReason,
     },
@@ -56,6 +62,8 @@ pub enum Notice {
     Unopened {
         /// Where it came from.
         address: Option<IpAddr>,
+        /// The listener that it came in through: [`ConnectionInfo::door`](crate::ConnectionInfo::door).
+        listener: Option<u16>,
         /// Why.
         cause: CloseCause,
         /// What it did wrong, if that is why.
@@ -104,6 +112,18 @@ impl Notice {
                 client_id.as_ref()
             }
             Self::Unopened { .. } => None,
+        }
+    }
+
+    /// The listener that the connection which it is about came in through, if it is about one.
+    #[must_use]
+    pub const fn listener(&self) -> Option<u16> {
+        match self {
+            Self::Connected { listener, .. }
+            | Self::Disconnected { listener, .. }
+            | Self::Refused { listener, .. }
+            | Self::Unopened { listener, .. } => *listener,
+            Self::QueueFull { .. } | Self::RetainedFull { .. } => None,
         }
     }
 }
@@ -160,6 +180,7 @@ mod tests {
                 client_id: "c".into(),
                 user: None,
                 address: None,
+                listener: None,
                 version: ProtocolVersion::V5,
                 is_resumed: false,
             });

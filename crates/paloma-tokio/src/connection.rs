@@ -13,11 +13,12 @@ use paloma_codec::{Decoder, DecoderState};
 use paloma_session::TransmitStatus;
 use tokio::time::Instant;
 
+use crate::counters::Counters;
 use crate::flush;
 use crate::input::{Flow, Input, READ_BYTES, Scratch};
 use crate::lane::{Place, Stander, wake_behind_sockets};
 use crate::links::{Farewell, Link, Signals, Writer, Wrote};
-use crate::shared::{Counters, Shared};
+use crate::shared::Shared;
 
 /// Most rounds of pulling a closing connection's last bytes.
 const FAREWELL_ROUNDS: usize = 16;

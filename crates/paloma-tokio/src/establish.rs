@@ -9,13 +9,15 @@ use paloma_broker::{ConnectionInfo, Refusal, Transport};
 use paloma_session::Monotonic;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
+use tracing::field::display;
 
 use crate::certificate_name::NameError;
+use crate::counters::Counters;
 use crate::listen::attach;
 use crate::listener::{ListenAddress, Listener};
 use crate::proxy::{self, ProxyProtocol};
 use crate::raw::Raw;
-use crate::shared::{Admission, Counters, Shared};
+use crate::shared::{Admission, Shared};
 use crate::socket::{Socket, Stream};
 use crate::tls::Tls;
 use crate::websocket::{self, ServeError, WebSocket};
@@ -122,11 +124,17 @@ impl Arrival {
             Ok(Err(Failure::Refused(_))) => {}
             Ok(Err(error)) => {
                 Counters::count(&shared.counters.handshakes_failed);
-                tracing::debug!(?peer, listener = index, %error, "handshake failed");
+                let (address, listener) = (peer.map(display), shared.reporter.name(Some(index)));
+                tracing::debug!(address, listener = listener.as_deref(), %error, "handshake failed");
             }
             Err(_) => {
                 Counters::count(&shared.counters.handshakes_failed);
-                tracing::debug!(?peer, listener = index, "handshake took too long");
+                let (address, listener) = (peer.map(display), shared.reporter.name(Some(index)));
+                tracing::debug!(
+                    address,
+                    listener = listener.as_deref(),
+                    "handshake took too long"
+                );
             }
         }
     }
@@ -151,7 +159,7 @@ impl Arrival {
             && !listener.trusted.is_empty()
             && listener.trusts(info.address);
         if !is_proxied {
-            shared.admit(info.address).map_err(Failure::Refused)?;
+            shared.admit(&info).map_err(Failure::Refused)?;
         }
         let socket = match (&listener.tls, &listener.websocket) {
             (None, None) => raw.into_socket(),
@@ -167,7 +175,7 @@ impl Arrival {
             }
         };
         if is_proxied {
-            shared.admit(info.address).map_err(Failure::Refused)?;
+            shared.admit(&info).map_err(Failure::Refused)?;
         }
         attach(shared, socket, self.shard, info, Admission::Given).map_err(Failure::Refused)
     }

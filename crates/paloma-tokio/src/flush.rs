@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker};
 
 use paloma_session::{Transmit, TransmitStatus};
 
+use crate::counters::Counters;
 use crate::lane::wake_behind_sockets;
 use crate::links::{Link, Writer, Wrote};
-use crate::shared::{Counters, Shared};
+use crate::shared::Shared;
 use crate::socket::{Backlog, Pieces};
 
 /// Most connections written before other tasks get their turn.

@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod connection;
 mod control;
+mod counters;
 mod establish;
 mod failure;
 mod flush;

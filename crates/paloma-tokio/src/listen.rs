@@ -12,11 +12,12 @@ use tokio::task::JoinSet;
 
 use crate::bound::Bound;
 use crate::connection::ConnectionTask;
+use crate::counters::Counters;
 use crate::establish::Arrival;
 use crate::lane::{InLane, PORTION, wake_behind_sockets};
 use crate::listener::Listener;
 use crate::raw::Raw;
-use crate::shared::{Admission, Counters, Shared};
+use crate::shared::{Admission, Shared};
 use crate::socket::Socket;
 
 /// How long accepting rests when there is no descriptor or memory for another connection.
@@ -46,7 +47,7 @@ impl Acceptor {
         loop {
             let error = poll_fn(|cx| self.poll_arrivals(cx, &bound, &mut handshakes)).await;
             Counters::count(&self.shared.counters.accept_errors);
-            tracing::warn!(%error, "cannot accept connections at present");
+            tracing::warn!(listener = self.name().as_deref(), %error, "cannot accept connections at present");
             tokio::time::sleep(REST).await;
         }
     }
@@ -88,7 +89,9 @@ impl Acceptor {
             Ok(raw) => raw,
             Err(error) => {
                 // The peer may be gone already; nobody else is concerned.
-                tracing::debug!(?peer, %error, "connection lost while it was accepted");
+                let address = peer.map(|peer| tracing::field::display(peer.ip().to_canonical()));
+                let listener = self.name();
+                tracing::debug!(address, listener = listener.as_deref(), %error, "connection lost while it was accepted");
                 return;
             }
         };
@@ -109,6 +112,11 @@ impl Acceptor {
                 handshakes.spawn_on(handshake, &target.runtime);
             }
         }
+    }
+
+    /// What the log calls the listener.
+    fn name(&self) -> Option<Arc<str>> {
+        self.shared.reporter.name(Some(self.index))
     }
 
     /// Whoever shakes hands has a place among the connections, of the listener and in all.

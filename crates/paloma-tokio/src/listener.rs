@@ -21,6 +21,8 @@ const UNIX_MODE: u32 = 0o600;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listener {
+    /// What the log and metrics call it; `None` is the address where it listens.
+    pub name: Option<String>,
     /// Where to listen.
     pub address: ListenAddress,
     /// Most connections through this listener at a time; further ones are closed at once. The limit
@@ -43,6 +45,7 @@ impl Listener {
     #[must_use]
     pub const fn new(address: ListenAddress) -> Self {
         Self {
+            name: None,
             address,
             connections_max: usize::MAX,
             tls: None,

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::bound::Bound;
 use crate::listen::Acceptor;
 use crate::listener::{ListenAddress, Listener};
 use crate::shared::Shared;
+use crate::tls::Tls;
 
 /// The listeners of a broker that runs: a handle that may be kept and cloned.
 #[derive(Clone, Debug)]
@@ -28,6 +31,9 @@ struct Open {
 #[derive(Debug)]
 struct Active {
     address: ListenAddress,
+    tls: Option<Tls>,
+    /// Has it take clients in; none once it does.
+    go: Option<oneshot::Sender<()>>,
     acceptor: JoinHandle<()>,
 }
 
@@ -49,6 +55,17 @@ impl Listeners {
     ///
     /// [`ConnectionInfo::listener`]: paloma_broker::ConnectionInfo::listener
     pub fn add(&self, index: u16, listener: Listener) -> io::Result<ListenAddress> {
+        let address = self.bind(index, listener)?;
+        self.accept(index);
+        Ok(address)
+    }
+
+    /// The first half of [`add`](Self::add), all that can fail: nobody is taken in before [`accept`](Self::accept), and
+    /// whoever connects meanwhile waits. For whoever has several things to change at once, rules before listeners.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn bind(&self, index: u16, listener: Listener) -> io::Result<ListenAddress> {
         if let Some(feature) = listener.lacks() {
             let message = format!("built without `{feature}`");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
@@ -65,13 +82,60 @@ impl Listeners {
         let _context = self.shared.runtime().enter();
         let bound = Bound::bind(&listener.address)?;
         let address = bound.local_address(&listener.address)?;
+        let name = listener.name.clone();
+        let name = name.unwrap_or_else(|| address.to_string());
+        self.shared.reporter.rename(index, &name);
+        let tls = listener.tls.clone();
         let acceptor = Acceptor::new(Arc::clone(&self.shared), listener, index);
+        let (go, gone) = oneshot::channel();
         let active = Active {
             address: address.clone(),
-            acceptor: self.shared.runtime().spawn(acceptor.run(bound)),
+            tls,
+            go: Some(go),
+            acceptor: self.shared.runtime().spawn(async move {
+                if gone.await.is_ok() {
+                    acceptor.run(bound).await;
+                }
+            }),
         };
         open.active.insert(index, active);
         Ok(address)
+    }
+
+    /// Has a listener that is bound take clients in, those first that wait. False if there is none with this index.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "one that has been removed meanwhile is as it should be"
+    )]
+    pub fn accept(&self, index: u16) -> bool {
+        let mut open = self.lock();
+        let Some(active) = open.active.get_mut(&index) else {
+            return false;
+        };
+        // Its task has ended only if the runtime is ending.
+        let _ = active.go.take().map(|go| go.send(()));
+        true
+    }
+
+    /// Gives a listener another name for the log and for [`certificates`](Self::certificates), clients that came in through
+    /// it before included.
+    pub fn rename(&self, index: u16, name: &str) {
+        self.shared.reporter.rename(index, name);
+    }
+
+    /// When the certificates of listeners with TLS expire, by the listeners' names; of several with one name the first to expire.
+    #[must_use]
+    pub fn certificates(&self) -> BTreeMap<Arc<str>, SystemTime> {
+        let mut certificates = BTreeMap::new();
+        for (index, active) in &self.lock().active {
+            let expires_at = active.tls.as_ref().and_then(Tls::expires_at);
+            let name = self.shared.reporter.name(Some(*index));
+            if let (Some(expires_at), Some(name)) = (expires_at, name) {
+                let first = certificates.entry(name).or_insert(expires_at);
+                *first = expires_at.min(*first);
+            }
+        }
+        certificates
     }
 
     /// Closes a listener, and returns when its address is free; false if there is none with this index. Connections

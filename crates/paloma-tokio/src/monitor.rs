@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use paloma_broker::Statistics;
 
@@ -30,15 +29,7 @@ impl Monitor {
     /// What the adapter itself has counted.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let counters = &self.shared.counters;
-        Counts {
-            panics: counters.panics.load(Ordering::Relaxed),
-            refused: counters.refused.load(Ordering::Relaxed),
-            accept_errors: counters.accept_errors.load(Ordering::Relaxed),
-            stalled: counters.stalled.load(Ordering::Relaxed),
-            handshakes_failed: counters.handshakes_failed.load(Ordering::Relaxed),
-            records_ended: counters.records_ended.load(Ordering::Relaxed),
-        }
+        self.shared.counters.counts()
     }
 
     /// Why the broker has failed, if it has.

@@ -44,6 +44,12 @@ impl Tls {
         match self.0 {}
     }
 
+    /// The last moment of the listener's own certificate.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        match self.0 {}
+    }
+
     /// What it is loaded from.
     #[must_use]
     pub fn files(&self) -> &TlsFiles {

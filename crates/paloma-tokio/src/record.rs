@@ -11,8 +11,9 @@ use std::time::Duration;
 pub(crate) use paloma_record::Tap;
 use paloma_record::{HEADER, Settings, seal};
 
+use crate::counters::Counters;
 use crate::record_config::Record;
-use crate::shared::{Counters, LARGE_BYTES_MIN, Shared};
+use crate::shared::{LARGE_BYTES_MIN, Shared};
 
 /// How much of the end of a record a killed process loses.
 const INTERVAL: Duration = Duration::from_millis(200);

@@ -1,10 +1,10 @@
 //! The core's notices as lines of the log, no more of them than a log can take.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use paloma_broker::{CloseCause, Notice, Offence};
+use paloma_broker::{CloseCause, Notice, Offence, Refusal};
 use paloma_session::Monotonic;
 
 /// Lines a second that peers can cause; what is above is counted and said in one line.
@@ -14,6 +14,8 @@ const LINES_PER_SECOND_MAX: u64 = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     budget: Mutex<Budget>,
+    /// What listeners are called, those that are closed included: connections outlive them, and numbers are few.
+    names: Mutex<BTreeMap<u16, Arc<str>>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,12 +55,30 @@ impl Reporter {
                 tracing::warn!(lines = suppressed, "client events were too many to log");
             }
             if may_go {
-                write(&notice);
+                write(&notice, self.name(notice.listener()).as_deref());
             }
         }
         if lost > 0 {
             tracing::warn!(lines = lost, "client events were too many to log");
         }
+    }
+
+    /// Calls a listener so from here on.
+    pub(crate) fn rename(&self, listener: u16, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(listener, name.into());
+    }
+
+    /// What a listener is called, if there is one.
+    pub(crate) fn name(&self, listener: Option<u16>) -> Option<Arc<str>> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(&listener?).cloned()
+    }
+
+    /// Tells of a connection that was refused before anything was read of it.
+    pub(crate) fn refused(&self, from: (Option<IpAddr>, Option<u16>), refusal: Refusal) {
+        let (address, listener) = (from.0.map(tracing::field::display), self.name(from.1));
+        tracing::debug!(address, listener = listener.as_deref(), %refusal, "connection refused");
     }
 
     fn spend(&self, second: u64) -> (bool, u64) {
@@ -68,7 +88,7 @@ impl Reporter {
 }
 
 /// Names are the peer's own words: their debug form escapes what could forge a line.
-fn write(notice: &Notice) {
+fn write(notice: &Notice, listener: Option<&str>) {
     match notice {
         Notice::Connected {
             client_id,
@@ -76,10 +96,12 @@ fn write(notice: &Notice) {
             address,
             version,
             is_resumed,
+            ..
         } => tracing::info!(
             client = ?&**client_id,
             user = user.as_deref().map(tracing::field::debug),
             address = address.map(tracing::field::display),
+            listener,
             %version,
             resumed = is_resumed,
             "client connected"
@@ -89,37 +111,26 @@ fn write(notice: &Notice) {
             address,
             cause,
             offence,
-        } => disconnected(client_id, *address, *cause, *offence),
+            ..
+        } => disconnected(client_id, (*address, listener), *cause, *offence),
         Notice::Refused {
             client_id,
             address,
             reason,
+            ..
         } => tracing::warn!(
             client = client_id.as_deref().map(tracing::field::debug),
             address = address.map(tracing::field::display),
+            listener,
             %reason,
             "client refused"
-        ),
-        // Somebody looked whether the port is open, and no more.
-        Notice::Unopened {
-            address,
-            cause: cause @ (CloseCause::SocketClosed | CloseCause::ShuttingDown),
-            ..
-        } => tracing::debug!(
-            address = address.map(tracing::field::display),
-            %cause,
-            "connection ended before a client was let in"
         ),
         Notice::Unopened {
             address,
             cause,
             offence,
-        } => tracing::info!(
-            address = address.map(tracing::field::display),
-            %cause,
-            offence = offence.map(tracing::field::display),
-            "connection ended before a client was let in"
-        ),
+            ..
+        } => unopened((*address, listener), *cause, *offence),
         Notice::QueueFull { client_id } => tracing::warn!(
             client = ?&**client_id,
             "queue full: messages for this client are dropped"
@@ -134,16 +145,32 @@ fn write(notice: &Notice) {
 
 fn disconnected(
     client: &str,
-    address: Option<IpAddr>,
+    (address, listener): (Option<IpAddr>, Option<&str>),
     cause: CloseCause,
     offence: Option<Offence>,
 ) {
     let address = address.map(tracing::field::display);
     let offence = offence.map(tracing::field::display);
     if is_worth_a_warning(cause) {
-        tracing::warn!(?client, address, %cause, offence, "client disconnected");
+        tracing::warn!(?client, address, listener, %cause, offence, "client disconnected");
     } else {
-        tracing::info!(?client, address, %cause, "client disconnected");
+        tracing::info!(?client, address, listener, %cause, "client disconnected");
+    }
+}
+
+fn unopened(
+    (address, listener): (Option<IpAddr>, Option<&str>),
+    cause: CloseCause,
+    offence: Option<Offence>,
+) {
+    let address = address.map(tracing::field::display);
+    let offence = offence.map(tracing::field::display);
+    let message = "connection ended before a client was let in";
+    // Somebody looked whether the port is open, and no more.
+    if matches!(cause, CloseCause::SocketClosed | CloseCause::ShuttingDown) {
+        tracing::debug!(address, listener, %cause, "{message}");
+    } else {
+        tracing::info!(address, listener, %cause, offence, "{message}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 use crate::arrivals::Arrivals;
 use crate::authentications::Authentications;
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::lane::Lane;
@@ -54,7 +55,7 @@ pub(crate) struct Shared {
     /// What holds for connections that come from here on.
     arrivals: RwLock<Arrivals>,
     pub(crate) counters: Counters,
-    reporter: Reporter,
+    pub(crate) reporter: Reporter,
     pub(crate) traces: Traces,
     pub(crate) failure: watch::Sender<Option<Failure>>,
     flush_after: usize,
@@ -79,23 +80,6 @@ pub(crate) struct Shard {
     pub(crate) lane: Lane,
     /// The thread's output buffer while nobody uses it.
     transmit: Mutex<Option<Box<Transmit>>>,
-}
-
-/// Counted since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) panics: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) accept_errors: AtomicU64,
-    pub(crate) stalled: AtomicU64,
-    pub(crate) handshakes_failed: AtomicU64,
-    pub(crate) records_ended: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// What the lock guards.
@@ -306,7 +290,7 @@ impl Shared {
         info: ConnectionInfo,
         admission: Admission,
     ) -> Result<Arc<Link>, Refusal> {
-        let listener = info.listener;
+        let (listener, from) = (info.listener, (info.address, info.door()));
         let limits = self.arrivals().decode_limits;
         let opened = self.turn(|core, now| {
             let id = match admission {
@@ -317,23 +301,27 @@ impl Shared {
             core.links.insert(Arc::clone(&link));
             Ok(link)
         });
-        let link = self.count_refusal(opened)?;
+        let link = self.count_refusal(opened, from)?;
         self.tasks.fetch_add(1, Ordering::AcqRel);
         *self.lock_listeners().entry(listener).or_default() += 1;
         Ok(link)
     }
 
     /// Asks whether a connection from `address` may come in, before its transport costs anything.
-    pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<(), Refusal> {
-        let admitted = self.turn(|core, now| core.broker.admit_peer(now, address));
-        self.count_refusal(admitted)
+    pub(crate) fn admit(self: &Arc<Self>, info: &ConnectionInfo) -> Result<(), Refusal> {
+        let admitted = self.turn(|core, now| core.broker.admit_peer(now, info.address));
+        self.count_refusal(admitted, (info.address, info.door()))
     }
 
-    fn count_refusal<T>(&self, outcome: Option<Result<T, Refusal>>) -> Result<T, Refusal> {
+    fn count_refusal<T>(
+        &self,
+        outcome: Option<Result<T, Refusal>>,
+        from: (Option<IpAddr>, Option<u16>),
+    ) -> Result<T, Refusal> {
         let outcome = outcome.unwrap_or(Err(Refusal::ShuttingDown));
         outcome.inspect_err(|refusal| {
             Counters::count(&self.counters.refused);
-            tracing::debug!(%refusal, "connection refused");
+            self.reporter.refused(from, *refusal);
         })
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytestring::ByteString;
 use rustls::crypto::{CryptoProvider, ring};
@@ -88,19 +88,33 @@ impl Tls {
     /// clients.
     #[must_use]
     pub fn is_valid_at(&self, at: SystemTime) -> bool {
-        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        let Ok(certificate) = EndEntityCert::try_from(&loaded.certificate) else {
-            return true;
-        };
         let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        !matches!(
+            self.fault_at(since_epoch),
+            Some(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })
+        )
+    }
+
+    /// The last moment of the listener's own certificate; `None` if it cannot be read.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        // Every certificate is over by then, and webpki says since when.
+        let fault = self.fault_at(Duration::from_secs(u64::MAX))?;
+        let webpki::Error::CertExpired { not_after, .. } = fault else {
+            return None;
+        };
+        UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs()))
+    }
+
+    /// What is wrong with the listener's own certificate at a moment since 1970.
+    fn fault_at(&self, since_epoch: Duration) -> Option<webpki::Error> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let certificate = EndEntityCert::try_from(&loaded.certificate).ok()?;
         let time = UnixTime::since_unix_epoch(since_epoch);
         let usage = KeyUsage::server_auth();
         // It trusts nobody, so that this looks at the certificate itself and fails behind that.
         let outcome = certificate.verify_for_usage(&[], &[], &[], time, usage, None, None);
-        !matches!(
-            outcome,
-            Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })
-        )
+        outcome.err()
     }
 
     /// What it is loaded from.

@@ -265,6 +265,39 @@ async fn reload_drops_nobody_and_a_bad_certificate_keeps_the_old_one() {
 }
 
 #[tokio::test]
+async fn when_certificates_expire_is_known_by_listener_and_renewed() {
+    let world = World::new("expiry");
+    let until = |year| {
+        let signed = world.authority.sign(1, |params| {
+            params.not_after = date_time_ymd(year, 1, 1);
+        });
+        server_files(&world.directory, &signed);
+    };
+    until(2031);
+    let (mut config, tls) = world.config();
+    let mut second = config.listeners[0].clone();
+    (config.listeners[0].name, second.name) = (Some("house".to_owned()), Some("out".to_owned()));
+    config.listeners.push(second);
+    config = config.listen(([127, 0, 0, 1], 0).into());
+    let running = start(config).await;
+    let check = |expected: &[(&str, u64)]| {
+        let found = running.listeners().certificates();
+        let found = found.iter().map(|(listener, expires_at)| {
+            let since_epoch = expires_at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            (&**listener, since_epoch.as_secs())
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    };
+    // The first seconds of 2031 and of 2002.
+    check(&[("house", 1_924_992_000), ("out", 1_924_992_000)]);
+    until(2002);
+    tls.reload().unwrap();
+    check(&[("house", 1_009_843_200), ("out", 1_009_843_200)]);
+    running.listeners().rename(0, "out");
+    check(&[("out", 1_009_843_200)]);
+}
+
+#[tokio::test]
 async fn reloads_under_load_lose_no_message_and_no_newcomer() {
     const MESSAGES: u32 = 500;
     let world = World::new("load");

@@ -16,10 +16,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use certificates::{Authority, Directory, secure};
-use paloma_codec::{Delivery, Qos};
+use paloma_codec::{Delivery, Packet, Qos};
 use paloma_tokio::websocket::WebSocket;
 use paloma_tokio::{ListenAddress, Listener, Running, Tls, TlsFiles};
-use support::{PATIENCE, Peer, VERSIONS, config, id, publish, start, tcp};
+use support::{PATIENCE, Peer, VERSIONS, config, connect, id, publish, start, tcp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -208,12 +208,36 @@ async fn listeners_come_and_go_while_connections_stay() {
     assert!(UnixStream::connect(&first).await.is_err());
     let stream = UnixStream::connect(&second).await.unwrap();
     Peer::join(stream, VERSIONS[1], "comes").await;
-    peer.send(&paloma_codec::Packet::PingReq).await;
+    peer.send(&Packet::PingReq).await;
     peer.receive().await.expect("a PINGRESP");
     listeners.add(0, Listener::unix(&first)).unwrap();
     UnixStream::connect(&first).await.unwrap();
     stop(running).await;
     assert!(listeners.add(5, Listener::unix(&first)).is_err());
+}
+
+#[tokio::test]
+async fn who_comes_to_a_listener_that_is_bound_waits_until_it_takes_clients_in() {
+    let directory = Directory::new("bound");
+    let (first, second) = (directory.path("1"), directory.path("2"));
+    let running = start_unix(&first).await;
+    let listeners = running.listeners();
+    listeners.bind(1, Listener::unix(&second)).unwrap();
+    assert!(listeners.add(1, Listener::unix(&second)).is_err());
+    let mut early = Peer::new(UnixStream::connect(&second).await.unwrap(), VERSIONS[1]);
+    let hello = Packet::Connect(Box::new(connect(VERSIONS[1], "early")));
+    early.send(&hello).await;
+    assert!(early.is_silent().await);
+    assert!(listeners.accept(1));
+    assert!(matches!(early.receive().await, Some(Packet::ConnAck(_))));
+    assert!(listeners.accept(1), "it does already");
+    assert!(listeners.remove(1).await);
+    assert!(!listeners.accept(1));
+    // One that never took anybody in leaves nothing behind.
+    listeners.bind(2, Listener::unix(&second)).unwrap();
+    assert!(listeners.remove(2).await);
+    assert!(!second.exists());
+    stop(running).await;
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use paloma_admin::{Health, Snapshot, Source};
-use paloma_tokio::Monitor;
+use paloma_tokio::{Listeners, Monitor};
 
 use crate::config::Admin;
 
@@ -45,14 +46,19 @@ pub(crate) fn bind(admin: &Admin) -> io::Result<Option<TcpListener>> {
 ///
 /// # Errors
 /// The listener cannot be made the runtime's.
-pub(crate) fn start(listener: TcpListener, monitor: Monitor, node: &str) -> io::Result<()> {
+pub(crate) fn start(
+    listener: TcpListener,
+    running: &paloma_tokio::Running,
+    node: &str,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     if !address.ip().to_canonical().is_loopback() {
         tracing::warn!(%address, "the administration listener can be reached from other machines and asks for no password");
     }
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let source = Arc::new(Running {
-        monitor,
+        monitor: running.monitor(),
+        listeners: running.listeners().clone(),
         node: node.to_owned(),
     });
     tokio::spawn(paloma_admin::serve(listener, source));
@@ -64,7 +70,21 @@ pub(crate) fn start(listener: TcpListener, monitor: Monitor, node: &str) -> io::
 #[derive(Debug)]
 struct Running {
     monitor: Monitor,
+    listeners: Listeners,
     node: String,
+}
+
+impl Running {
+    /// By the listener, the second at which its certificate expires.
+    fn certificates(&self) -> Vec<(String, u64)> {
+        let certificates = self.listeners.certificates().into_iter();
+        certificates
+            .map(|(listener, expires_at)| {
+                let since_epoch = expires_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                (listener.to_string(), since_epoch.as_secs())
+            })
+            .collect()
+    }
 }
 
 impl Source for Running {
@@ -81,6 +101,7 @@ impl Source for Running {
             stalled: counts.stalled,
             handshakes_failed: counts.handshakes_failed,
             records_ended: counts.records_ended,
+            certificates: self.certificates(),
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -34,6 +34,7 @@ impl Wanted {
             let terms = Arc::new(settings.terms());
             for address in resolve(config, settings)? {
                 let mut listener = paloma_tokio::Listener::new(address);
+                listener.name = Some(settings.name.clone());
                 listener.connections_max = settings.connections_max.unwrap_or(usize::MAX);
                 listener.tls.clone_from(&tls);
                 listener.websocket = transport.websocket();

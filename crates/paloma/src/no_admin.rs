@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 
-use paloma_tokio::Monitor;
+use paloma_tokio::Running;
 
 use crate::config::Admin;
 
@@ -19,6 +19,6 @@ pub(crate) fn bind(_: &Admin) -> io::Result<Option<Infallible>> {
 ///
 /// # Errors
 /// None.
-pub(crate) fn start(listener: Infallible, _: Monitor, _: &str) -> io::Result<()> {
+pub(crate) fn start(listener: Infallible, _: &Running, _: &str) -> io::Result<()> {
     match listener {}
 }

@@ -92,7 +92,7 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
             announce(scheme, address, &config.store);
         }
         if let Some(listener) = admin
-            && let Err(error) = admin::start(listener, running.monitor(), &config.node_name)
+            && let Err(error) = admin::start(listener, running, &config.node_name)
         {
             tracing::warn!(%error, "no administration listener");
         }

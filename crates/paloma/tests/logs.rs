@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use support::site::{ACCEPTED, Client};
@@ -77,6 +78,60 @@ fn no_level_prints_a_payload_or_a_password() {
             "a name forges no line: {log}"
         );
         assert!(log.contains("first"), "{log}");
+    }
+}
+
+#[test]
+fn clients_are_told_of_with_the_listener_that_they_came_through() {
+    let file = std::env::temp_dir().join(format!("paloma-log-names-{}.toml", std::process::id()));
+    let text = "[admin]\naddress = ''\n[log]\nlevel = 'debug'\n\
+                [[listener]]\nname = 'front'\naddress = '127.0.0.1:0'\nallow_empty_client_id = false\n\
+                [[listener]]\nname = 'back'\naddress = '127.0.0.1:0'\n[listener.proxy_protocol]\nversion = '1'\ntrusted = ['127.0.0.1']\n";
+    std::fs::write(&file, text).unwrap();
+    let (mut child, mut rest, addresses) = start(&["serve", "--config", file.to_str().unwrap()], 2);
+    let _ = std::fs::remove_file(&file);
+    let end = |address: &String, bytes: &[u8]| {
+        let address = address.rsplit('/').next().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(bytes).unwrap();
+        // Whatever it says, it ends.
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    let connect = |flags| [&[16, 13, 0, 4][..], b"MQTT", &[4, flags, 0, 9, 0, 1, b'c']].concat();
+    let (front, back) = (&addresses[0], &addresses[1]);
+    // Comes and goes; a reserved flag; no client id; no header of a proxy.
+    end(front, &[&connect(2)[..], &[0xE0, 0]].concat());
+    end(front, &connect(3));
+    end(
+        front,
+        &[16, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 9, 0, 0],
+    );
+    end(back, b"GET / HTTP/1.1\r\n\r\n");
+    end(
+        back,
+        &[
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n",
+            &connect(2)[..],
+            &[0xE0, 0],
+        ]
+        .concat(),
+    );
+    signal(&child, "-TERM");
+    let mut log = String::new();
+    rest.read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for (what, listener) in [
+        ("client connected", "front"),
+        ("client disconnected", "front"),
+        ("client refused", "front"),
+        ("connection ended before a client was let in", "front"),
+        ("handshake failed", "back"),
+        ("client connected", "back"),
+        ("client disconnected", "back"),
+    ] {
+        let listener = format!("listener=\"{listener}\"");
+        let is_told = |line: &str| line.contains(what) && line.contains(&listener);
+        assert!(log.lines().any(is_told), "{what} {listener} in {log}");
     }
 }
 

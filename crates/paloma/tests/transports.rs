@@ -9,10 +9,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
+#[cfg(feature = "admin")]
+use std::{io::Write, net::TcpStream};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use support::site::Site;
-use support::{Lines, paloma, signal, start};
+use support::{Lines, paloma, signal, start, start_command};
 
 struct Directory(PathBuf);
 
@@ -47,6 +49,40 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The first second of 2021.
+#[cfg(feature = "admin")]
+const OVER: u64 = 1_609_459_200;
+
+/// Where a broker's metrics are.
+#[cfg(feature = "admin")]
+struct Metrics(String);
+
+#[cfg(feature = "admin")]
+impl Metrics {
+    fn of(said: &Lines) -> Self {
+        let line = said.until(&["metrics on http://"]);
+        let (_, address) = line.rsplit_once("http://").unwrap();
+        let (address, _) = address.split_once('/').unwrap();
+        Self(address.to_owned())
+    }
+
+    /// When a listener's certificate expires.
+    fn expires_at(&self, listener: &str) -> u64 {
+        let mut stream = TcpStream::connect(&self.0).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let name =
+            format!("paloma_tls_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}} ");
+        let value = answer.lines().find_map(|line| line.strip_prefix(&name));
+        value
+            .expect("a certificate of this listener")
+            .parse()
+            .unwrap()
     }
 }
 
@@ -213,14 +249,22 @@ fn a_certificate_that_is_over_is_told_and_used() {
     );
     let over = [&cert, &key].map(|file| fs::read(file).unwrap());
     directory.certify();
-    let (broker, said, _) = start(&[&["serve"], &files[..]].concat(), 1);
+    let mut command = paloma(&[&["serve"], &files[..]].concat());
+    command.env("PALOMA__ADMIN__ADDRESS", "127.0.0.1:0");
+    let (broker, said, _) = start_command(&mut command, 1);
     let said = Lines::of(said);
+    #[cfg(feature = "admin")]
+    let metrics = Metrics::of(&said);
+    #[cfg(feature = "admin")]
+    assert_ne!(metrics.expires_at("127.0.0.1:0"), OVER);
     for (file, text) in [&cert, &key].into_iter().zip(over) {
         fs::write(file, text).unwrap();
     }
     signal(&broker, "-HUP");
     let said = said.until(&["the configuration has been read again"]);
     assert!(said.contains("its certificate has expired"), "{said}");
+    #[cfg(feature = "admin")]
+    assert_eq!(metrics.expires_at("127.0.0.1:0"), OVER);
     stop(broker);
 }
 

@@ -1,6 +1,5 @@
 //! From a new socket to a session: CONNECT, authentication, takeover, resume.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use super::audit::connect_bytes;
 use crate::auth::{Action, Admission, AuthOutcome, AuthRequest};
 use crate::connection::{
     ConnectionEntry, ConnectionId, ConnectionInfo, ListenerTerms, Open, Origin, Pending, Phase,
-    Renewal,
+    Renewal, Whence,
 };
 use crate::effect::{CloseCause, Effect};
 use crate::memory::SESSION_BYTES;
@@ -124,9 +123,12 @@ impl Broker {
     ) {
         self.traffic.count_connect_refused(reason);
         let entry = self.connections.get(id.key());
+        let whence = entry.map(|entry| entry.origin.whence());
+        let (address, listener) = whence.unwrap_or_default();
         self.notices.push(Notice::Refused {
             client_id,
-            address: entry.and_then(|entry| entry.origin.address),
+            address,
+            listener,
             reason,
         });
         handshake.refuse(&ConnAck::refused(reason));
@@ -487,9 +489,9 @@ impl Broker {
         if !principal.mount.is_none() {
             protocol.set_mount(principal.mount.text());
         }
-        let address = entry.origin.address;
+        let whence = entry.origin.whence();
         entry.phase = Phase::Open(Box::new(Open::new(protocol, key, renewal)));
-        self.note_connected(&principal, address, version, earlier.is_present);
+        self.note_connected(&principal, whence, version, earlier.is_present);
         self.store_will(key, None);
         self.assign_ids(key);
         self.answered(id, is_stored);
@@ -500,7 +502,7 @@ impl Broker {
     fn note_connected(
         &mut self,
         principal: &Principal,
-        address: Option<IpAddr>,
+        (address, listener): Whence,
         version: ProtocolVersion,
         is_resumed: bool,
     ) {
@@ -511,6 +513,7 @@ impl Broker {
             client_id: principal.client_id(),
             user: principal.identity.user.clone(),
             address,
+            listener,
             version,
             is_resumed,
         });

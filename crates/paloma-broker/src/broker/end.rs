@@ -1,6 +1,5 @@
 //! Connections end, wills are sent, sessions expire.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use paloma_codec::{Disconnect, DisconnectReason, Qos};
@@ -11,7 +10,7 @@ use super::publish::{Outcome, Routed};
 use super::renewal::earlier;
 use crate::accounting::DropCause;
 use crate::auth::Action;
-use crate::connection::{ConnectionId, Open, Phase};
+use crate::connection::{ConnectionId, Open, Phase, Whence};
 use crate::effect::{CloseCause, Effect};
 use crate::notice::{Notice, Offence};
 use crate::session::{SessionEntry, SessionKey, Will};
@@ -104,9 +103,9 @@ impl Broker {
         if let Some(entry) = self.connections.get_mut(id.key()) {
             entry.phase = Phase::Closing(farewell.take_bytes());
         }
-        let address = self.connections.get(id.key());
-        let address = address.and_then(|entry| entry.origin.address);
-        self.note_client_gone(open.session, address, (cause, offence));
+        let whence = self.connections.get(id.key());
+        let whence = whence.map(|entry| entry.origin.whence());
+        self.note_client_gone(open.session, whence.unwrap_or_default(), (cause, offence));
         self.detach(now, id, *open);
         self.mark_transmit(id);
         self.effects.push_back(Effect::Close(id, cause));
@@ -124,10 +123,11 @@ impl Broker {
             return;
         };
         entry.phase = Phase::Closing(farewell);
-        let address = entry.origin.address;
+        let (address, listener) = entry.origin.whence();
         if cause != CloseCause::Refused {
             self.notices.push(Notice::Unopened {
                 address,
+                listener,
                 cause,
                 offence,
             });
@@ -139,13 +139,14 @@ impl Broker {
     fn note_client_gone(
         &mut self,
         key: SessionKey,
-        address: Option<IpAddr>,
+        (address, listener): Whence,
         (cause, offence): (CloseCause, Option<Offence>),
     ) {
         if let Some(session) = self.sessions.get(key) {
             self.notices.push(Notice::Disconnected {
                 client_id: session.principal.client_id(),
                 address,
+                listener,
                 cause,
                 offence,
             });
@@ -173,17 +174,19 @@ impl Broker {
         &mut self,
         now: Now,
         id: ConnectionId,
-        (phase, address): (Phase, Option<IpAddr>),
+        (phase, whence): (Phase, Whence),
         cause: CloseCause,
     ) {
         match phase {
             Phase::Open(open) => {
-                self.note_client_gone(open.session, address, (cause, None));
+                self.note_client_gone(open.session, whence, (cause, None));
                 self.detach(now, id, *open);
             }
             Phase::Handshake(_) | Phase::Authenticating(_) => {
+                let (address, listener) = whence;
                 self.notices.push(Notice::Unopened {
                     address,
+                    listener,
                     cause,
                     offence: None,
                 });

@@ -384,8 +384,8 @@ impl Broker {
         if let Some(entry) = self.connections.remove(id.key()) {
             self.memory.release(entry.charged);
             self.traffic.count_closed(cause);
-            let (phase, address) = (entry.phase, entry.origin.address);
-            self.end_connection(now, id, (phase, address), cause);
+            let (phase, whence) = (entry.phase, entry.origin.whence());
+            self.end_connection(now, id, (phase, whence), cause);
         }
     }
 
