@@ -4,7 +4,7 @@ use bytes::Bytes;
 use core::fmt;
 use core::ops::Deref;
 
-/// A password or authentication data. Its `Debug` form shows the length only.
+/// A password or authentication data. Its `Debug` form shows the length only; it derefs to its bytes, `**secret == *b"…"`.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secret(Bytes);
 

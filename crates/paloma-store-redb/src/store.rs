@@ -91,8 +91,8 @@ impl RedbStore {
     ///
     /// # Errors
     /// Another process has it, a later version wrote it, or it cannot be read.
-    pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
-        let directory = Directory::lock(path)?;
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self, OpenError> {
+        let directory = Directory::lock(path.as_ref())?;
         Self::open_in(directory, options)
     }
 

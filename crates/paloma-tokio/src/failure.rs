@@ -1,6 +1,7 @@
 //! Why a broker had to stop.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use paloma_broker::StoreError;
@@ -30,5 +31,11 @@ impl std::error::Error for Failure {
             Self::Panicked => None,
             Self::Store(error) => Some(&**error),
         }
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::other(failure)
     }
 }

@@ -90,7 +90,7 @@ pub fn serve(
         let stopped = running.stop().await;
         // Their tasks are gone by now, so the runtimes can be too.
         drop(workers);
-        stopped.map_err(io::Error::other)
+        Ok(stopped?)
     })
 }
 
@@ -340,7 +340,8 @@ impl Running {
 
     /// Stops gracefully: accepts nobody any more, sends every client DISCONNECT 0x8B (or just closes, before 5.0),
     /// publishes wills by the rules, and returns when all are gone and the store has everything, or after
-    /// [`Config::stop_timeout`], whichever is first. What is still connected then is cut.
+    /// [`Config::stop_timeout`], whichever is first. What is still connected then is cut. A client in the same program that
+    /// nobody reads meanwhile, like one whose event loop a test has left, holds this up; dropping the value waits for nobody.
     ///
     /// # Errors
     /// Why the broker has failed, if it has; connections are closed all the same.
