@@ -12,7 +12,7 @@ use paloma_broker::store::{
 use paloma_codec::Qos;
 use paloma_store_redb::disk::Disk;
 use paloma_store_redb::disk::sim::{Fault, SimDisk};
-use paloma_store_redb::{Durability, RedbStore};
+use paloma_store_redb::{Durability, Options, RedbStore};
 use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use support::{contents, entry, message, open, open_with, session_record, small};
 
@@ -246,7 +246,7 @@ fn a_checkpoint_that_fails_at_rest_is_noticed() {
 fn a_checkpoint_that_finds_no_space_takes_nothing_and_repeats_nothing() {
     for seed in 0..6 {
         let disk = SimDisk::new(seed);
-        let options = paloma_store_redb::Options {
+        let options = Options {
             reserve_bytes: 0,
             ..small()
         };
@@ -327,6 +327,49 @@ fn commits_wait_for_a_checkpoint_when_there_is_no_more_room() {
 }
 
 #[test]
+fn a_checkpoint_syncs_in_pieces_until_a_commit_waits_for_it() {
+    let disk = SimDisk::new(1);
+    let options = Options {
+        log_bytes: 4 << 20,
+        ..small()
+    };
+    let mut store = open_with(&disk, &options).unwrap();
+    let ops = vec![StoreOp::PutSession(SESSION, session_record("client"))];
+    store.commit(&mut vec![batch(ops)]).unwrap();
+    let mut ids = 1..;
+    // One message of 16 KiB, and how many syncs that took.
+    let mut commit = |store: &mut RedbStore| {
+        let id = ids.next().unwrap();
+        let message = message(id, "a/b", &[7; 16 << 10]);
+        let ops = vec![
+            StoreOp::PutMessage(message.clone()),
+            StoreOp::Enqueue(SESSION, entry(&message, Qos::AtLeastOnce)),
+        ];
+        let before = disk.counts().syncs;
+        store.commit(&mut vec![batch(ops)]).unwrap();
+        disk.counts().syncs - before
+    };
+    let mut commits = 0;
+    let at_leisure = loop {
+        commit(&mut store);
+        commits += 1;
+        assert!(commits < 1_000, "no checkpoint was begun");
+        let before = disk.counts().syncs;
+        if store.take_over() {
+            break disk.counts().syncs - before;
+        }
+    };
+    // A mebibyte of messages, 128 KiB at a time.
+    assert!(at_leisure >= 8, "{at_leisure} syncs");
+    // Nobody takes anything over, until a commit has to wait for that. It has more to take over than the one above.
+    let in_a_hurry = (0..1_000)
+        .map(|_| commit(&mut store))
+        .find(|syncs| *syncs > 1);
+    let in_a_hurry = in_a_hurry.expect("one waits");
+    assert!(in_a_hurry <= 4, "{in_a_hurry} syncs");
+}
+
+#[test]
 fn a_stop_takes_over_both_halves() {
     let mut queue = Queue::new(1);
     queue.turn();
@@ -370,7 +413,7 @@ fn a_store_whose_log_has_no_halves_is_taken_over() {
         let disk = queue.disk.after_kill();
         assert_eq!(format(&disk, None), 5);
         assert_eq!(format(&disk, Some(earlier)), earlier);
-        let options = paloma_store_redb::Options {
+        let options = Options {
             durability,
             ..small()
         };
