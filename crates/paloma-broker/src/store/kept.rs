@@ -5,30 +5,55 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytestring::ByteString;
 use paloma_codec::PacketId;
 
+use super::StoreError;
+use super::memory::MemoryStore;
 use super::op::{
     Mark, RetainedRecord, SessionId, SessionRecord, StoreOp, SubscriptionRecord, WillRecord,
 };
 use super::recovery::Recovered;
 
+/// What a store keeps for the next broker. Behind a trait, so that a program that makes no recoverable store, such as the
+/// broker itself, is not linked with what only those do.
+pub(super) trait Keep: Send + Sync {
+    /// Applies an op as far as it concerns what is kept.
+    fn apply(&mut self, op: &StoreOp);
+
+    fn set_mark(&mut self, mark: Mark);
+
+    /// Gives everything in the order of [`Store::recover`](super::Store::recover), with the queues of this store.
+    fn recover(
+        &self,
+        store: &MemoryStore,
+        each: &mut dyn FnMut(Recovered),
+    ) -> Result<(), StoreError>;
+
+    fn boxed(&self) -> Box<dyn Keep>;
+}
+
+impl Clone for Box<dyn Keep> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}
+
 /// Records by their keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
-    pub(super) mark: Mark,
-    pub(super) sessions: BTreeMap<SessionId, KeptSession>,
-    pub(super) retained: BTreeMap<ByteString, RetainedRecord>,
+    mark: Mark,
+    sessions: BTreeMap<SessionId, KeptSession>,
+    retained: BTreeMap<ByteString, RetainedRecord>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct KeptSession {
+struct KeptSession {
     record: SessionRecord,
     will: Option<WillRecord>,
     subscriptions: BTreeMap<ByteString, SubscriptionRecord>,
     received: BTreeSet<PacketId>,
 }
 
-impl Kept {
-    /// Applies an op as far as it concerns these records.
-    pub(super) fn apply(&mut self, op: &StoreOp) {
+impl Keep for Kept {
+    fn apply(&mut self, op: &StoreOp) {
         match op {
             StoreOp::PutSession(id, record) => match self.sessions.get_mut(id) {
                 Some(session) => session.record = record.clone(),
@@ -82,6 +107,32 @@ impl Kept {
         }
     }
 
+    fn set_mark(&mut self, mark: Mark) {
+        self.mark = mark;
+    }
+
+    fn recover(
+        &self,
+        store: &MemoryStore,
+        each: &mut dyn FnMut(Recovered),
+    ) -> Result<(), StoreError> {
+        each(Recovered::Mark(self.mark));
+        for (id, session) in &self.sessions {
+            session.recover(*id, each);
+            store.recover_queue(*id, each)?;
+        }
+        for record in self.retained.values() {
+            each(Recovered::Retained(record.clone()));
+        }
+        store.recover_fan_outs(each)
+    }
+
+    fn boxed(&self) -> Box<dyn Keep> {
+        Box::new(self.clone())
+    }
+}
+
+impl Kept {
     fn change<R>(&mut self, id: SessionId, change: impl FnOnce(&mut KeptSession) -> R) {
         if let Some(session) = self.sessions.get_mut(&id) {
             change(session);
@@ -91,7 +142,7 @@ impl Kept {
 
 impl KeptSession {
     /// Gives the session and what belongs to it, its queue apart.
-    pub(super) fn recover(&self, id: SessionId, each: &mut dyn FnMut(Recovered)) {
+    fn recover(&self, id: SessionId, each: &mut dyn FnMut(Recovered)) {
         each(Recovered::Session(id, self.record.clone()));
         if let Some(will) = &self.will {
             each(Recovered::Will(id, will.clone()));

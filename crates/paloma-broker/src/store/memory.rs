@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use paloma_codec::{Message, PacketId};
 use paloma_session::LogSeq;
 
-use super::kept::Kept;
+use super::kept::{Keep, Kept};
 use super::op::{FanOutRecord, MessageId, QueueEntry, SessionId, StoreBatch, StoreOp};
 use super::recovery::{FlightRecord, FlightState, QueueSummary, Recovered};
 use super::{Committed, LoadRequest, Loaded, Space, Store, StoreError, StoreUsage};
@@ -30,7 +30,7 @@ pub struct MemoryStore {
     /// Bytes of the messages.
     bytes: u64,
     entries: u64,
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<dyn Keep>>,
 }
 
 impl fmt::Debug for MemoryStore {
@@ -68,7 +68,7 @@ impl MemoryStore {
     #[must_use]
     pub fn recoverable() -> Self {
         Self {
-            kept: Some(Box::default()),
+            kept: Some(Box::<Kept>::default()),
             ..Self::default()
         }
     }
@@ -130,7 +130,7 @@ impl MemoryStore {
             }
         }
         if let Some(kept) = &mut self.kept {
-            kept.mark = batch.mark;
+            kept.set_mark(batch.mark);
         }
     }
 
@@ -207,7 +207,7 @@ impl MemoryStore {
             .ok_or(StoreError::Corrupt("a queue entry without its message"))
     }
 
-    fn recover_queue(
+    pub(super) fn recover_queue(
         &self,
         session: SessionId,
         each: &mut dyn FnMut(Recovered),
@@ -237,29 +237,25 @@ impl MemoryStore {
         }
         Ok(())
     }
+
+    pub(super) fn recover_fan_outs(
+        &self,
+        each: &mut dyn FnMut(Recovered),
+    ) -> Result<(), StoreError> {
+        for (id, (record, after)) in &self.fan_outs {
+            let message = self.message(*id)?;
+            each(Recovered::FanOut(record.clone(), message, *after));
+        }
+        Ok(())
+    }
 }
 
 impl Store for MemoryStore {
     fn recover(&mut self, each: &mut dyn FnMut(Recovered)) -> Result<(), StoreError> {
-        let Some(kept) = self.kept.as_deref() else {
-            return Ok(());
-        };
-        each(Recovered::Mark(kept.mark));
-        for (id, session) in &kept.sessions {
-            session.recover(*id, each);
-            self.recover_queue(*id, each)?;
+        match self.kept.as_deref() {
+            Some(kept) => kept.recover(self, each),
+            None => Ok(()),
         }
-        for record in kept.retained.values() {
-            each(Recovered::Retained(record.clone()));
-        }
-        for (id, (record, after)) in &self.fan_outs {
-            each(Recovered::FanOut(
-                record.clone(),
-                self.message(*id)?,
-                *after,
-            ));
-        }
-        Ok(())
     }
 
     fn commit(&mut self, group: &mut Vec<StoreBatch>) -> Result<Committed, StoreError> {
