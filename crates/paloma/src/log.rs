@@ -32,14 +32,14 @@ impl Log {
             tracing::warn!(lost, "log lines are lost: whoever reads them is too slow");
         })?;
         let writer = out.clone();
-        let (layer, handle) = reload::Layer::new(filter(level));
-        tracing_subscriber::fmt()
-            .with_max_level(LevelFilter::TRACE)
+        let printing = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
             .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-            .event_format(Line::new(format)?)
-            .finish()
-            .with(layer)
+            .event_format(Line::new(format)?);
+        let (limit, handle) = reload::Layer::new(filter(level));
+        tracing_subscriber::registry()
+            .with(printing)
+            .with(limit)
             .init();
         let log = Self {
             // It fails only when there is no log any more.
