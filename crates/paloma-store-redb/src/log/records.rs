@@ -159,6 +159,7 @@ pub(crate) fn salvage(
     }
     let len = disk.len().map_err(StoreError::Io)?;
     contents.bytes = bytes_of(disk, len.min(LOG_BYTES_MAX)).map_err(StoreError::Io)?;
+    // In the order of what they are on top of.
     let mut parts = Vec::new();
     if state.is_used() {
         parts.push((state.stamp(base), state.region(base)));
@@ -169,10 +170,10 @@ pub(crate) fn salvage(
     }
     for (stamp, start) in &later {
         if parts.iter().all(|(known, _)| known != stamp) {
-            parts.push((*stamp, *start..len));
+            let place = parts.partition_point(|(known, _): &(Stamp, _)| known.base <= stamp.base);
+            parts.insert(place, (*stamp, *start..len));
         }
     }
-    parts.sort_by_key(|(stamp, _)| stamp.base);
     for (stamp, region) in parts {
         let part = Part::scan(&contents.bytes, region, stamp);
         if !part.records.is_empty() {
