@@ -1,7 +1,7 @@
 //! How often somebody may fail to log in.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -23,17 +23,19 @@ const FORGET: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct LoginLimiter {
     failures_max: u32,
-    addresses: Table<IpAddr>,
-    /// Users by a hash, since their names may be long.
-    pairs: Table<(IpAddr, u64)>,
+    addresses: Table,
+    pairs: Table,
     hasher: RandomState,
 }
 
-#[derive(Debug)]
-struct Table<K> {
-    entries: HashMap<K, Entry>,
+/// An address, alone or with a user: that by a hash, since names may be long.
+type Key = (IpAddr, Option<u64>);
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<Key, Entry>,
     /// By the moment of the last failure; the number tells failures of one moment apart.
-    order: BTreeMap<(Monotonic, u64), K>,
+    order: BTreeMap<(Monotonic, u64), Key>,
     failures: u64,
 }
 
@@ -68,17 +70,18 @@ impl LoginLimiter {
     pub fn may_try(&self, now: Monotonic, address: IpAddr, user: Option<&str>) -> bool {
         let address = network(address);
         let is_free = |until: Option<Monotonic>| until.is_none_or(|until| until <= now);
-        let pair = user.map(|user| (address, self.hash(user)));
-        is_free(self.addresses.blocked_until(&address))
+        let pair = user.map(|user| (address, Some(self.hash(user))));
+        is_free(self.addresses.blocked_until(&(address, None)))
             && pair.is_none_or(|pair| is_free(self.pairs.blocked_until(&pair)))
     }
 
     /// A login has failed.
     pub fn handle_failure(&mut self, now: Monotonic, address: IpAddr, user: Option<&str>) {
         let address = network(address);
-        self.addresses.fail(now, address, self.failures_max);
+        let alone = (address, None);
+        self.addresses.fail(now, alone, self.failures_max);
         if let Some(user) = user {
-            let pair = (address, self.hash(user));
+            let pair = (address, Some(self.hash(user)));
             self.pairs.fail(now, pair, self.failures_max);
         }
     }
@@ -86,7 +89,7 @@ impl LoginLimiter {
     /// A login has succeeded, so this user's earlier failures at this address were slips. The address's own count stays:
     /// one account of one's own must not buy tries at others.
     pub fn handle_success(&mut self, address: IpAddr, user: &str) {
-        let pair = (network(address), self.hash(user));
+        let pair = (network(address), Some(self.hash(user)));
         self.pairs.remove(&pair);
     }
 
@@ -101,22 +104,12 @@ impl LoginLimiter {
     }
 }
 
-impl<K> Default for Table<K> {
-    fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: BTreeMap::new(),
-            failures: 0,
-        }
-    }
-}
-
-impl<K: Copy + Eq + Hash> Table<K> {
-    fn blocked_until(&self, key: &K) -> Option<Monotonic> {
+impl Table {
+    fn blocked_until(&self, key: &Key) -> Option<Monotonic> {
         self.entries.get(key).map(|entry| entry.blocked_until)
     }
 
-    fn fail(&mut self, now: Monotonic, key: K, failures_max: u32) {
+    fn fail(&mut self, now: Monotonic, key: Key, failures_max: u32) {
         let old = self.remove(&key);
         self.make_room(now);
         let old = old.filter(|entry| now.since(entry.last.0) < FORGET);
@@ -144,7 +137,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
         self.entries.insert(key, entry);
     }
 
-    fn remove(&mut self, key: &K) -> Option<Entry> {
+    fn remove(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
         self.order.remove(&entry.last);
         Some(entry)
