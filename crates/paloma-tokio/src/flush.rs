@@ -91,7 +91,7 @@ pub(crate) fn flush(shared: &Arc<Shared>, shard: u16, links_max: usize) -> bool 
     shared.return_transmit(shard, transmit);
     if !is_first {
         // Pulling may have given the core something to do: a queue to refill, a drop to store.
-        shared.turn(|_, _| ());
+        shared.take_turn(|_, _| (), |wakes| shared.wake(wakes));
     }
     has_more
 }

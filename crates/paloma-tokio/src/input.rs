@@ -11,7 +11,7 @@ use crate::flush;
 use crate::gauge::Gauge;
 use crate::lane::PORTION;
 use crate::links::Link;
-use crate::shared::Shared;
+use crate::shared::{Core, Shared};
 
 /// Bytes read at a time.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -323,7 +323,7 @@ fn hand_over(
 ) -> (usize, Flow, bool) {
     let id: ConnectionId = link.id;
     let flush_after = shared.flush_after();
-    let outcome = shared.turn(|core, now| {
+    let input = |core: &mut Core, now| {
         let mut end = from;
         let mut flow = Flow::Read;
         let count = batch.len();
@@ -350,7 +350,8 @@ fn hand_over(
         // The effects of this turn are handed out after it: the next count sees them.
         let must_flush = core.links.count_packets(link.shard, count, flush_after);
         (end, flow, must_flush)
-    });
+    };
+    let outcome = shared.take_turn(input, |wakes| shared.wake(wakes));
     outcome.unwrap_or((from, Flow::Pause, false))
 }
 

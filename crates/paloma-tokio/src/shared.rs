@@ -176,8 +176,15 @@ impl Shared {
 
     // ---- turns --------------------------------------------------------------------------------------------------
 
-    /// Takes one turn: `input`, then everything that follows from it. `None` when the broker has failed.
+    /// Takes one turn: `input`, then everything that follows from it. `None` when the broker has failed. All who are in no
+    /// message's way have one copy of it together.
     pub(crate) fn turn<R>(self: &Arc<Self>, input: impl FnOnce(&mut Core, Now) -> R) -> Option<R> {
+        let (mut input, mut result) = (Some(input), None);
+        self.turn_with(&mut |core, now| result = input.take().map(|input| input(core, now)))?;
+        result
+    }
+
+    fn turn_with(self: &Arc<Self>, input: &mut dyn FnMut(&mut Core, Now)) -> Option<()> {
         self.take_turn(input, |wakes| self.wake(wakes))
     }
 
