@@ -23,6 +23,9 @@ pub mod codec_split;
 mod config;
 pub mod config_file;
 #[allow(dead_code, reason = "likewise")]
+#[path = "../../crates/paloma/src/few.rs"]
+mod few;
+#[allow(dead_code, reason = "likewise")]
 #[path = "../../crates/paloma/src/memory.rs"]
 mod memory;
 #[allow(dead_code, reason = "likewise")]

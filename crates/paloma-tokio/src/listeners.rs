@@ -25,7 +25,8 @@ pub struct Listeners {
 #[derive(Debug, Default)]
 struct Open {
     is_closed: bool,
-    active: BTreeMap<u16, Active>,
+    /// In the order of their indices; a broker has few.
+    active: Vec<(u16, Active)>,
 }
 
 #[derive(Debug)]
@@ -75,10 +76,10 @@ impl Listeners {
             let message = "the broker is stopping";
             return Err(io::Error::new(io::ErrorKind::NotConnected, message));
         }
-        if open.active.contains_key(&index) {
+        let Err(place) = open.place(index) else {
             let message = format!("listener {index} is open already");
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-        }
+        };
         let _context = self.shared.runtime().enter();
         let bound = Bound::bind(&listener.address)?;
         let address = bound.local_address(&listener.address)?;
@@ -98,7 +99,7 @@ impl Listeners {
                 }
             }),
         };
-        open.active.insert(index, active);
+        open.active.insert(place, (index, active));
         Ok(address)
     }
 
@@ -109,7 +110,8 @@ impl Listeners {
     )]
     pub fn accept(&self, index: u16) -> bool {
         let mut open = self.lock();
-        let Some(active) = open.active.get_mut(&index) else {
+        let place = open.place(index).ok();
+        let Some((_, active)) = place.and_then(|place| open.active.get_mut(place)) else {
             return false;
         };
         // Its task has ended only if the runtime is ending.
@@ -141,7 +143,7 @@ impl Listeners {
     /// Closes a listener, and returns when its address is free; false if there is none with this index. Connections
     /// that came in through it stay.
     pub async fn remove(&self, index: u16) -> bool {
-        let Some(active) = self.lock().active.remove(&index) else {
+        let Some(active) = self.lock().remove(index) else {
             return false;
         };
         active.acceptor.abort();
@@ -175,9 +177,9 @@ impl Listeners {
     pub(crate) fn close(&self) -> Vec<JoinHandle<()>> {
         let mut open = self.lock();
         open.is_closed = true;
-        let active = std::mem::take(&mut open.active).into_values();
+        let active = std::mem::take(&mut open.active).into_iter();
         active
-            .map(|active| active.acceptor)
+            .map(|(_, active)| active.acceptor)
             .inspect(JoinHandle::abort)
             .collect()
     }
@@ -185,5 +187,18 @@ impl Listeners {
     fn lock(&self) -> MutexGuard<'_, Open> {
         // Nothing panics while the table is half changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Where a listener is; if there is none with this index, where it would be.
+    fn place(&self, index: u16) -> Result<usize, usize> {
+        self.active
+            .binary_search_by_key(&index, |(index, _)| *index)
+    }
+
+    fn remove(&mut self, index: u16) -> Option<Active> {
+        let place = self.place(index).ok()?;
+        Some(self.active.remove(place).1)
     }
 }

@@ -1,7 +1,5 @@
 //! The broker behind its lock: one turn at a time, its effects carried out, its failures noticed.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +65,7 @@ pub(crate) struct Shared {
     /// Connection tasks that are alive, closing ones included.
     tasks: AtomicUsize,
     /// The same for each listener that has any.
-    listeners: Mutex<BTreeMap<u16, usize>>,
+    listeners: Mutex<Vec<(u16, usize)>>,
     all_gone: Notify,
     next_shard: AtomicUsize,
 }
@@ -310,7 +308,12 @@ impl Shared {
         });
         let link = self.count_refusal(opened, from)?;
         self.tasks.fetch_add(1, Ordering::AcqRel);
-        *self.lock_listeners().entry(listener).or_default() += 1;
+        let mut counts = self.lock_listeners();
+        match counts.iter_mut().find(|(number, _)| *number == listener) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((listener, 1)),
+        }
+        drop(counts);
         Ok(link)
     }
 
@@ -348,12 +351,16 @@ impl Shared {
 
     /// A connection's task has ended.
     pub(crate) fn release(&self, listener: u16) {
-        if let Entry::Occupied(mut count) = self.lock_listeners().entry(listener) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        let mut counts = self.lock_listeners();
+        if let Some(place) = counts.iter().position(|(number, _)| *number == listener)
+            && let Some((_, count)) = counts.get_mut(place)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.swap_remove(place);
             }
         }
+        drop(counts);
         if self.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_gone.notify_waiters();
         }
@@ -361,13 +368,12 @@ impl Shared {
 
     /// Connections that came in through a listener and are not gone.
     pub(crate) fn connections_of(&self, listener: u16) -> usize {
-        self.lock_listeners()
-            .get(&listener)
-            .copied()
-            .unwrap_or_default()
+        let counts = self.lock_listeners();
+        let count = counts.iter().find(|(number, _)| *number == listener);
+        count.map_or(0, |(_, count)| *count)
     }
 
-    fn lock_listeners(&self) -> MutexGuard<'_, BTreeMap<u16, usize>> {
+    fn lock_listeners(&self) -> MutexGuard<'_, Vec<(u16, usize)>> {
         (self.listeners.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,5 @@
 //! From a listener of the configuration to what the broker listens on.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -107,13 +106,6 @@ pub(crate) fn warn_of_certificates<'a>(wanted: impl IntoIterator<Item = &'a Want
             tracing::warn!(listener = wanted.settings.name, "{warning}");
         }
     }
-}
-
-/// Listeners in the order of their numbers, entered one by one: `collect` would bring a sort of 4 kB for each type.
-pub(crate) fn by_number<T>(listeners: impl IntoIterator<Item = (u16, T)>) -> BTreeMap<u16, T> {
-    let mut map = BTreeMap::new();
-    map.extend(listeners);
-    map
 }
 
 /// Says on stderr where a listener listens, and where what it takes is kept.

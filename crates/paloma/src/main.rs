@@ -17,6 +17,7 @@ mod control;
 #[cfg(not(feature = "control"))]
 #[path = "no_control.rs"]
 mod control;
+mod few;
 mod lines;
 mod listeners;
 mod log;

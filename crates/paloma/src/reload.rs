@@ -3,7 +3,6 @@
 #[cfg(feature = "control")]
 mod rehearse;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io;
 
@@ -14,7 +13,8 @@ pub(crate) use self::rehearse::Rehearsed;
 use crate::auth::{Expulsions, Gatekeeper, Prepared};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
-use crate::listeners::{Wanted, announce, by_number, warn_of_certificates};
+use crate::few::Few;
+use crate::listeners::{Wanted, announce, warn_of_certificates};
 use crate::log::Log;
 
 /// A broker that runs, and what it runs with.
@@ -28,7 +28,7 @@ pub(crate) struct Reloader {
     control: Control,
     listeners: Listeners,
     /// By the number under which each is open.
-    open: BTreeMap<u16, Wanted>,
+    open: Few<u16, Wanted>,
     /// For the next listener; none is used twice, since connections outlive their listener.
     next_number: u16,
 }
@@ -37,11 +37,11 @@ pub(crate) struct Reloader {
 #[derive(Debug, Default)]
 struct Plan {
     /// Those that stay, each with what it is to be.
-    kept: BTreeMap<u16, Wanted>,
+    kept: Few<u16, Wanted>,
     /// Those that are new.
     added: Vec<Wanted>,
     /// Open ones that nobody wants as they are, and whose address is needed.
-    in_the_way: BTreeSet<u16>,
+    in_the_way: Vec<u16>,
     /// What is opened once those are closed.
     in_their_place: Vec<Wanted>,
 }
@@ -49,7 +49,7 @@ struct Plan {
 /// Listeners of which those that are new are bound.
 #[derive(Debug, Default)]
 struct Bound {
-    open: BTreeMap<u16, Wanted>,
+    open: Few<u16, Wanted>,
     /// Where those listen that were not open before.
     new: Vec<(&'static str, ListenAddress)>,
 }
@@ -63,7 +63,7 @@ impl Reloader {
         open: Vec<Wanted>,
         running: &Running,
     ) -> Self {
-        let open = by_number((0..).zip(open));
+        let open: Few<u16, Wanted> = (0..).zip(open).collect();
         Self {
             arguments: arguments.clone(),
             config: config.clone(),
@@ -71,7 +71,7 @@ impl Reloader {
             log,
             control: running.control(),
             listeners: running.listeners().clone(),
-            next_number: open.keys().next_back().map_or(0, |last| last + 1),
+            next_number: open.keys().last().map_or(0, |last| last + 1),
             open,
         }
     }
@@ -115,7 +115,7 @@ impl Reloader {
         prepared.warn(&config);
         warn_of_certificates(open.values());
         let doors = open.iter().map(|(number, wanted)| (*number, wanted.place));
-        let expulsions = self.gatekeeper.apply(prepared, &by_number(doors));
+        let expulsions = self.gatekeeper.apply(prepared, &doors.collect());
         self.control.rules_changed();
         self.control.set_limits(&config.limits);
         self.log.set_level(config.log_level);
@@ -163,7 +163,7 @@ impl Reloader {
         } = plan;
         let mut bound = Bound::default();
         let mut outcome = self.bind_all(added, &mut bound);
-        let mut closed = BTreeSet::new();
+        let mut closed = Vec::new();
         if outcome.is_ok() {
             for number in &in_the_way {
                 self.listeners.remove(*number).await;
@@ -192,8 +192,8 @@ impl Reloader {
         Ok(())
     }
 
-    async fn undo(&mut self, bound: Bound, closed: BTreeSet<u16>) {
-        for number in bound.open.into_keys() {
+    async fn undo(&mut self, bound: Bound, closed: Vec<u16>) {
+        for (number, _) in bound.open {
             self.listeners.remove(number).await;
         }
         for number in closed {
@@ -209,8 +209,8 @@ impl Reloader {
 
     /// Notes what is open. Listeners that stay keep the certificates that they were opened with, which have taken over
     /// what was loaded.
-    fn keep(&mut self, mut open: BTreeMap<u16, Wanted>) {
-        for (number, wanted) in &mut open {
+    fn keep(&mut self, mut open: Few<u16, Wanted>) {
+        for (number, wanted) in open.entries_mut() {
             if let Some(tls) = self.tls(*number) {
                 wanted.listener.tls = Some(tls.clone());
             }
@@ -272,23 +272,23 @@ impl Reloader {
 impl Plan {
     /// From what is open, and where each of it listens: port 0 was another there.
     fn new(
-        open: &BTreeMap<u16, Wanted>,
+        open: &Few<u16, Wanted>,
         addresses: &[(u16, ListenAddress)],
         wanted: Vec<Wanted>,
     ) -> Self {
-        let mut left: Vec<(&u16, &Wanted)> = open.iter().collect();
+        let mut left: Vec<&(u16, Wanted)> = open.iter().collect();
         let mut plan = Self::default();
         let mut unserved = Vec::new();
         for wanted in wanted {
             if let Some(at) = left.iter().position(|(_, open)| wanted.is_served_by(open)) {
-                let (number, _) = left.remove(at);
-                plan.kept.insert(*number, wanted);
+                let (number, _) = *left.remove(at);
+                plan.kept.insert(number, wanted);
             } else {
                 unserved.push(wanted);
             }
         }
         for wanted in unserved {
-            let is_left = |number: &u16| left.iter().any(|(open, _)| *open == number);
+            let is_left = |number: &u16| left.iter().any(|(open, _)| open == number);
             let before = addresses
                 .iter()
                 .filter(|(number, address)| is_left(number) && wanted.excludes(address));
@@ -296,7 +296,11 @@ impl Plan {
             if before.is_empty() {
                 plan.added.push(wanted);
             } else {
-                plan.in_the_way.extend(before);
+                for number in before {
+                    if !plan.in_the_way.contains(&number) {
+                        plan.in_the_way.push(number);
+                    }
+                }
                 plan.in_their_place.push(wanted);
             }
         }
@@ -304,7 +308,7 @@ impl Plan {
     }
 
     /// Those of the open ones that nobody wants any more.
-    fn closed(&self, open: &BTreeMap<u16, Wanted>) -> Vec<u16> {
+    fn closed(&self, open: &Few<u16, Wanted>) -> Vec<u16> {
         let numbers = open.keys().copied();
         numbers
             .filter(|number| !self.kept.contains_key(number) && !self.in_the_way.contains(number))

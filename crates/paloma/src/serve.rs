@@ -18,7 +18,7 @@ use crate::auth::{Gatekeeper, Security};
 use crate::cli::ConfigArgs;
 use crate::config::Config;
 use crate::control::{self, Request};
-use crate::listeners::{Wanted, announce, by_number, warn_of_certificates};
+use crate::listeners::{Wanted, announce, warn_of_certificates};
 use crate::log::Log;
 use crate::notify::Notifier;
 use crate::reload::Reloader;
@@ -61,7 +61,9 @@ fn run(arguments: &ConfigArgs, config: &Config, security: Security, log: Log) ->
     security.warn(config);
     let wanted = Wanted::all(config)?;
     warn_of_certificates(&wanted);
-    let doors = by_number((0..).zip(wanted.iter().map(|wanted| wanted.place)));
+    let doors = (0..)
+        .zip(wanted.iter().map(|wanted| wanted.place))
+        .collect();
     let gatekeeper = Gatekeeper::new(security, &doors).map_err(io::Error::other)?;
     let mut broker = broker_config(config);
     if !config.store.in_memory {

@@ -1,6 +1,5 @@
 //! Reading the files that say who may do what, all of them before any is put in force.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +10,7 @@ use paloma_auth::{AclRules, HttpHookConfig, JwtKeys, JwtRules, PasswordFile, Scr
 
 use super::rules::Policy;
 use crate::config::{AuthSettings, Config, Fault, HttpSettings, JwtSettings, Place, Problems};
+use crate::few::Few;
 
 /// Everybody may write the file.
 const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -33,11 +33,12 @@ pub(crate) struct Security {
 
 #[derive(Debug, Default)]
 struct Files {
-    passwords: BTreeMap<PathBuf, Arc<PasswordFile>>,
-    scram: BTreeMap<PathBuf, Arc<ScramFile>>,
-    /// By path too, and by whether the file is a shared secret.
-    keys: BTreeMap<bool, BTreeMap<PathBuf, Arc<JwtKeys>>>,
-    rules: BTreeMap<PathBuf, Arc<AclRules>>,
+    passwords: Few<PathBuf, Arc<PasswordFile>>,
+    scram: Few<PathBuf, Arc<ScramFile>>,
+    keys: Few<PathBuf, Arc<JwtKeys>>,
+    /// Shared secrets that tokens are signed with.
+    secrets: Few<PathBuf, Arc<JwtKeys>>,
+    rules: Few<PathBuf, Arc<AclRules>>,
 }
 
 /// How one listener lets clients in.
@@ -124,11 +125,11 @@ impl Security {
         self.doors.iter().filter_map(|door| door.hook.as_ref())
     }
 
-    pub(super) const fn passwords(&self) -> &BTreeMap<PathBuf, Arc<PasswordFile>> {
+    pub(super) const fn passwords(&self) -> &Few<PathBuf, Arc<PasswordFile>> {
         &self.files.passwords
     }
 
-    pub(super) const fn scram(&self) -> &BTreeMap<PathBuf, Arc<ScramFile>> {
+    pub(super) const fn scram(&self) -> &Few<PathBuf, Arc<ScramFile>> {
         &self.files.scram
     }
 
@@ -136,7 +137,11 @@ impl Security {
     pub(super) fn jwt(&self, door: &Door) -> Option<(Arc<JwtKeys>, JwtRules)> {
         let jwt = door.settings.jwt.as_ref()?;
         let (path, is_secret) = key_file(jwt)?;
-        let keys = self.files.keys.get(&is_secret)?.get(path)?;
+        let keys = if is_secret {
+            self.files.secrets.get(path)?
+        } else {
+            self.files.keys.get(path)?
+        };
         Some((Arc::clone(keys), jwt.rules.clone()))
     }
 
@@ -192,7 +197,11 @@ impl Files {
                 JwtKeys::read
             };
             let parse = |path: &Path| parse(path).map(Arc::new);
-            let read = self.keys.entry(is_secret).or_default();
+            let read = if is_secret {
+                &mut self.secrets
+            } else {
+                &mut self.keys
+            };
             read_once(read, path, &key, parse, problems);
             if read.get(path).is_some_and(|keys| keys.hold_a_secret()) {
                 check_secret(path, &key, problems);
@@ -308,7 +317,7 @@ fn read_bytes(path: &Path, key: &str, problems: &mut Problems) -> Option<Vec<u8>
 
 /// Reads one file, which not everybody may write, unless it has been read.
 fn read_once<T>(
-    read: &mut BTreeMap<PathBuf, T>,
+    read: &mut Few<PathBuf, T>,
     path: &Path,
     key: &str,
     parse: impl Fn(&Path) -> Result<T, paloma_auth::Problems>,

@@ -3,7 +3,6 @@
 #[cfg(feature = "control")]
 mod rehearsal;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use paloma_broker::{Authenticator, Authorizer, Identity};
 use super::files::{Door, Security};
 use super::rules::Rules;
 use crate::config::Config;
-use crate::listeners::by_number;
+use crate::few::Few;
 
 /// The login methods and rules in force.
 ///
@@ -33,9 +32,9 @@ pub(crate) struct Gatekeeper {
 #[derive(Debug, Default)]
 struct State {
     /// By the number under which the listener is open.
-    realms: BTreeMap<u16, Realm>,
-    passwords: BTreeMap<PathBuf, Arc<Passwords>>,
-    scram: BTreeMap<PathBuf, Arc<Scram>>,
+    realms: Few<u16, Realm>,
+    passwords: Few<PathBuf, Arc<Passwords>>,
+    scram: Few<PathBuf, Arc<Scram>>,
     hooks: Vec<Arc<Hook>>,
 }
 
@@ -82,8 +81,8 @@ pub(crate) enum Unprepared {
 #[derive(Debug)]
 pub(crate) struct Expulsions {
     /// By listener.
-    before: BTreeMap<u16, Welcome>,
-    after: BTreeMap<u16, Welcome>,
+    before: Few<u16, Welcome>,
+    after: Few<u16, Welcome>,
     /// Tokens and hooks may judge otherwise, so that whoever they let in has to be asked about again.
     pub(crate) concern_admissions: bool,
 }
@@ -103,10 +102,7 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// As for [`prepare`](Self::prepare).
-    pub(crate) fn new(
-        security: Security,
-        doors: &BTreeMap<u16, usize>,
-    ) -> Result<Self, Unprepared> {
+    pub(crate) fn new(security: Security, doors: &Few<u16, usize>) -> Result<Self, Unprepared> {
         let gatekeeper = Self {
             chain: Arc::new(Chain::new(
                 Vec::new(),
@@ -130,7 +126,7 @@ impl Gatekeeper {
 
     /// Puts other files in force, for the listeners that are open from here on. The caller tells the broker that its rules
     /// have changed, and sends away whom this expels.
-    pub(crate) fn apply(&self, prepared: Prepared, doors: &BTreeMap<u16, usize>) -> Expulsions {
+    pub(crate) fn apply(&self, prepared: Prepared, doors: &Few<u16, usize>) -> Expulsions {
         let failures_max = prepared.security.failed_logins_per_minute_max;
         let default_policy = prepared.security.default_policy();
         let mut state = self.lock();
@@ -216,7 +212,7 @@ impl State {
     }
 
     /// True if tokens or hooks may judge otherwise than before.
-    fn apply(&mut self, prepared: Prepared, doors: &BTreeMap<u16, usize>) -> bool {
+    fn apply(&mut self, prepared: Prepared, doors: &Few<u16, usize>) -> bool {
         let Prepared {
             security,
             mut next,
@@ -280,9 +276,11 @@ impl State {
         self.hooks.iter().find(|hook| hook.config == *config)
     }
 
-    fn welcomes(&self) -> BTreeMap<u16, Welcome> {
-        let of = |(number, realm): (&u16, &Realm)| (*number, realm.welcome());
-        by_number(self.realms.iter().map(of))
+    fn welcomes(&self) -> Few<u16, Welcome> {
+        let realms = self.realms.iter();
+        realms
+            .map(|(number, realm)| (*number, realm.welcome()))
+            .collect()
     }
 }
 

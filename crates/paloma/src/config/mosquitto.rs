@@ -1,9 +1,8 @@
 //! A mosquitto.conf as a configuration of ours, and what of it could not be carried over.
 
-use std::collections::BTreeMap;
-
 use super::address::Address;
 use super::show::Page;
+use crate::few::Few;
 
 /// What became of a mosquitto.conf.
 #[derive(Debug, Default)]
@@ -168,8 +167,8 @@ struct Listener {
     is_websocket: bool,
     allow_anonymous: Option<bool>,
     /// Keys of its table, ready to be written.
-    keys: BTreeMap<&'static str, Value>,
-    tls: BTreeMap<&'static str, Value>,
+    keys: Few<&'static str, Value>,
+    tls: Few<&'static str, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -180,7 +179,8 @@ enum Value {
 
 #[derive(Default)]
 struct Import {
-    tables: BTreeMap<&'static str, BTreeMap<&'static str, Value>>,
+    /// Of other tables than listeners', with the table in front.
+    keys: Few<(&'static str, &'static str), Value>,
     listeners: Vec<Listener>,
     /// What the old `port` and `bind_address` say, and options before the first `listener`.
     default: Listener,
@@ -237,12 +237,11 @@ impl Import {
             return Err("there is nothing like it here".to_owned());
         };
         let value = form.read(value)?;
-        let keys = if *table == "auth" && self.is_per_listener {
-            &mut self.listener_of(option).keys
+        if *table == "auth" && self.is_per_listener {
+            self.listener_of(option).keys.insert(key, value);
         } else {
-            self.tables.entry(table).or_default()
-        };
-        keys.insert(key, value);
+            self.keys.insert((table, key), value);
+        }
         Ok(())
     }
 
@@ -297,17 +296,17 @@ impl Import {
             "accept_protocol_versions" => {
                 listener.keys.insert("protocols", protocols(value)?);
             }
-            "auto_id_prefix" => drop(listener.keys.insert("client_id_prefix", text())),
-            "mount_point" => drop(listener.keys.insert("mount_point", text())),
+            "auto_id_prefix" => listener.keys.insert("client_id_prefix", text()),
+            "mount_point" => listener.keys.insert("mount_point", text()),
             "max_connections" if value == "-1" => {}
             "max_connections" => {
                 let value = Form::Number.read(value)?;
                 listener.keys.insert("connections_max", value);
             }
-            "certfile" => drop(listener.tls.insert("certificate", text())),
-            "keyfile" => drop(listener.tls.insert("key", text())),
-            "cafile" => drop(listener.tls.insert("client_ca", text())),
-            "crlfile" => drop(listener.tls.insert("crl", text())),
+            "certfile" => listener.tls.insert("certificate", text()),
+            "keyfile" => listener.tls.insert("key", text()),
+            "cafile" => listener.tls.insert("client_ca", text()),
+            "crlfile" => listener.tls.insert("crl", text()),
             "require_certificate" if switch(value)? => {
                 let required = Value::Text("required".to_owned());
                 listener.tls.insert("client_certificate", required);
@@ -354,15 +353,24 @@ impl Import {
         page.table("[store]");
         if self.is_in_memory {
             page.bare("in_memory", true);
-            self.tables.remove("store");
         }
-        page.keys(&self.tables.remove("store").unwrap_or_default());
+        let keys = self.keys.iter();
+        let (store, others): (Vec<_>, Vec<_>) = keys.partition(|((table, _), _)| *table == "store");
+        if !self.is_in_memory {
+            for ((_, key), value) in store {
+                page.key(key, value);
+            }
+        }
         for (listener, number) in self.listeners.iter().zip(1..) {
             listener.write(number, &mut page);
         }
-        for (table, keys) in &self.tables {
-            page.table(&format!("[{table}]"));
-            page.keys(keys);
+        let mut last = "";
+        for ((table, key), value) in others {
+            if last != *table {
+                page.table(&format!("[{table}]"));
+                last = table;
+            }
+            page.key(key, value);
         }
         Imported {
             text: page.0,
@@ -374,10 +382,7 @@ impl Import {
 impl Import {
     /// Notes where a listener lets in others than it did.
     fn note_what_differs(&mut self) {
-        let names_all = self
-            .tables
-            .get("auth")
-            .is_some_and(|keys| keys.contains_key("password_file"));
+        let names_all = self.keys.contains_key(&("auth", "password_file"));
         for (listener, number) in self.listeners.iter().zip(1..) {
             let is_unix = listener.address.starts_with("unix:");
             let is_local = is_unix
@@ -418,12 +423,16 @@ impl Listener {
 }
 
 impl Page {
-    fn keys(&mut self, keys: &BTreeMap<&'static str, Value>) {
+    fn keys(&mut self, keys: &Few<&'static str, Value>) {
         for (key, value) in keys {
-            match value {
-                Value::Bare(value) => self.bare(key, value),
-                Value::Text(value) => self.text(key, value),
-            }
+            self.key(key, value);
+        }
+    }
+
+    fn key(&mut self, key: &str, value: &Value) {
+        match value {
+            Value::Bare(value) => self.bare(key, value),
+            Value::Text(value) => self.text(key, value),
         }
     }
 }

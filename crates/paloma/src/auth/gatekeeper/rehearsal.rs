@@ -1,6 +1,5 @@
 //! What other files would change for clients that are connected, without putting them in force.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use paloma_broker::{Action, Authorizer, Grant, Identity};
@@ -9,21 +8,22 @@ use paloma_topic::{TargetRef, TopicLimits};
 use super::{Expulsions, Gatekeeper, Welcome};
 use crate::auth::files::{Door, Security};
 use crate::auth::rules::{Policy, Rules};
+use crate::few::Few;
 
 /// What other files would change.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
     expulsions: Expulsions,
     /// The rules of each listener that stays, as they are held by its clients, as they are and as they would be.
-    policies: BTreeMap<u16, (Arc<Rules>, Policy, Policy)>,
+    policies: Few<u16, (Arc<Rules>, Policy, Policy)>,
 }
 
 impl Gatekeeper {
     /// What would come of [`apply`](Self::apply). Nothing changes.
-    pub(crate) fn rehearse(&self, security: &Security, doors: &BTreeMap<u16, usize>) -> Rehearsal {
+    pub(crate) fn rehearse(&self, security: &Security, doors: &Few<u16, usize>) -> Rehearsal {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = BTreeMap::new();
-        let mut policies = BTreeMap::new();
+        let mut after = Few::default();
+        let mut policies = Few::default();
         for (number, place) in doors {
             let (Some(door), Some(open)) = (security.door(*place), state.realms.get(number)) else {
                 continue;
