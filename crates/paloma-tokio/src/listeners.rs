@@ -1,6 +1,5 @@
 //! The listeners that are open: added and removed while the broker runs.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,14 +126,20 @@ impl Listeners {
 
     /// When the certificates of listeners with TLS expire, by the listeners' names; of several with one name the first to expire.
     #[must_use]
-    pub fn certificates(&self) -> BTreeMap<Arc<str>, SystemTime> {
-        let mut certificates = BTreeMap::new();
+    pub fn certificates(&self) -> Vec<(Arc<str>, SystemTime)> {
+        let mut certificates: Vec<(Arc<str>, SystemTime)> = Vec::new();
         for (index, active) in &self.lock().active {
             let expires_at = active.tls.as_ref().and_then(Tls::expires_at);
             let name = self.shared.reporter.name(Some(*index));
             if let (Some(expires_at), Some(name)) = (expires_at, name) {
-                let first = certificates.entry(name).or_insert(expires_at);
-                *first = expires_at.min(*first);
+                match certificates.binary_search_by(|(known, _)| known.cmp(&name)) {
+                    Err(place) => certificates.insert(place, (name, expires_at)),
+                    Ok(place) => {
+                        if let Some((_, first)) = certificates.get_mut(place) {
+                            *first = expires_at.min(*first);
+                        }
+                    }
+                }
             }
         }
         certificates

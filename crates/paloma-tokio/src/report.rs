@@ -1,6 +1,6 @@
 //! The core's notices as lines of the log, no more of them than a log can take.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +14,9 @@ const LINES_PER_SECOND_MAX: u64 = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     budget: Mutex<Budget>,
-    /// What listeners are called, those that are closed included: connections outlive them, and numbers are few.
-    names: Mutex<BTreeMap<u16, Arc<str>>>,
+    /// What listeners are called, by their numbers and in that order, those that are closed included: connections outlive them,
+    /// and numbers are few.
+    names: Mutex<Vec<(u16, Arc<str>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,13 +67,18 @@ impl Reporter {
     /// Calls a listener so from here on.
     pub(crate) fn rename(&self, listener: u16, name: &str) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(listener, name.into());
+        let place = names.partition_point(|(known, _)| *known < listener);
+        match names.get_mut(place).filter(|(known, _)| *known == listener) {
+            Some((_, known)) => *known = name.into(),
+            None => names.insert(place, (listener, name.into())),
+        }
     }
 
     /// What a listener is called, if there is one.
     pub(crate) fn name(&self, listener: Option<u16>) -> Option<Arc<str>> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.get(&listener?).cloned()
+        let place = names.binary_search_by_key(&listener?, |(known, _)| *known);
+        names.get(place.ok()?).map(|(_, name)| Arc::clone(name))
     }
 
     /// Tells of a connection that was refused before anything was read of it.
