@@ -219,17 +219,15 @@ impl fmt::Display for Problem {
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
 impl Problems {
+    /// Adds one, behind what is wrong at the same place.
     pub(crate) fn push(&mut self, place: Place, key: impl Into<String>, fault: Fault) {
-        self.0.push(Problem {
-            place,
-            key: key.into(),
-            fault,
-        });
+        let at = self.0.partition_point(|known| known.place <= place);
+        let key = key.into();
+        self.0.insert(at, Problem { place, key, fault });
     }
 
-    /// Sorts by place, and of a line that is no TOML keeps only the first reason why.
+    /// Of a line that is no TOML keeps only the first reason why.
     pub(crate) fn tidy(&mut self) {
-        self.0.sort_by(|a, b| a.place.cmp(&b.place));
         let is_syntax = |problem: &Problem| matches!(problem.fault, Fault::Syntax(_));
         let syntax = self.0.iter().filter(|problem| is_syntax(problem));
         let broken: Vec<usize> = syntax.filter_map(|problem| problem.place.line()).collect();
