@@ -75,7 +75,13 @@ impl Tls {
                     PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error))?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, secret)
-                    .map_err(|error| named(key, error))?
+                    .map_err(|error| {
+                        if matches!(error, Error::InvalidCertificate(_)) {
+                            let rule = "it has to be X.509 of version 3, which has extensions";
+                            return named(certificate, format_args!("{error}; {rule}"));
+                        }
+                        named(key, error)
+                    })?
             }
         };
         let mut http = mqtt.clone();

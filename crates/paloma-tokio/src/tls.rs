@@ -172,6 +172,9 @@ impl Loaded {
         let certificate = certificates.first().cloned();
         let certificate =
             certificate.ok_or_else(|| TlsError::NoCertificate(files.certificate.clone()))?;
+        if let Err(webpki::Error::UnsupportedCertVersion) = EndEntityCert::try_from(&certificate) {
+            return Err(TlsError::OldCertificate(files.certificate.clone()));
+        }
         let builder = match verifier(&files.clients, &provider)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),

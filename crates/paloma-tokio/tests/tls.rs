@@ -335,6 +335,19 @@ async fn reloads_under_load_lose_no_message_and_no_newcomer() {
     assert_eq!(running.counts().handshakes_failed, 0);
 }
 
+/// Of X.509 version 1, as `openssl x509 -req` makes one unless it is given extensions.
+const OLD: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBJTCBywIUd9WisPqAVIo8MArReF3VrwdWrJIwCgYIKoZIzj0EAwIwGjEYMBYG
+A1UEAwwPaG91c2UgYXV0aG9yaXR5MCAXDTI2MTEyOTA0MDM1OFoYDzIxMjYxMTA1
+MDQwMzU4WjAOMQwwCgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AARBK+KJs2j2vNque3Fu3jvFIP2bL/j1Ith5H03cyhukXgrt/Saj0N7NFWeBPgiQ
+1mJ09uYpIJXS8cFy9P9lFf9uMAoGCCqGSM49BAMCA0kAMEYCIQD+RlhAkoh64hVw
+a1VWn4W3yljo3G2GcjxSCurtgfNkwQIhANW86F9ejsW85sTw4PD6cRK9yBIyb4gm
+L5MoY1F5rZL5
+-----END CERTIFICATE-----
+";
+
 #[tokio::test]
 async fn files_are_judged_by_name() {
     let world = World::new("files");
@@ -343,6 +356,8 @@ async fn files_are_judged_by_name() {
         let error = Tls::load(files.clone()).expect_err("a fault").to_string();
         assert!(error.contains(name), "{error}");
     };
+    let old = TlsFiles::new(world.directory.write("old.pem", OLD), &good.key);
+    check(&old, "old.pem: an X.509 certificate without extensions");
     let missing = TlsFiles::new(world.directory.path("absent.pem"), &good.key);
     check(&missing, "absent.pem");
     check(

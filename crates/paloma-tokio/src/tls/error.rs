@@ -18,6 +18,8 @@ pub enum TlsError {
     Pem(PathBuf, pem::Error),
     /// A file has no certificate.
     NoCertificate(PathBuf),
+    /// A server's certificate of X.509 version 1 or 2, which clients do not take.
+    OldCertificate(PathBuf),
     /// A file has no private key that is not encrypted.
     NoKey(PathBuf),
     /// A file has no revocation list.
@@ -47,6 +49,11 @@ impl fmt::Display for TlsError {
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Pem(path, error) => write!(f, "{}: not PEM: {error}", path.display()),
             Self::NoCertificate(path) => write!(f, "{}: holds no certificate", path.display()),
+            Self::OldCertificate(path) => write!(
+                f,
+                "{}: an X.509 certificate without extensions, of version 1; it has to be one of version 3",
+                path.display()
+            ),
             Self::NoKey(path) => write!(
                 f,
                 "{}: holds no private key, or an encrypted one",
@@ -91,6 +98,7 @@ impl Error for TlsError {
             | Self::Setup(error) => Some(error),
             Self::Verifier(error) => Some(error),
             Self::NoCertificate(_)
+            | Self::OldCertificate(_)
             | Self::NoKey(_)
             | Self::NoRevocations(_)
             | Self::KeyOpenToOthers(..) => None,
