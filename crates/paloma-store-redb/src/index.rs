@@ -8,6 +8,7 @@ use paloma_broker::store::{MessageId, QueueEntry, QueueSummary, SessionId};
 use paloma_codec::{PacketId, Qos, SubscriptionId};
 
 use crate::journal::{Flight, JournalOp};
+use crate::references::References;
 use crate::rows::FanOutRow;
 
 /// What a table entry costs beside its own bytes, with the room that tables keep free.
@@ -23,7 +24,7 @@ type Map<T> = HashMap<u64, T, foldhash::fast::FixedState>;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     sessions: Map<Session>,
-    messages: Map<References>,
+    messages: References,
     pub(crate) retained: BTreeMap<ByteString, MessageId>,
     pub(crate) fan_outs: BTreeMap<MessageId, FanOutRow>,
     /// No message that was ever there has a higher number.
@@ -70,12 +71,6 @@ struct Extra {
     share: Option<ByteString>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct References {
-    count: u32,
-    bytes: u32,
-}
-
 impl Index {
     pub(crate) fn add_session(&mut self, id: SessionId) {
         self.sessions.entry(id.0).or_default();
@@ -111,7 +106,7 @@ impl Index {
     }
 
     pub(crate) fn has_message(&self, id: MessageId) -> bool {
-        id <= self.newest && self.messages.contains_key(&id.0)
+        id <= self.newest && self.messages.contains(id)
     }
 
     /// No message that was ever there has a higher number.
@@ -122,22 +117,15 @@ impl Index {
     /// Counts one more who needs a message.
     pub(crate) fn refer(&mut self, id: MessageId, bytes: u32) {
         self.newest = self.newest.max(id);
-        let references = self.messages.entry(id.0).or_insert_with(|| {
+        if self.messages.add(id, bytes) {
             self.totals.page_bytes += page_bytes(bytes);
-            References { count: 0, bytes }
-        });
-        references.count = references.count.saturating_add(1);
+        }
     }
 
     /// Counts one less; `freed` gets the message if it was the last.
     pub(crate) fn release(&mut self, id: MessageId, freed: &mut Vec<MessageId>) {
-        let Some(references) = self.messages.get_mut(&id.0) else {
-            return;
-        };
-        references.count -= 1;
-        if references.count == 0 {
-            self.totals.page_bytes -= page_bytes(references.bytes);
-            self.messages.remove(&id.0);
+        if let Some(bytes) = self.messages.remove(id) {
+            self.totals.page_bytes -= page_bytes(bytes);
             freed.push(id);
         }
     }
@@ -247,7 +235,7 @@ impl Index {
     }
 
     pub(crate) fn message_count(&self) -> u64 {
-        self.messages.len() as u64
+        self.messages.len()
     }
 
     /// Bytes of the pages that all messages need, about.
@@ -274,7 +262,7 @@ impl Index {
         of(self.totals.entries, size_of::<Slot>())
             + of(self.totals.extras, size_of::<Extra>() + 48)
             + of(self.totals.received, size_of::<PacketId>())
-            + of(self.message_count(), size_of::<References>() + 8)
+            + self.messages.memory_bytes() * TABLE_SHARE
             + of(self.session_count(), size_of::<Session>() + 8)
             + of(self.retained.len() as u64, 96)
     }

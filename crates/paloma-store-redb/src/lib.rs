@@ -19,6 +19,7 @@ mod options;
 mod record;
 mod records;
 mod recovery;
+mod references;
 mod rows;
 mod store;
 pub mod tools;

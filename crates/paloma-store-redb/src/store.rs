@@ -30,6 +30,9 @@ use crate::recovery::Recovery;
 /// How long a full store waits before it looks for room again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long no part of a queue is read before the file is made shorter: who waits for the next part would wait for that too.
+const UNREAD: Duration = Duration::from_secs(1);
+
 /// Most bytes in use of a store whose file is made shorter while a broker runs.
 const SHORTEN_BYTES_MAX: u64 = 16 << 20;
 
@@ -52,6 +55,8 @@ pub struct RedbStore {
     unreadable_count: u64,
     unsynced: Option<Duration>,
     committed_at: Duration,
+    /// When a part of a queue was read last.
+    read_at: Option<Duration>,
     /// When the log found no space last.
     no_room_at: Option<Duration>,
     space: Space,
@@ -156,6 +161,7 @@ impl RedbStore {
             unreadable_count: 0,
             unsynced: None,
             committed_at: (options.clock)(),
+            read_at: None,
             no_room_at: None,
             space: Space::Free,
             shortened_to: 0,
@@ -186,24 +192,28 @@ impl RedbStore {
     }
 
     /// Makes the file short again after a drain. The engine cuts off what is free at the end by itself, but few pages in use
-    /// there are enough to stop it. Only when so little is in use that moving it takes no time.
+    /// there are enough to stop it.
     fn shorten(&mut self) -> Result<(), StoreError> {
-        if self.background.is_busy() {
-            return Ok(());
-        }
-        let used = self.used_bytes();
-        let allocated = self.engine.backend.allocated_bytes();
-        let is_worth_it = allocated > self.options.reserve_bytes.saturating_add(used * 4)
-            && allocated > self.shortened_to.saturating_mul(2);
-        if used > SHORTEN_BYTES_MAX || !is_worth_it {
-            return Ok(());
-        }
         if !self.is_log_empty() {
             self.checkpoint(false)?;
         }
         while self.engine_alone()?.compact()? {}
         self.shortened_to = self.engine.backend.allocated_bytes();
         Ok(())
+    }
+
+    /// How long until the file may be made shorter; `None` if it is not worth it, or so much is in use that it would take time.
+    fn to_next_shortening(&self) -> Option<Duration> {
+        let used = self.used_bytes();
+        let has_none = self.options.durability == Durability::None;
+        if used > SHORTEN_BYTES_MAX || has_none || self.background.is_busy() {
+            return None;
+        }
+        let allocated = self.engine.backend.allocated_bytes();
+        let is_worth_it = allocated > self.options.reserve_bytes.saturating_add(used * 4)
+            && allocated > self.shortened_to.saturating_mul(2);
+        let unread = |at| UNREAD.saturating_sub((self.options.clock)().saturating_sub(at));
+        is_worth_it.then(|| self.read_at.map_or(Duration::ZERO, unread))
     }
 
     fn room(&self) -> Space {
@@ -377,6 +387,7 @@ impl Store for RedbStore {
 
     fn read_queue(&mut self, request: &LoadRequest) -> Result<LoadedQueue, StoreError> {
         self.ensure_open()?;
+        self.read_at = Some((self.options.clock)());
         match self.read_part(request) {
             // Not this, but the checkpoint that is under way has met a full disk.
             Err(StoreError::Full) => {
@@ -405,14 +416,19 @@ impl Store for RedbStore {
         if self.is_at_rest() && self.background.drive() {
             self.ensure_open()?;
         }
-        if self.options.durability != Durability::None {
+        let mut shorten_after = self.to_next_shortening();
+        if shorten_after == Some(Duration::ZERO) {
             self.shorten().map_err(|error| self.failed(error))?;
+            shorten_after = None;
         }
         self.space = self.room();
         let space = self.space;
         let again_after = match space {
             Space::Full => Some(LOOK_AGAIN),
-            Space::Free => self.to_next_checkpoint(),
+            Space::Free => {
+                let checkpoint = self.to_next_checkpoint().into_iter();
+                checkpoint.chain(shorten_after).min()
+            }
         };
         Ok(Rested {
             space,

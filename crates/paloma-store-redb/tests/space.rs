@@ -8,10 +8,12 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::io;
+use std::time::Duration;
 
 use paloma_broker::store::{
-    Committed, MessageId, SessionId, Space, Store, StoreBatch, StoreError, StoreOp,
+    Committed, LoadRequest, MessageId, SessionId, Space, Store, StoreBatch, StoreError, StoreOp,
 };
 use paloma_codec::Qos;
 use paloma_store_redb::disk::sim::{Fault, SimDisk};
@@ -163,6 +165,44 @@ fn a_drained_store_gives_its_space_back() {
     assert_eq!(queue.store.usage().entries, GROUP);
     drop(queue);
     assert_eq!(open(&disk.after_power_cut(1)).usage().entries, GROUP);
+}
+
+#[test]
+fn nobody_who_reads_a_queue_waits_for_the_file_to_get_shorter() {
+    thread_local! {
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+    let disk = SimDisk::new(5);
+    let options = Options {
+        clock: || NOW.with(Cell::get),
+        ..small()
+    };
+    let mut queue = Queue::new(&disk, &options);
+    for _ in 0..100 {
+        queue.fill().unwrap();
+    }
+    while queue.oldest + GROUP < queue.next {
+        queue.drain(13).unwrap();
+    }
+    queue.store.take_over();
+    let request = LoadRequest {
+        session: SESSION,
+        after: MessageId(0),
+        count: 1,
+        bytes: 1,
+    };
+    assert_eq!(queue.store.read_queue(&request).unwrap().entries.len(), 1);
+    let mut rest_at = |millis| {
+        NOW.set(Duration::from_millis(millis));
+        let again_after = queue.store.rest().unwrap().again_after;
+        (queue.store.usage().file_bytes, again_after)
+    };
+    let (long, again_after) = rest_at(0);
+    assert_eq!(again_after, Some(Duration::from_secs(1)));
+    assert_eq!(rest_at(999), (long, Some(Duration::from_millis(1))));
+    let (short, again_after) = rest_at(1_000);
+    assert!(short < long, "{short} {long}");
+    assert_eq!(again_after, None);
 }
 
 #[test]
