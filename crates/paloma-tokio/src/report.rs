@@ -93,7 +93,7 @@ impl Reporter {
     }
 }
 
-/// Names are the peer's own words: their debug form escapes what could forge a line.
+/// Names are the peer's own words: as values of fields they are escaped, so that none forges a line.
 fn write(notice: &Notice, listener: Option<&str>) {
     match notice {
         Notice::Connected {
@@ -104,8 +104,8 @@ fn write(notice: &Notice, listener: Option<&str>) {
             is_resumed,
             ..
         } => tracing::info!(
-            client = ?&**client_id,
-            user = user.as_deref().map(tracing::field::debug),
+            client = &**client_id,
+            user = user.as_deref(),
             address = address.map(tracing::field::display),
             listener,
             %version,
@@ -125,7 +125,7 @@ fn write(notice: &Notice, listener: Option<&str>) {
             reason,
             ..
         } => tracing::warn!(
-            client = client_id.as_deref().map(tracing::field::debug),
+            client = client_id.as_deref(),
             address = address.map(tracing::field::display),
             listener,
             %reason,
@@ -138,11 +138,11 @@ fn write(notice: &Notice, listener: Option<&str>) {
             ..
         } => unopened((*address, listener), *cause, *offence),
         Notice::QueueFull { client_id } => tracing::warn!(
-            client = ?&**client_id,
+            client = &**client_id,
             "queue full: messages for this client are dropped"
         ),
         Notice::RetainedFull { client_id } => tracing::warn!(
-            client = client_id.as_deref().map(tracing::field::debug),
+            client = client_id.as_deref(),
             "retained messages have reached a limit: a new one is refused"
         ),
         other => tracing::debug!(?other, "client event"),
@@ -158,9 +158,9 @@ fn disconnected(
     let address = address.map(tracing::field::display);
     let offence = offence.map(tracing::field::display);
     if is_worth_a_warning(cause) {
-        tracing::warn!(?client, address, listener, %cause, offence, "client disconnected");
+        tracing::warn!(client, address, listener, %cause, offence, "client disconnected");
     } else {
-        tracing::info!(?client, address, listener, %cause, "client disconnected");
+        tracing::info!(client, address, listener, %cause, "client disconnected");
     }
 }
 
