@@ -205,8 +205,8 @@ impl RedbStore {
     /// How long until the file may be made shorter; `None` if it is not worth it, or so much is in use that it would take time.
     fn to_next_shortening(&self) -> Option<Duration> {
         let used = self.used_bytes();
-        let has_none = self.options.durability == Durability::None;
-        if used > SHORTEN_BYTES_MAX || has_none || self.background.is_busy() {
+        let may_commit = self.options.durability != Durability::None && !self.background.is_busy();
+        if used > SHORTEN_BYTES_MAX || !may_commit {
             return None;
         }
         let allocated = self.engine.backend.allocated_bytes();

@@ -9,7 +9,6 @@ use paloma_broker::{ConnectionInfo, Refusal, Transport};
 use paloma_session::Monotonic;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout_at;
-use tracing::field::display;
 
 use crate::certificate_name::NameError;
 use crate::counters::Counters;
@@ -124,15 +123,18 @@ impl Arrival {
             Ok(Err(Failure::Refused(_))) => {}
             Ok(Err(error)) => {
                 Counters::count(&shared.counters.handshakes_failed);
-                let (address, listener) = (peer.map(display), shared.reporter.name(Some(index)));
-                tracing::debug!(address, listener = listener.as_deref(), %error, "handshake failed");
+                tracing::debug!(
+                    address = peer.map(tracing::field::display),
+                    listener = shared.reporter.name(Some(index)).as_deref(),
+                    %error,
+                    "handshake failed"
+                );
             }
             Err(_) => {
                 Counters::count(&shared.counters.handshakes_failed);
-                let (address, listener) = (peer.map(display), shared.reporter.name(Some(index)));
                 tracing::debug!(
-                    address,
-                    listener = listener.as_deref(),
+                    address = peer.map(tracing::field::display),
+                    listener = shared.reporter.name(Some(index)).as_deref(),
                     "handshake took too long"
                 );
             }

@@ -89,9 +89,12 @@ impl Acceptor {
             Ok(raw) => raw,
             Err(error) => {
                 // The peer may be gone already; nobody else is concerned.
-                let address = peer.map(|peer| tracing::field::display(peer.ip().to_canonical()));
-                let listener = self.name();
-                tracing::debug!(address, listener = listener.as_deref(), %error, "connection lost while it was accepted");
+                tracing::debug!(
+                    address = peer.map(|peer| tracing::field::display(peer.ip().to_canonical())),
+                    listener = self.name().as_deref(),
+                    %error,
+                    "connection lost while it was accepted"
+                );
                 return;
             }
         };

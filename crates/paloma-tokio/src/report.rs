@@ -83,8 +83,13 @@ impl Reporter {
 
     /// Tells of a connection that was refused before anything was read of it.
     pub(crate) fn refused(&self, from: (Option<IpAddr>, Option<u16>), refusal: Refusal) {
-        let (address, listener) = (from.0.map(tracing::field::display), self.name(from.1));
-        tracing::debug!(address, listener = listener.as_deref(), %refusal, "connection refused");
+        let (address, listener) = from;
+        tracing::debug!(
+            address = address.map(tracing::field::display),
+            listener = self.name(listener).as_deref(),
+            %refusal,
+            "connection refused"
+        );
     }
 
     fn spend(&self, second: u64) -> (bool, u64) {

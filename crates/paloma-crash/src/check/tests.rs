@@ -55,11 +55,21 @@ fn label(stream: u16, number: u32) -> Label {
     Label { stream, number }
 }
 
+fn subscribe(history: &mut History) {
+    history.add(Event::Subscribing(0, 0));
+    history.add(Event::Subscribed(0, 0));
+}
+
+fn subscribe_anew(history: &mut History) {
+    history.add(Event::Unsubscribing(0, 0));
+    history.add(Event::Unsubscribed(0, 0));
+    subscribe(history);
+}
+
 /// Everything in order, with a crash in the middle and a look at the retained message at the end.
 fn good() -> History {
     let mut history = History::new();
-    history.add(Event::Subscribing(0, 0));
-    history.add(Event::Subscribed(0, 0));
+    subscribe(&mut history);
     for number in 0..COUNT {
         if number == COUNT / 2 {
             history.add(Event::Crashed(1));
@@ -172,8 +182,7 @@ fn a_repeated_message_may_come_late_to_who_was_not_subscribed_when_it_was_sent()
     let late = |is_repeated: bool| {
         let mut history = History::new();
         history.add(Event::Sent(label(0, 0)));
-        history.add(Event::Subscribing(0, 0));
-        history.add(Event::Subscribed(0, 0));
+        subscribe(&mut history);
         history.add(Event::Sent(label(0, 1)));
         history.add(received(label(0, 1), 1));
         history.add(Event::Crashed(1));
@@ -191,15 +200,11 @@ fn a_repeated_message_may_come_late_to_who_was_not_subscribed_all_the_time() {
     // Sent before the subscription ends, taken while there is none, and repeated after the next has brought a later one.
     let late = |has_a_gap: bool, is_repeated: bool| {
         let mut history = History::new();
-        history.add(Event::Subscribing(0, 0));
-        history.add(Event::Subscribed(0, 0));
+        subscribe(&mut history);
         history.add(Event::Sent(label(0, 0)));
         history.add(Event::Sent(label(0, 1)));
         if has_a_gap {
-            history.add(Event::Unsubscribing(0, 0));
-            history.add(Event::Unsubscribed(0, 0));
-            history.add(Event::Subscribing(0, 0));
-            history.add(Event::Subscribed(0, 0));
+            subscribe_anew(&mut history);
         }
         history.add(received(label(0, 1), 1));
         history.add(Event::Crashed(1));
@@ -207,10 +212,7 @@ fn a_repeated_message_may_come_late_to_who_was_not_subscribed_all_the_time() {
             history.add(Event::Sent(label(0, 0)));
         }
         // A gap behind the later one explains nothing.
-        history.add(Event::Unsubscribing(0, 0));
-        history.add(Event::Unsubscribed(0, 0));
-        history.add(Event::Subscribing(0, 0));
-        history.add(Event::Subscribed(0, 0));
+        subscribe_anew(&mut history);
         history.add(received(label(0, 0), 1));
         check(&cast(), &history).reordered
     };
@@ -223,8 +225,7 @@ fn a_message_that_came_at_qos_1_may_come_at_qos_2_after_a_crash() {
     // It went out before its commit, which was lost, and its publisher repeats it when the subscription is another.
     let twice = |first: u8, is_killed: bool| {
         let mut history = History::new();
-        history.add(Event::Subscribing(0, 0));
-        history.add(Event::Subscribed(0, 0));
+        subscribe(&mut history);
         history.add(Event::Sent(label(1, 0)));
         history.add(received(label(1, 0), first));
         if is_killed {
