@@ -28,9 +28,9 @@ pub(crate) const COMMAND: Command = Command {
 The rules: crates depend downward only; files of at most 600 lines and functions of at most 70, tests apart, with the
 exceptions in xtask/tidy-exceptions.txt, which may only shrink; a `//!` line first in every file; no ignored tests, no
 `todo!`, no unbounded channels, no paths of somebody's machine; the cores name no clock, socket, file or thread; every
-crate has a README; relative links and their anchors lead somewhere; every page of docs is linked from another one; the
-README's table of tests has no empty cell; docs/limits.md has the fields and defaults of `Limits`; files, tests, chores and
-flags that the docs name exist; release builds check arithmetic.",
+crate has a README, whose examples are whole programs; relative links and their anchors lead somewhere; every page of docs is
+linked from another one; the README's table of tests has no empty cell; docs/limits.md has the fields and defaults of
+`Limits`; files, tests, chores and flags that the docs name exist; release builds check arithmetic.",
     run: |arguments| match arguments {
         [] => check(),
         [only] if only == "--shrink" => sizes::shrink(&sources()?),

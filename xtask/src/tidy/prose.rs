@@ -87,7 +87,7 @@ pub(super) fn check() -> Outcome<Vec<String>> {
     Ok(findings)
 }
 
-/// Published libraries whose README holds no example, or is not part of the doc tests.
+/// Published libraries whose README holds no example, or is not part of the doc tests, and examples that are no whole programs.
 fn untested_readmes(files: &[PathBuf]) -> Outcome<Vec<String>> {
     let mut findings = Vec::new();
     for root in files
@@ -105,6 +105,10 @@ fn untested_readmes(files: &[PathBuf]) -> Outcome<Vec<String>> {
                 directory.display()
             ));
         }
+        findings.extend(partial_examples(&readme).into_iter().map(|begin| {
+            let page = directory.join("README.md");
+            format!("{}:{begin} is no whole program", page.display())
+        }));
     }
     Ok(findings)
 }
@@ -117,6 +121,27 @@ fn is_tested(readme: &str, library: &str) -> bool {
         .step_by(2);
     let has_example = opening.any(|line| line == "```" || line.starts_with("```rust"));
     has_example && library.contains("include_str!(\"../README.md\")")
+}
+
+/// The lines where examples begin that do not compile as they stand there: without `fn main`, or with lines that rustdoc hides and
+/// every other reader of the page copies.
+fn partial_examples(readme: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut lines = (1..).zip(readme.lines());
+    while let Some((begin, line)) = lines.next() {
+        let Some(language) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block = lines.by_ref().map(|(_, line)| line);
+        let block: Vec<_> = block.take_while(|line| !line.starts_with("```")).collect();
+        let has_main = block.iter().any(|line| line.contains("fn main()"));
+        let is_hidden = |line: &&str| line.starts_with("# ") || *line == "#";
+        let is_rust = language.is_empty() || language.starts_with("rust");
+        if is_rust && (!has_main || block.iter().any(is_hidden)) {
+            found.push(begin);
+        }
+    }
+    found
 }
 
 /// What is wrong with the table of core crates × kinds of tests.
@@ -277,6 +302,16 @@ mod tests {
         assert!(!is_tested("# x\n", included));
         assert!(!is_tested("```sh\nx\n```\n", included));
         assert!(!is_tested("```rust\nx();\n```\n", "mod a;"));
+    }
+
+    #[test]
+    fn examples_that_are_no_whole_programs_are_found() {
+        let whole = "# Title\n```rust\n#[test]\nfn main() {}\n```\n# Below\n";
+        assert_eq!(partial_examples(whole), [0_usize; 0]);
+        assert_eq!(partial_examples("```sh\n# a comment\n```\n"), [0_usize; 0]);
+        assert_eq!(partial_examples("x\n```rust\nx();\n```\n"), [2]);
+        let hidden = "```\n# fn main() {\nx();\n# }\n```\n```rust\nfn main() {}\n```\n";
+        assert_eq!(partial_examples(hidden), [1]);
     }
 
     #[test]
