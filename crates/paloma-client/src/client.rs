@@ -42,7 +42,7 @@ pub struct Messages {
 }
 
 /// What a client is doing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It opens a stream, or waits for the CONNACK.
     Connecting,

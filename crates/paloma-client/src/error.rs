@@ -12,6 +12,7 @@ use paloma_session::{DropCause, RequestError as Unsent, Violation};
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectionError {
     /// The stream could not be opened, or broke.
     Io(IoError),
@@ -19,7 +20,7 @@ pub enum ConnectionError {
     Closed,
     /// No CONNACK within the connect timeout.
     TimedOut,
-    /// The broker did not answer a PINGREQ. [MQTT-3.1.2-24]
+    /// The broker did not answer a PINGREQ.
     KeepAlive,
     /// The broker refused the connection.
     Refused {

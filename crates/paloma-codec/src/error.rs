@@ -13,6 +13,7 @@ macro_rules! decode_errors {
         /// ours names a better code; see [`DecodeError::reason`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum DecodeError {
             $($(#[$meta])* $variant,)+
         }
@@ -194,6 +195,7 @@ impl core::error::Error for DecodeError {}
 
 /// Why a packet cannot be written. Always a mistake, or an oversight, of the program that built it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// A string or binary field is longer than 65,535 bytes.
     FieldTooLong,

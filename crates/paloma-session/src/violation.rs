@@ -10,6 +10,7 @@ macro_rules! violations {
         /// A packet that its role, direction or phase forbids. The connection has to end, with
         /// [`Violation::reason`] where the peer speaks 5.0.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum Violation {
             $($(#[$meta])* $variant,)+
         }
