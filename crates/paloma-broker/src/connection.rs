@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use paloma_codec::{Connect, Message, ProtocolVersion, Qos};
 use paloma_session::server::Handshake;
-use paloma_session::{Connection, Monotonic, Receipt};
+use paloma_session::{Connection, Monotonic, Now, Receipt};
 
 use crate::auth::AuthRequest;
 use crate::broker::FilterJob;
@@ -316,6 +316,16 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
+    /// While the client is not read, for no fault of its own, it cannot be heard: what it may have said meanwhile counts as
+    /// said now. [MQTT-3.1.2-22]
+    pub(crate) fn excuse_silence(&mut self, now: Now) {
+        if let Phase::Open(open) = &mut self.phase
+            && self.pause.is_some_and(Pause::excuses_silence)
+        {
+            open.protocol.excuse_silence(now.monotonic);
+        }
+    }
+
     /// Names the connection, whose entry this is, in an [`Effect::Transmit`], once a turn.
     #[inline]
     pub(crate) fn mark_transmit(&mut self, id: ConnectionId, effects: &mut VecDeque<Effect>) {
@@ -339,6 +349,16 @@ pub(crate) enum Pause {
     Space,
     /// The filters of its last packet have to be done.
     Filters,
+}
+
+impl Pause {
+    /// Whether what has to happen is not the client's to do, so that nobody can say that it is silent.
+    pub(crate) const fn excuses_silence(self) -> bool {
+        match self {
+            Self::Authenticator | Self::Commit | Self::Space | Self::Filters => true,
+            Self::Answers => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use paloma_broker::BrokerConfig;
+use paloma_broker::{BrokerConfig, CloseCause};
 use paloma_codec::{
     Connect, Packet, ProtocolVersion, Publish, Qos, Subscribe, SubscribeFilter, SubscribeOptions,
     Unsubscribe,
@@ -203,6 +203,36 @@ fn publishers_are_not_read_while_too_much_waits_for_the_store() {
     world.commit();
     assert_eq!(world.drain(publisher).len(), 20);
     assert_eq!(world.publishes(client).len(), 20);
+}
+
+#[test]
+fn a_client_that_is_not_read_is_not_silent() {
+    // [MQTT-3.1.2-22] [MQTT311-3.1.2-24]
+    for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
+        let (mut world, _, _) = stalled_store(|config| config.limits.uncommitted_bytes_max = 1_000);
+        let (publisher, _) = world.connect(Connect {
+            version,
+            keep_alive_seconds: 10,
+            ..v5("steady")
+        });
+        for n in 1..=20 {
+            world.send(publisher, at("t", qos1(n)));
+        }
+        assert!(!world.broker.may_read(world.connection(publisher)));
+        for _ in 0..6 {
+            world.advance(10);
+            world.send(publisher, Packet::PingReq);
+        }
+        assert_eq!(world.closed(publisher), None);
+        // The store has caught up, and everything that waited in the socket is read.
+        world.commits = true;
+        world.commit();
+        assert!(kinds(&mut world, publisher).contains(&"PINGRESP"));
+        world.advance(14);
+        assert_eq!(world.closed(publisher), None);
+        world.advance(1);
+        assert_eq!(world.closed(publisher), Some(CloseCause::KeepAliveTimeout));
+    }
 }
 
 #[test]

@@ -246,6 +246,11 @@ impl Connection {
         timeout
     }
 
+    /// The caller did not read from the peer until `now`, for reasons of its own: it cannot know that the peer was silent.
+    pub const fn excuse_silence(&mut self, now: Monotonic) {
+        self.keep_alive.received(now);
+    }
+
     // Outputs. `poll_transmit` is in the module `outgoing`.
 
     /// When to call [`Connection::handle_timeout`], and why. It moves with traffic, always later: a caller may keep an armed

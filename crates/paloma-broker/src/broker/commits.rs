@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use paloma_session::{Gate, LogSeq};
+use paloma_session::{Gate, LogSeq, Now};
 
 use super::Broker;
 use crate::connection::ConnectionId;
@@ -131,24 +131,26 @@ impl Commits {
 
 impl Broker {
     /// A batch is durable: answers that waited for it may go, and publishers are read again.
-    pub(super) fn handle_committed(&mut self, seq: LogSeq) {
+    pub(super) fn handle_committed(&mut self, now: Now, seq: LogSeq) {
         self.commits.confirm(seq);
         while let Some(id) = self.commits.pop_waiting() {
             self.mark_transmit(id);
         }
         if self.commits.bytes_waiting() <= self.limits.uncommitted_bytes_max {
             for id in std::mem::take(&mut self.paused) {
-                self.resume(id);
+                self.resume(now, id);
             }
             self.unpark_replays();
         }
     }
 
     /// Tells the driver to read on if it was told not to.
-    pub(super) fn resume(&mut self, id: ConnectionId) {
+    pub(super) fn resume(&mut self, now: Now, id: ConnectionId) {
         if let Some(entry) = self.connections.get_mut(id.key())
-            && entry.pause.take().is_some()
+            && entry.pause.is_some()
         {
+            entry.excuse_silence(now);
+            entry.pause = None;
             self.effects.push_back(Effect::Resume(id));
         }
     }

@@ -282,7 +282,7 @@ impl Broker {
             ),
             AuthOutcome::Continue(data) => self.challenge(id, pending, data),
         }
-        self.resume(id);
+        self.resume(now, id);
     }
 
     fn challenge(&mut self, id: ConnectionId, mut pending: Pending, data: Secret) {

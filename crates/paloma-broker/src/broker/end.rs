@@ -200,6 +200,7 @@ impl Broker {
             return;
         };
         entry.timer_at = None;
+        entry.excuse_silence(now);
         match &mut entry.phase {
             Phase::Handshake(_) | Phase::Authenticating(_) => {
                 // Waiting for the authenticator is not the client's fault.

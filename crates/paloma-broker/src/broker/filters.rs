@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use paloma_codec::{
     SubAck, SubAckReason, Subscribe, SubscribeFilter, UnsubAck, UnsubAckReason, Unsubscribe,
 };
-use paloma_session::Gate;
+use paloma_session::{Gate, Now};
 use paloma_topic::Target;
 
 use super::Broker;
@@ -126,7 +126,7 @@ impl Broker {
     }
 
     /// Goes on with the packets that wait, one after the other, as far as the turn has filters left.
-    pub(super) fn run_filter_jobs(&mut self) {
+    pub(super) fn run_filter_jobs(&mut self, now: Now) {
         while self.filter_jobs.left > 0
             && let Some(id) = self.filter_jobs.waiting.pop_front()
         {
@@ -140,7 +140,7 @@ impl Broker {
             self.run_filters(key, &mut job);
             if job.packet.is_through() {
                 self.finish_filters(id, *job);
-                self.resume(id);
+                self.resume(now, id);
             } else if let Some(open) = self.open_mut(id) {
                 open.filters = Some(job);
                 self.filter_jobs.waiting.push_back(id);

@@ -394,7 +394,7 @@ impl Broker {
         let now = self.wall.read(now);
         match reply {
             Reply::Authenticated(id, outcome) => self.handle_authenticated(now, id, outcome),
-            Reply::Committed(seq) => self.handle_committed(seq),
+            Reply::Committed(seq) => self.handle_committed(now, seq),
             Reply::Loaded(loaded) => self.handle_loaded(now, loaded),
             Reply::Space(space) => self.handle_space(now, space),
         }
@@ -422,7 +422,7 @@ impl Broker {
     pub fn finish_turn(&mut self, now: Now) {
         let now = self.wall.read(now);
         let mut steps = JOB_STEPS_PER_TURN;
-        self.run_filter_jobs();
+        self.run_filter_jobs(now);
         self.run_fan_outs(&mut steps);
         self.run_replays(now, &mut steps);
         self.run_regrants(&mut steps);

@@ -122,7 +122,7 @@ impl Broker {
         } else {
             self.refuse(answer, PubAckReason::NotAuthorized);
         }
-        self.resume(id);
+        self.resume(now, id);
     }
 
     /// A connection ends with a PUBLISH that was held: as if it had never come, so that it is a new one when it comes again.

@@ -40,7 +40,7 @@ impl Broker {
         if is_timed {
             self.end_sample(now, id, key);
         }
-        self.resume_answered(id);
+        self.resume_answered(now, id);
         self.refill(key);
         status
     }
@@ -63,7 +63,7 @@ impl Broker {
     }
 
     /// Answers have left: if there were too many, more packets may come.
-    fn resume_answered(&mut self, id: ConnectionId) {
+    fn resume_answered(&mut self, now: Now, id: ConnectionId) {
         let Some(entry) = self.connections.get(id.key()) else {
             return;
         };
@@ -71,7 +71,7 @@ impl Broker {
             && let Phase::Open(open) = &entry.phase
             && open.protocol.may_read()
         {
-            self.resume(id);
+            self.resume(now, id);
         }
     }
 
