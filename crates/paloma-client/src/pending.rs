@@ -40,8 +40,8 @@ pub(crate) struct Pending {
     tokens: HashMap<u64, Token>,
     /// At QoS 0, in the order of the queue.
     tokens_qos0: VecDeque<(u64, Token)>,
-    /// On the connection.
-    requests: HashMap<PacketId, Request>,
+    /// On the connection, in the order in which they were sent.
+    requests: VecDeque<(PacketId, Request)>,
     /// Not on any connection yet, or not any more.
     waiting: VecDeque<Request>,
     granted: Vec<Granted>,
@@ -77,9 +77,7 @@ impl Pending {
                 }
             };
             match sent {
-                Ok(id) => {
-                    self.requests.insert(id, request);
-                }
+                Ok(id) => self.sent(id, request),
                 Err(Unsent::IdsExhausted | Unsent::Closed) => {
                     self.waiting.push_front(request);
                     return;
@@ -89,6 +87,16 @@ impl Pending {
                 }
             }
         }
+    }
+
+    fn sent(&mut self, id: PacketId, request: Request) {
+        self.requests.push_back((id, request));
+    }
+
+    /// The request that is answered under this id. Brokers answer in order, as a rule.
+    fn answered(&mut self, id: PacketId) -> Option<Request> {
+        let place = self.requests.iter().position(|(sent, _)| *sent == id)?;
+        self.requests.remove(place).map(|(_, request)| request)
     }
 
     /// A PUBACK, or a PUBREC that refuses.
@@ -126,10 +134,7 @@ impl Pending {
     }
 
     pub(crate) fn sub_ack(&mut self, ack: SubAck) {
-        let Some(request) = self.requests.remove(&ack.id) else {
-            return;
-        };
-        let Request::Subscribe { packet, reply } = request else {
+        let Some(Request::Subscribe { packet, reply }) = self.answered(ack.id) else {
             return;
         };
         for (filter, reason) in packet.filters.into_iter().zip(&ack.reasons) {
@@ -148,7 +153,7 @@ impl Pending {
     }
 
     pub(crate) fn unsub_ack(&mut self, ack: UnsubAck) {
-        let Some(Request::Unsubscribe { packet, reply }) = self.requests.remove(&ack.id) else {
+        let Some(Request::Unsubscribe { packet, reply }) = self.answered(ack.id) else {
             return;
         };
         self.granted
@@ -158,9 +163,7 @@ impl Pending {
 
     /// The connection is lost: what was asked on it is asked again on the next, first things first.
     pub(crate) fn connection_lost(&mut self) {
-        let mut requests: Vec<_> = self.requests.drain().collect();
-        requests.sort_by_key(|(id, _)| *id);
-        for (_, request) in requests.into_iter().rev() {
+        while let Some((_, request)) = self.requests.pop_back() {
             self.waiting.push_front(request);
         }
     }
@@ -226,4 +229,39 @@ impl Request {
 /// Tells who waits, if anybody still does.
 pub(crate) fn answer<T>(reply: oneshot::Sender<T>, outcome: T) {
     drop(reply.send(outcome));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paloma_codec::SubscribeOptions;
+    use paloma_topic::Target;
+
+    fn id(id: u16) -> PacketId {
+        PacketId::new(id).unwrap()
+    }
+
+    /// Ids go up and wrap, so that they do not tell what was asked first.
+    #[test]
+    fn what_was_asked_is_asked_again_in_its_order() {
+        let target = Target::parse("t").unwrap();
+        let filter = SubscribeFilter {
+            target: target.clone(),
+            options: SubscribeOptions::default(),
+        };
+        let mut pending = Pending::default();
+        let subscribe = Request::Subscribe {
+            packet: Subscribe::new(PacketId::MIN, vec![filter]),
+            reply: None,
+        };
+        let unsubscribe = Request::Unsubscribe {
+            packet: Unsubscribe::new(PacketId::MIN, vec![target]),
+            reply: oneshot::channel().0,
+        };
+        pending.sent(id(65_535), subscribe);
+        pending.sent(id(1), unsubscribe);
+        pending.connection_lost();
+        assert!(matches!(pending.waiting[0], Request::Subscribe { .. }));
+        assert!(matches!(pending.waiting[1], Request::Unsubscribe { .. }));
+    }
 }
