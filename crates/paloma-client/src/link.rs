@@ -33,6 +33,8 @@ pub(crate) struct Wire<S> {
     pub(crate) input: BytesMut,
     output: Vec<u8>,
     written: usize,
+    /// The stream may keep something of what was written.
+    is_unflushed: bool,
 }
 
 /// What came of asking the connection for bytes.
@@ -134,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
             input: BytesMut::new(),
             output: Vec::new(),
             written: 0,
+            is_unflushed: false,
         }
     }
 
@@ -160,7 +163,8 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
         self.output.is_empty()
     }
 
-    /// Reads or writes, whatever is possible first; reads only if told so. Nothing is lost if this is dropped unfinished.
+    /// Reads, writes or flushes, whatever is possible first; reads only if told so. Nothing is lost if this is dropped
+    /// unfinished.
     ///
     /// # Errors
     /// The stream broke, or the broker closed it.
@@ -171,19 +175,22 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
             input,
             output,
             written,
+            is_unflushed,
             ..
         } = self;
         let rest = output.get(*written..).unwrap_or(&[]);
+        let has_output = !rest.is_empty();
         tokio::select! {
-            count = write.write(rest), if !rest.is_empty() => {
-                match count? {
-                    0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                    count => *written += count,
+            count = write_some(write, rest), if has_output || *is_unflushed => {
+                let count = count?;
+                if has_output && count == 0 {
+                    return Err(io::Error::from(io::ErrorKind::WriteZero).into());
                 }
+                *is_unflushed = has_output;
+                *written += count;
                 if *written >= output.len() {
                     output.clear();
                     *written = 0;
-                    write.flush().await?;
                 }
             }
             count = read_some(read, input), if may_read => {
@@ -206,6 +213,15 @@ impl<S: AsyncRead + AsyncWrite> Wire<S> {
     async fn read(&mut self) -> io::Result<usize> {
         read_some(&mut self.read, &mut self.input).await
     }
+}
+
+/// Writes some of the bytes, or flushes what was written before if there are none.
+async fn write_some<W: AsyncWrite + Unpin>(write: &mut W, rest: &[u8]) -> io::Result<usize> {
+    if rest.is_empty() {
+        write.flush().await?;
+        return Ok(0);
+    }
+    write.write(rest).await
 }
 
 async fn read_some<R: AsyncRead + Unpin>(read: &mut R, input: &mut BytesMut) -> io::Result<usize> {
