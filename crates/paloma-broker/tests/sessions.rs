@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::num::NonZeroU32;
+
 use paloma_broker::{AuthOutcome, CloseCause, DropCause, Identity, Tables};
 use paloma_codec::{
     Auth, AuthReason, Authentication, ConnAckReason, Connect, Disconnect, DisconnectReason, Packet,
@@ -588,6 +590,32 @@ fn response_information_is_given_to_those_who_ask() {
         ..v5("two")
     });
     assert_eq!(ack.response_information.as_deref(), Some("response/two"));
+}
+
+#[test]
+fn response_information_is_left_out_where_there_is_no_room_for_it() {
+    // [MQTT-3.1.2-24]
+    let mut world = World::new();
+    let (_, ack) = world.connect(Connect {
+        request_response_information: true,
+        maximum_packet_size: NonZeroU32::new(64),
+        ..v5(&"x".repeat(60))
+    });
+    assert_eq!(ack.reason, ConnAckReason::Success);
+    assert_eq!(ack.response_information, None);
+}
+
+#[test]
+fn response_information_is_the_beginning_of_a_topic_or_none() {
+    // [MQTT-3.3.2-14]
+    let mut world = World::new();
+    for client_id in ["a+b", "#"] {
+        let (_, ack) = world.connect(Connect {
+            request_response_information: true,
+            ..v5(client_id)
+        });
+        assert_eq!(ack.response_information, None, "{client_id}");
+    }
 }
 
 #[test]

@@ -234,11 +234,10 @@ impl PropertyBlock for ConnAck {
             sink.byte(id::SERVER_KEEP_ALIVE);
             sink.u16(seconds);
         }
-        optional_text(
-            id::RESPONSE_INFORMATION,
-            self.response_information.as_ref(),
-            sink,
-        );
+        // A server need not give it [MQTT-3.1.2-28]; without a CONNACK there is no connection.
+        let information = self.response_information.as_ref();
+        let information = information.filter(|_| keep != Keep::Needed);
+        optional_text(id::RESPONSE_INFORMATION, information, sink);
         optional_text(id::SERVER_REFERENCE, self.server_reference.as_ref(), sink);
         write_authentication(self.authentication.as_ref(), sink);
         explanation(

@@ -37,7 +37,8 @@ pub trait Encode: Body {
     /// [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3]
     ///
     /// If need be the user properties are left out, then the reason string too, in the packets where the standard
-    /// asks for that: CONNACK, the four acknowledgements, SUBACK, UNSUBACK, DISCONNECT and AUTH.
+    /// asks for that: CONNACK, the four acknowledgements, SUBACK, UNSUBACK, DISCONNECT and AUTH. With its reason string
+    /// a CONNACK loses its response information, which no server has to give.
     /// [MQTT-3.2.2-19] [MQTT-3.2.2-20] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.14.2-3] [MQTT-3.14.2-4]
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use paloma_codec::{
 };
 use paloma_session::server::{Handshake, HandshakeEvent};
 use paloma_session::{Gate, Now, Options, Session, Transmit};
-use paloma_topic::Fault;
+use paloma_topic::{Fault, TopicNameRef};
 
 use super::Broker;
 use super::audit::connect_bytes;
@@ -563,7 +563,9 @@ impl Broker {
                 .then_some(limits.keep_alive_seconds_max),
             response_information: connect
                 .request_response_information
-                .then(|| ByteString::from(format!("response/{client_id}"))),
+                .then(|| ByteString::from(format!("response/{client_id}")))
+                // A client id with wildcards begins no topic.
+                .filter(|text| TopicNameRef::new(text).is_ok()),
             ..ConnAck::default()
         }
     }
