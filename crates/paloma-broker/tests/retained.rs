@@ -48,6 +48,22 @@ fn a_retained_message_makes_room_for_the_next_of_its_topic() {
 }
 
 #[test]
+fn retained_messages_have_no_publisher_who_is_local() {
+    // [MQTT-3.8.3-3]
+    let mut world = World::new();
+    let client = world.client("c");
+    world.retain(client, "t", "own");
+    let options = SubscribeOptions {
+        no_local: true,
+        ..SubscribeOptions::new(Qos::AtMostOnce)
+    };
+    world.subscribe_with(client, "t", options, |_| {});
+    assert_eq!(world.payloads(client), ["own"]);
+    world.retain(client, "t", "own again");
+    assert_eq!(world.payloads(client), [""; 0]);
+}
+
+#[test]
 fn the_last_retained_message_of_a_topic_is_kept() {
     // [MQTT-3.3.1-5]
     let mut world = World::new();
