@@ -184,18 +184,13 @@ impl<C: Connector> Task<C> {
     /// The broker has no session. QoS 1 may be sent twice, so what was in flight goes first again; a QoS 2 message that
     /// was sent may have been published, and is given up.
     fn queue_again(&mut self, lost: Vec<Leftover>) {
-        let mut queue = Vec::new();
-        self.session
-            .take_queued(|_| true, |outbound| queue.push(outbound));
-        let again = lost
-            .into_iter()
-            .map(|leftover| leftover.outbound)
-            .filter(|outbound| outbound.qos() != Qos::ExactlyOnce);
-        let mut queued = HashSet::new();
-        for outbound in again.chain(queue) {
-            queued.insert(outbound.message().id());
-            // There was room for all of them before.
-            let _ = self.session.enqueue(outbound, &[], drop);
+        let waiting = self.session.queue().iter();
+        let mut queued: HashSet<_> = waiting.map(|outbound| outbound.message().id()).collect();
+        for Leftover { outbound, .. } in lost.into_iter().rev() {
+            if outbound.qos() != Qos::ExactlyOnce {
+                queued.insert(outbound.message().id());
+                self.session.put_back(outbound);
+            }
         }
         self.pending
             .session_lost(|message| queued.contains(&message));

@@ -13,8 +13,8 @@ use paloma_client::codec::{
 };
 use paloma_client::topic::Target;
 use paloma_client::{
-    Backoff, Client, ConnectionError, DropCause, Options, PublishError, RequestError, State,
-    Violation,
+    Backoff, Client, ConnectionError, DropCause, Options, PublishError, QueueLimits, RequestError,
+    State, Violation, WhenFull,
 };
 
 use support::{connected, failure, filter, message, options, packet_id, publish, streams, text};
@@ -450,6 +450,40 @@ async fn a_lost_session_is_built_up_again_as_far_as_that_is_safe() {
         (one.await, three.await),
         (Ok(PubAckReason::Success), Ok(PubAckReason::Success))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_beside_a_full_queue_outlives_the_session() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let (client, _messages, mut peers, mut peer) = connected(Options {
+            in_flight_max: 2,
+            queue: QueueLimits {
+                count_max: 2,
+                when_full,
+                ..QueueLimits::default()
+            },
+            ..options()
+        })
+        .await;
+        let mut outcomes = Vec::new();
+        for payload in ["1", "2", "3", "4"] {
+            let message = message(payload, Qos::AtLeastOnce);
+            outcomes.push(client.publish(message).await.unwrap());
+        }
+        // Two are in flight, and two wait for them.
+        assert_eq!(text(&peer.recv_publish().await), "1");
+        assert_eq!(text(&peer.recv_publish().await), "2");
+        drop(peer);
+        let (mut peer, _) = peers.accept(false).await;
+        for expected in ["1", "2", "3", "4"] {
+            let publish = peer.recv_publish().await;
+            assert_eq!(text(&publish), expected);
+            peer.send_pub_ack(&publish).await;
+        }
+        for outcome in outcomes {
+            assert_eq!(outcome.await, Ok(PubAckReason::Success));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

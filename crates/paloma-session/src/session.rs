@@ -80,6 +80,12 @@ impl Session {
         }
     }
 
+    /// Puts a [`Leftover`] to the front of the queue, beyond its limits if need be, to be sent as if it never was: for a peer
+    /// that has lost the session. Of several the last one comes first.
+    pub fn put_back(&mut self, outbound: Outbound) {
+        self.queue.push_front(outbound);
+    }
+
     /// As [`Session::enqueue`] with one identifier at most, if nothing has to give way.
     ///
     /// # Errors
