@@ -35,7 +35,6 @@ mod subscriptions;
 mod tag;
 mod timers;
 mod trace;
-mod wall;
 pub mod wire;
 
 pub use accounting::{Accounting, DropCause};

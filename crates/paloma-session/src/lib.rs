@@ -30,6 +30,7 @@ mod terms;
 mod time;
 mod transmit;
 mod violation;
+mod wall;
 mod window;
 
 pub use connection::Connection;
@@ -46,4 +47,5 @@ pub use terms::{Options, Role, Terms};
 pub use time::{Monotonic, Now, Wall};
 pub use transmit::{Counts, DropCause, Dropped, Sent, Transmit, TransmitStatus};
 pub use violation::Violation;
+pub use wall::WallClock;
 pub use window::{Flight, SendWindow};

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_codec::{DecodeError, DecodeLimits, MessagePool, PacketRef, ProtocolVersion, Qos};
-use paloma_session::{LogSeq, Monotonic, Now, QueueLimits, Transmit, TransmitStatus};
+use paloma_session::{LogSeq, Monotonic, Now, QueueLimits, Transmit, TransmitStatus, WallClock};
 use paloma_topic::{Fault, HashSeed, TopicLimits};
 
 use crate::accounting::Accounting;
@@ -54,7 +54,6 @@ use crate::statistics::{Histogram, Traffic};
 use crate::store::{Mark, MessageId, SessionId};
 use crate::subscriptions::Subscriptions;
 use crate::timers::{Due, Timer, Timers};
-use crate::wall::WallClock;
 
 pub use explain::SessionView;
 pub(crate) use filters::FilterJob;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paloma_codec::{PacketId, ProtocolVersion, SubscribeOptions};
-use paloma_session::{Flight, Now, Session, Wall};
+use paloma_session::{Flight, Now, Session, Wall, WallClock};
 use paloma_topic::{Fault, Target};
 
 use super::deliver::outbound_of;
@@ -24,7 +24,6 @@ use crate::store::{
 use crate::subscriptions::Subscription;
 use crate::tag::Tag;
 use crate::timers::{Deadline, Timer};
-use crate::wall::WallClock;
 
 /// What a broker has taken back from its store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,27 +1,28 @@
-//! The broker's own wall-clock time, which does not jump.
+//! Wall-clock time that does not jump.
 
-use paloma_session::{Monotonic, Now, Wall};
+use crate::time::{Monotonic, Now, Wall};
 
 /// A step forward that is longer than this between two turns, or over a restart, is a clock that was set.
 const PAUSE_MAX_MILLIS: u64 = 366 * 24 * 3_600 * 1_000;
 /// So is a step back that is longer than this. Shorter ones are the corrections of a clock that is kept right.
 const BACK_MAX_MILLIS: u64 = 3_600 * 1_000;
 
-/// What is stored has its times in the time that this gives: the wall clock's, except that a jump of it is taken out for as
-/// long as the process lives. Time goes on from the last commit then, so that neither does everything expire at
-/// once when a clock is set from 1970 to today, nor is anything kept for decades when it is set back: lifetimes go on by as
-/// much as the broker has run.
+/// The wall clock's time, except that a jump of it is taken out for as long as this lives: by more than an hour back or a year
+/// forward from one reading to the next. So neither does everything expire at once when a clock is set from 1970 to
+/// today, nor is anything kept for decades when it is set back: lifetimes go on by as much as the monotonic clock. What
+/// is stored, and what ages, has its times in the time that this gives.
 #[derive(Debug, Default)]
-pub(crate) struct WallClock {
+pub struct WallClock {
     /// What the clocks said last; zero before the first time.
     last: Now,
-    /// The broker's time less the clock's, in milliseconds.
+    /// Its time less the clock's, in milliseconds.
     offset: i64,
 }
 
 impl WallClock {
-    /// The clock of a broker whose store was last written at `mark`.
-    pub(crate) fn since(mark: Wall, now: Now) -> Self {
+    /// A clock that goes on from `mark`, when the store was last written; from the first reading if that is zero.
+    #[must_use]
+    pub fn since(mark: Wall, now: Now) -> Self {
         let mut clock = Self::default();
         if mark != Wall::default() {
             clock.last = Now::new(now.monotonic, mark);
@@ -30,9 +31,9 @@ impl WallClock {
         clock
     }
 
-    /// The time as it is stored.
+    /// What time it is when the clocks say `now`.
     #[inline]
-    pub(crate) fn read(&mut self, now: Now) -> Now {
+    pub fn read(&mut self, now: Now) -> Now {
         let step = now
             .wall
             .as_millis()
@@ -45,8 +46,9 @@ impl WallClock {
         Now::new(now.monotonic, Wall::from_millis(wall))
     }
 
-    /// The same for who only looks.
-    pub(crate) fn peek(&self, now: Now) -> Now {
+    /// The same for who only looks, as of the last reading's jumps.
+    #[must_use]
+    pub fn peek(&self, now: Now) -> Now {
         let wall = now.wall.as_millis().wrapping_add_signed(self.offset);
         Now::new(now.monotonic, Wall::from_millis(wall))
     }
