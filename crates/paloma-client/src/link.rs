@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite> Link<S> {
         connect: &Connect,
         limits: DecodeLimits,
         options: SessionOptions,
-        clock: Clock,
+        clock: &mut Clock,
         session: &mut Session,
         lost: impl FnMut(Leftover),
     ) -> Result<(Self, ConnAck), ConnectionError> {

@@ -141,7 +141,8 @@ impl<C: Connector> Task<C> {
             let connect = &self.options.connect;
             let session = &mut self.session;
             let lost = |leftover| lost.push(leftover);
-            Link::open(stream, connect, limits, options, self.clock, session, lost).await
+            let clock = &mut self.clock;
+            Link::open(stream, connect, limits, options, clock, session, lost).await
         };
         let attempt = tokio::time::timeout(self.options.connect_timeout, attempt).await;
         let (mut link, conn_ack) = attempt.unwrap_or(Err(ConnectionError::TimedOut))?;
