@@ -369,7 +369,7 @@ impl Driver {
     pub(super) fn input(&mut self, socket: &mut Socket, bytes: &[u8]) {
         let mut rest = bytes;
         let mut topic = None;
-        while let Some((packet, used)) = socket
+        while let Some((mut packet, used)) = socket
             .decoder
             .decode_after(rest, topic)
             .expect("valid packets")
@@ -378,7 +378,9 @@ impl Driver {
                 topic = publish.topic.name().copied().or(topic);
             }
             let (frame, others) = rest.split_at(used);
-            let goes_on = self.broker.handle_packet(NOW, socket.id, packet, frame);
+            let goes_on = self
+                .broker
+                .handle_packet(NOW, socket.id, &mut packet, frame);
             black_box(goes_on || self.broker.may_read(socket.id));
             rest = others;
         }

@@ -74,6 +74,14 @@ impl AckKind {
     }
 }
 
+/// Length of an acknowledgement without properties, as [`encode_ack`] writes it: success goes without saying.
+#[inline]
+#[must_use]
+pub const fn ack_len(kind: AckKind, version: ProtocolVersion) -> u32 {
+    let (_, code) = kind.first_byte_and_code();
+    if code == 0 || !version.is_v5() { 4 } else { 5 }
+}
+
 /// Appends an acknowledgement without properties: 4 bytes, or 5 where a 5.0 packet has more to say than success.
 #[inline]
 pub fn encode_ack(kind: AckKind, id: PacketId, version: ProtocolVersion, out: &mut Vec<u8>) {

@@ -154,8 +154,24 @@ impl Decoder {
         input: &'a [u8],
         known: Option<TopicNameRef<'a>>,
     ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+        self.decode_to(input, known, |packet, len| (packet, len))
+    }
+
+    /// Like [`decode_after`](Self::decode_after), with the packet and how many bytes it took handed to `put`. Where that puts
+    /// packets into a list they are written there, and not moved there.
+    ///
+    /// # Errors
+    /// As those of [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_to<'a, R>(
+        &mut self,
+        input: &'a [u8],
+        known: Option<TopicNameRef<'a>>,
+        put: impl FnOnce(PacketRef<'a>, usize) -> R,
+    ) -> Result<Option<R>, DecodeError> {
         let State::Open { role, version } = self.state else {
-            return self.decode_connect(input);
+            let decoded = self.decode_connect(input)?;
+            return Ok(decoded.map(|(packet, len)| put(packet, len)));
         };
         let Some(header) = frame::split(input, self.limits.packet_bytes_max)? else {
             return Ok(None);
@@ -170,14 +186,15 @@ impl Decoder {
         };
         if header.first >> 4 == PacketType::Publish as u8 {
             return match publish(header.first & 0x0F, body, known, &context) {
-                Ok(publish) => Ok(Some((PacketRef::Publish(publish), header.packet_len))),
+                Ok(publish) => Ok(Some(put(PacketRef::Publish(publish), header.packet_len))),
                 Err(error) => Err(read::rule(error)),
             };
         }
         if let Some(packet) = short_ack(header.first, body) {
-            return Ok(Some((packet, header.packet_len)));
+            return Ok(Some(put(packet, header.packet_len)));
         }
-        decode_body(header.first, body, header.packet_len, &context)
+        let decoded = decode_body(header.first, body, header.packet_len, &context)?;
+        Ok(decoded.map(|(packet, len)| put(packet, len)))
     }
 
     /// Decodes the packet at the start of `buffer` and takes its bytes out; `None` if it is not complete.

@@ -31,7 +31,7 @@ mod unsubscribe;
 mod user_properties;
 mod write;
 
-pub use ack::{Ack, AckKind, PubAck, PubComp, PubRec, PubRel, encode_ack};
+pub use ack::{Ack, AckKind, PubAck, PubComp, PubRec, PubRel, ack_len, encode_ack};
 pub use auth::Auth;
 pub use connack::ConnAck;
 pub use connect::{Authentication, Connect, Will};

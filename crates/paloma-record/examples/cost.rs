@@ -60,9 +60,9 @@ impl Host {
 
     fn pass(&mut self, id: ConnectionId, decoder: &mut Decoder, bytes: &[u8]) -> Outcome<()> {
         let mut rest = bytes;
-        while let Some((packet, len)) = decoder.decode(rest)? {
+        while let Some((mut packet, len)) = decoder.decode(rest)? {
             let (frame, others) = rest.split_at(len);
-            self.tap.handle_packet(self.now, id, packet, frame);
+            self.tap.handle_packet(self.now, id, &mut packet, frame);
             let _ = self.tap.may_read(id);
             rest = others;
         }

@@ -221,22 +221,29 @@ impl Tap {
         admitted
     }
 
-    /// [`Broker::handle_packet`]; `frame` is what the packet was decoded from.
+    /// [`Broker::handle_packet`]; `frame` is what the packet was decoded from. The most frequent packets are taken in from where
+    /// they are; of any other a PINGREQ is left behind.
     #[inline]
     pub fn handle_packet(
         &mut self,
         now: Now,
         id: ConnectionId,
-        packet: PacketRef<'_>,
+        packet: &mut PacketRef<'_>,
         frame: &[u8],
     ) -> bool {
         let broker = &self.broker;
         if let Some(recorder) = &mut self.recorder
             && recorder.ended.is_none()
         {
-            recorder.packet(now, id, (&packet, frame), || broker.next_random());
+            recorder.packet(now, id, (packet, frame), || broker.next_random());
         }
-        let goes_on = self.broker.handle_packet(now, id, packet);
+        let goes_on = match self.broker.handle_plain_packet(now, id, packet) {
+            Some(goes_on) => goes_on,
+            None => {
+                let packet = std::mem::replace(packet, PacketRef::PingReq);
+                self.broker.handle_packet(now, id, packet)
+            }
+        };
         self.after();
         goes_on
     }

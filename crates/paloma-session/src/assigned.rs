@@ -145,21 +145,21 @@ impl Session {
             .is_none_or(|id| id.gate > committed && !Fault::QosTwoDoesNotWait.is_on())
     }
 
-    /// The id of a delivery that was the first of the queue; it is reserved in the window.
-    #[inline]
-    pub(crate) fn take_id(&mut self, outbound: &Outbound) -> Option<PacketId> {
+    /// The id of the first delivery of the queue; it is reserved in the window.
+    pub(crate) fn take_first_id(&mut self) -> Option<PacketId> {
         let assigned = self.assigned.as_deref_mut()?;
-        if outbound.qos() != Qos::ExactlyOnce
-            || !assigned.pass_to(outbound.message().id(), &mut self.window)
+        let first = self.queue.front()?;
+        if first.qos() != Qos::ExactlyOnce
+            || !assigned.pass_to(first.message().id(), &mut self.window)
         {
             return None;
         }
         assigned.ids.pop_front().map(|id| id.packet)
     }
 
-    /// A delivery that was the first of the queue is over without having been sent.
-    pub(crate) fn forget_id(&mut self, outbound: &Outbound) {
-        if let Some(packet) = self.take_id(outbound) {
+    /// The first delivery of the queue is over without having been sent.
+    pub(crate) fn forget_first_id(&mut self) {
+        if let Some(packet) = self.take_first_id() {
             self.window.give_back(packet);
         }
     }
@@ -215,8 +215,9 @@ mod tests {
 
     /// Takes the first delivery and gives its id.
     fn take(session: &mut Session) -> Option<u16> {
-        let outbound = session.pop().unwrap();
-        let id = session.take_id(&outbound)?;
+        let id = session.take_first_id();
+        session.pop().unwrap();
+        let id = id?;
         session.window.give_back(id);
         Some(id.get())
     }

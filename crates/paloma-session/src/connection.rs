@@ -8,7 +8,7 @@ use paloma_codec::{ConnAck, DisconnectReason, PacketId, PacketRef, ProtocolVersi
 use paloma_topic::Fault;
 
 use crate::alias::{InboundAliases, OutboundAliases};
-use crate::answers::{Ack, Answers, Body};
+use crate::answers::{Ack, Answers};
 use crate::authentication::Reauthentication;
 use crate::event::Event;
 use crate::gate::Gate;
@@ -164,11 +164,7 @@ impl Connection {
     pub(crate) fn open_with(&mut self, conn_ack: &ConnAck, gate: Gate) {
         let form = (self.version, self.theirs.packet_bytes_max);
         self.phase = Phase::Opening;
-        if self
-            .answers
-            .push_packet(conn_ack, form, gate, Body::ConnAck)
-            .is_err()
-        {
+        if self.answers.push_conn_ack(conn_ack, form, gate).is_err() {
             // A client that leaves no room for the CONNACK cannot be served. [MQTT-3.1.2-24]
             self.phase = Phase::Closed;
         }

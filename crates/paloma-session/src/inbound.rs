@@ -300,7 +300,7 @@ impl Connection {
         };
         let frees = known && !self.is_carried(ack.id);
         let kind = AckKind::PubComp(reason);
-        self.answers.push_ack(
+        self.queue_ack(
             Ack {
                 kind,
                 id: ack.id,
@@ -451,7 +451,7 @@ impl Connection {
             self.open_inbound = self.open_inbound.saturating_add(1);
         }
         let kind = AckKind::PubRec(PubRecReason::Success);
-        self.answers.push_ack(
+        self.queue_ack(
             Ack {
                 kind,
                 id,
@@ -498,7 +498,7 @@ impl Connection {
     fn push_answer(&mut self, qos: Qos, ack: Ack, gate: Gate) {
         let receipts = self.receipts_of(qos);
         receipts.answered = receipts.answered.wrapping_add(1);
-        self.answers.push_ack(ack, gate);
+        self.queue_ack(ack, gate);
     }
 
     /// A PUBACK, or a PUBREC that refuses: the exchange is over. [MQTT-4.4.0-2]
@@ -539,7 +539,7 @@ impl Connection {
     /// [MQTT-4.6.0-4]
     fn queue_pub_rel(&mut self, id: PacketId, reason: PubRelReason, gate: Gate) {
         let kind = AckKind::PubRel(reason);
-        self.answers.push_ack(
+        self.queue_ack(
             Ack {
                 kind,
                 id,

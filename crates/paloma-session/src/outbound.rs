@@ -31,6 +31,7 @@ pub struct Outbound {
 
 impl Outbound {
     /// A delivery of `message` at `qos`, without RETAIN, subscription identifier or share group.
+    #[inline]
     #[must_use]
     pub fn new(message: Message, qos: Qos) -> Self {
         Self {
@@ -52,6 +53,7 @@ impl Outbound {
     }
 
     /// Notes the shared subscription that this delivery is for; the number means nothing to this crate.
+    #[inline]
     #[must_use]
     pub const fn with_share(mut self, share: Option<NonZeroU32>) -> Self {
         self.share = share;
@@ -87,12 +89,14 @@ impl Outbound {
     }
 
     /// The message alone.
+    #[inline]
     #[must_use]
     pub fn into_message(self) -> Message {
         self.message
     }
 
     /// The QoS of this delivery.
+    #[inline]
     #[must_use]
     pub const fn qos(&self) -> Qos {
         match self.packed & QOS_BITS {
@@ -122,6 +126,7 @@ impl Outbound {
     }
 
     /// The lifetime that is left to the receiver, in seconds, rounded up; 0 once it is over. [MQTT-3.3.2-6]
+    #[inline]
     pub(crate) fn remaining_seconds(&self, now: Wall) -> Option<u32> {
         let seconds = self.message.expiry_seconds()?;
         if Fault::AgeForgotten.is_on() {
@@ -146,6 +151,7 @@ impl Outbound {
         }
     }
 
+    #[inline]
     pub(crate) const fn set_ids(&mut self, ids: Ids) {
         self.packed &= QOS_BITS | RETAIN;
         self.packed |= match ids {

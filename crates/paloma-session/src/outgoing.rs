@@ -1,15 +1,15 @@
 //! What a connection writes, and in which order.
 
 use paloma_codec::{
-    AckKind, Delivery, Head, Message, PacketId, ProtocolVersion, PubRelReason, Qos,
-    SHORT_PACKET_LEN_MAX, SubscriptionId, TopicForm, encode_ack,
+    AckKind, Delivery, Head, Message, PacketId, PubRelReason, Qos, SHORT_PACKET_LEN_MAX,
+    SubscriptionId, TopicForm, ack_len, encode_ack,
 };
 use paloma_topic::Fault;
 
 use crate::alias::Choice;
-use crate::answers::{Ack, Body};
+use crate::answers::Ack;
 use crate::connection::{Connection, Phase};
-use crate::gate::LogSeq;
+use crate::gate::{Gate, LogSeq};
 use crate::outbound::Outbound;
 use crate::session::Session;
 use crate::terms::Role;
@@ -100,7 +100,7 @@ impl Connection {
                 let before = out.len();
                 self.answers.finish(out.out());
                 if out.len() > before {
-                    out.count_other();
+                    out.count_others(1);
                 }
                 self.phase = Phase::Closed;
                 return TransmitStatus::Close;
@@ -122,32 +122,24 @@ impl Connection {
 
     fn write_answers(&mut self, committed: LogSeq, out: &mut Transmit) {
         while !out.is_full()
-            && let Some(body) = self.answers.ready(committed)
+            && let Some(run) = self.answers.take_ready(committed, out.out())
         {
-            self.answers.pop(out.out());
-            match body {
-                Body::Ack(ack) => self.write_ack(ack, out),
-                Body::Packet(_) => out.count_other(),
-                Body::ConnAck(_) => {
-                    out.count_other();
-                    let closes = self.phase == Phase::ClosingUnopened;
-                    self.phase = if closes { Phase::Closing } else { Phase::Open };
-                    // Many connections are silent from here on: what the CONNACK took goes back.
-                    self.answers.compact();
-                }
+            out.count_others(run.packets.into());
+            self.open_inbound = self.open_inbound.saturating_sub(run.frees);
+            if run.is_conn_ack() {
+                let closes = self.phase == Phase::ClosingUnopened;
+                self.phase = if closes { Phase::Closing } else { Phase::Open };
+                // Many connections are silent from here on: what the CONNACK took goes back.
+                self.answers.compact();
             }
         }
     }
 
-    fn write_ack(&mut self, ack: Ack, out: &mut Transmit) {
-        // A peer that takes no packet this small gets none. [MQTT-3.1.2-25]
-        if self.theirs.packet_bytes_max >= ack_len(ack.kind, self.version) {
-            encode_ack(ack.kind, ack.id, self.version, out.out());
-            out.count_other();
-        }
-        if ack.frees {
-            self.open_inbound = self.open_inbound.saturating_sub(1);
-        }
+    /// Puts an acknowledgement behind all other answers.
+    #[inline]
+    pub(crate) fn queue_ack(&mut self, ack: Ack, gate: Gate) {
+        let form = (self.version, self.theirs.packet_bytes_max);
+        self.answers.push_ack(ack, form, gate);
     }
 
     fn write_pings(&mut self, out: &mut Transmit) {
@@ -159,7 +151,7 @@ impl Connection {
             self.pings -= 1;
             if self.theirs.packet_bytes_max >= 2 {
                 out.out().extend_from_slice(&ping);
-                out.count_other();
+                out.count_others(1);
             }
         }
     }
@@ -203,14 +195,11 @@ impl Connection {
             }
             Some(Flight::Released { .. }) => {
                 let kind = AckKind::PubRel(PubRelReason::Success);
-                self.write_ack(
-                    Ack {
-                        kind,
-                        id,
-                        frees: false,
-                    },
-                    out,
-                );
+                // A peer that takes no packet this small gets none. [MQTT-3.1.2-25]
+                if self.theirs.packet_bytes_max >= ack_len(kind, self.version) {
+                    encode_ack(kind, id, self.version, out.out());
+                    out.count_others(1);
+                }
             }
             Some(Flight::Subscribe { .. } | Flight::Unsubscribe { .. }) | None => return true,
         }
@@ -240,21 +229,24 @@ impl Connection {
             if !self.has_room_for(session, front) || session.waits_for_id(front, committed) {
                 return;
             }
-            let Some(outbound) = session.pop() else {
-                return;
-            };
-            let expiry = outbound.remaining_seconds(now.wall);
+            let expiry = front.remaining_seconds(now.wall);
             if expiry == Some(0) {
-                session.forget_id(&outbound);
-                out.drop_delivery(session.finish(outbound), DropCause::Expired);
+                session.forget_first_id();
+                self.drop_front(session, DropCause::Expired, out);
                 continue;
             }
-            match outbound.qos() {
-                Qos::AtMostOnce => self.send_once(session, outbound, expiry, out),
-                Qos::AtLeastOnce | Qos::ExactlyOnce => {
-                    self.send_first(session, outbound, expiry, out);
-                }
+            match front.qos() {
+                Qos::AtMostOnce => self.send_once(session, expiry, out),
+                Qos::AtLeastOnce | Qos::ExactlyOnce => self.send_first(session, expiry, out),
             }
+        }
+    }
+
+    /// The first delivery of the queue ends unsent.
+    #[cold]
+    fn drop_front(&mut self, session: &mut Session, cause: DropCause, out: &mut Transmit) {
+        if let Some(outbound) = session.pop() {
+            out.drop_delivery(session.finish(outbound), cause);
         }
     }
 
@@ -273,22 +265,24 @@ impl Connection {
         self.theirs.alias_maximum.min(self.options.aliases_max)
     }
 
+    /// Sends the first delivery of the queue, which is of QoS 0.
     fn send_once(
         &mut self,
         session: &mut Session,
-        outbound: Outbound,
         expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) {
         let delivery = Delivery::AtMostOnce;
-        let result = self.put_publish(session, &outbound, delivery, expiry_seconds, out);
-        let outbound = session.finish(outbound);
-        match result {
-            Ok(()) => {
-                out.count(Qos::AtMostOnce, false);
-                out.pool_mut().recycle(outbound.into_message());
-            }
-            Err(cause) => out.drop_delivery(outbound, cause),
+        let Some(outbound) = session.queue().front() else {
+            return;
+        };
+        if let Err(cause) = self.put_publish(session, outbound, delivery, expiry_seconds, out) {
+            return self.drop_front(session, cause, out);
+        }
+        if let Some(outbound) = session.pop() {
+            out.count(Qos::AtMostOnce, false);
+            let outbound = session.finish(outbound);
+            out.pool_mut().recycle(outbound.into_message());
         }
     }
 
@@ -305,37 +299,30 @@ impl Connection {
         self.has_window_for(session, outbound.qos()) && fits
     }
 
-    /// [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-1] [MQTT-3.3.1-3]
+    /// Sends the first delivery of the queue, which is above QoS 0. [MQTT-4.3.2-2] [MQTT-4.3.3-2] [MQTT-3.3.1-1]
+    /// [MQTT-3.3.1-3]
+    #[inline]
     fn send_first(
         &mut self,
         session: &mut Session,
-        outbound: Outbound,
         expiry_seconds: Option<u32>,
         out: &mut Transmit,
     ) {
-        let (qos, dup) = (outbound.qos(), outbound.is_repeated());
-        let id = match session.take_id(&outbound) {
-            Some(id) => {
-                session.window.give_back(id);
-                id
-            }
-            None => {
-                let Some(id) = session.window.next_id() else {
-                    debug_assert!(false, "has_window_for said that an id is free");
-                    return;
-                };
-                id
-            }
+        let Some(id) = session.next_id() else {
+            debug_assert!(false, "has_window_for said that an id is free");
+            return;
         };
+        let Some(outbound) = session.queue().front() else {
+            return;
+        };
+        let (qos, dup) = (outbound.qos(), outbound.is_repeated());
         let delivery = delivery_of(qos, id, dup);
-        match self.put_publish(session, &outbound, delivery, expiry_seconds, out) {
-            Ok(()) => {
-                session.window.begin_as(id, Flight::Publish(outbound));
-                self.unacknowledged = self.unacknowledged.saturating_add(1);
-                out.count(qos, false);
-            }
-            Err(cause) => out.drop_delivery(session.finish(outbound), cause),
+        if let Err(cause) = self.put_publish(session, outbound, delivery, expiry_seconds, out) {
+            return self.drop_front(session, cause, out);
         }
+        session.begin_first(id);
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
+        out.count(qos, false);
     }
 
     /// Writes a PUBLISH if the peer takes it. An alias is registered only if it is written.
@@ -448,17 +435,6 @@ impl Connection {
             Choice::Name
         }
     }
-}
-
-/// Length of an acknowledgement: success goes without saying.
-const fn ack_len(kind: AckKind, version: ProtocolVersion) -> u32 {
-    let success = match kind {
-        AckKind::PubAck(reason) => reason.code() == 0,
-        AckKind::PubRec(reason) => reason.code() == 0,
-        AckKind::PubRel(reason) => reason.code() == 0,
-        AckKind::PubComp(reason) => reason.code() == 0,
-    };
-    if success || !version.is_v5() { 4 } else { 5 }
 }
 
 const fn delivery_of(qos: Qos, id: PacketId, dup: bool) -> Delivery {

@@ -115,7 +115,7 @@ impl Queue {
     }
 
     /// Whether `outbound` fits without anything giving way.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn has_room_for(&self, outbound: &Outbound, limits: &QueueLimits) -> bool {
         let extra = u32::from(Fault::QueueOffByOne.is_on());
@@ -156,6 +156,7 @@ impl Queue {
     }
 
     /// Takes the delivery that waits longest.
+    #[inline]
     pub fn pop(&mut self) -> Option<Outbound> {
         let outbound = self.places.pop_front()??;
         self.qos0_from = self.qos0_from.saturating_sub(1);
@@ -249,7 +250,7 @@ impl Queue {
     }
 
     /// Puts a delivery that there is room for at the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(&mut self, outbound: Outbound) {
         if Fault::QueueReversed.is_on() {
             return self.push_front(outbound);
@@ -258,12 +259,14 @@ impl Queue {
         self.places.push_back(Some(outbound));
     }
 
+    #[inline]
     fn remember(&mut self, outbound: &Outbound) {
         self.count += 1;
         self.qos0 += u32::from(outbound.qos() == Qos::AtMostOnce);
         self.bytes = self.bytes.saturating_add(charge(outbound));
     }
 
+    #[inline]
     fn forget(&mut self, outbound: &Outbound) {
         self.count -= 1;
         self.qos0 -= u32::from(outbound.qos() == Qos::AtMostOnce);
@@ -287,6 +290,7 @@ impl Queue {
     }
 }
 
+#[inline]
 fn charge(outbound: &Outbound) -> u64 {
     ENTRY_BYTES.saturating_add(outbound.message().len() as u64)
 }

@@ -5,7 +5,6 @@ use paloma_codec::{
     Encode, EncodeError, PacketId, SubAck, Subscribe, UnsubAck, Unsubscribe, UserProperties,
 };
 
-use crate::answers::Body;
 use crate::connection::{Connection, Phase};
 use crate::gate::Gate;
 use crate::session::Session;
@@ -127,16 +126,14 @@ impl Connection {
         }
         let form = (self.version, self.theirs.packet_bytes_max);
         self.answers
-            .push_packet(packet, form, Gate::Open, Body::Packet)
+            .push_packet(packet, form, Gate::Open)
             .map_err(RequestError::Encode)
     }
 
     fn answer(&mut self, packet: &impl Encode, gate: Gate) {
         let form = (self.version, self.theirs.packet_bytes_max);
         if matches!(self.phase, Phase::Opening | Phase::Open) {
-            self.answers
-                .push_packet(packet, form, gate, Body::Packet)
-                .ok();
+            self.answers.push_packet(packet, form, gate).ok();
         }
     }
 

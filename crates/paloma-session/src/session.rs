@@ -90,7 +90,9 @@ impl Session {
     ///
     /// # Errors
     /// The delivery, where something would have to.
-    #[inline]
+    // Within its one caller the delivery is put together where it waits: written in pieces and read back at once as a whole, it
+    // would stall.
+    #[inline(always)]
     pub fn enqueue_in_room(
         &mut self,
         mut outbound: Outbound,
@@ -105,7 +107,7 @@ impl Session {
     }
 
     /// Whether `outbound` could be queued without anything giving way.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn has_room_for(&self, outbound: &Outbound) -> bool {
         self.queue.has_room_for(outbound, &self.limits)
@@ -341,11 +343,33 @@ impl Session {
         self.connections
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Outbound> {
         self.queue.pop()
     }
 
+    /// The packet id under which the first delivery of the queue goes out at once, or not at all.
+    #[inline]
+    pub(crate) fn next_id(&mut self) -> Option<PacketId> {
+        if self.assigned.is_some()
+            && let Some(id) = self.take_first_id()
+        {
+            self.window.give_back(id);
+            return Some(id);
+        }
+        self.window.next_id()
+    }
+
+    /// Moves the first delivery of the queue to the window, as the newest.
+    #[inline]
+    pub(crate) fn begin_first(&mut self, id: PacketId) {
+        if let Some(outbound) = self.queue.pop() {
+            self.window.begin_as(id, Flight::Publish(outbound));
+        }
+    }
+
     /// The delivery is over: its identifiers are forgotten.
+    #[inline]
     pub(crate) fn finish(&mut self, mut outbound: Outbound) -> Outbound {
         forget_ids(&mut self.id_sets, &mut outbound);
         outbound
@@ -372,6 +396,7 @@ impl SubscriptionIdList<'_> {
     }
 }
 
+#[inline]
 fn forget_ids(id_sets: &mut Option<Box<IdSets>>, outbound: &mut Outbound) {
     if let Some(sets) = id_sets {
         sets.forget(outbound.ids());

@@ -94,7 +94,7 @@ impl Default for Transmit {
 }
 
 impl Transmit {
-    /// An empty buffer that is full at `budget_bytes` (the last packet may pass it), and that takes payloads of
+    /// An empty buffer that is full at `budget_bytes` (the last packet, or 64 acknowledgements, may pass it), and that takes payloads of
     /// `large_bytes_min` and more by reference. The default is 64 KiB and 4 KiB.
     #[must_use]
     pub const fn new(budget_bytes: usize, large_bytes_min: usize) -> Self {
@@ -293,9 +293,9 @@ impl Transmit {
         self.counts.publishes = self.counts.publishes.wrapping_add(1);
     }
 
-    /// Counts a packet that is no PUBLISH.
-    pub(crate) const fn count_other(&mut self) {
-        self.counts.others = self.counts.others.wrapping_add(1);
+    /// Counts packets that are no PUBLISHes.
+    pub(crate) const fn count_others(&mut self, packets: u32) {
+        self.counts.others = self.counts.others.wrapping_add(packets);
     }
 
     /// Counts bytes that a connection has written.

@@ -181,7 +181,8 @@ impl SendWindow {
     }
 
     /// Begins a flight under an id that is free, as the newest.
-    #[inline]
+    // A delivery is copied from the queue to its slot where this is no call of its own.
+    #[inline(always)]
     pub(crate) fn begin_as(&mut self, id: PacketId, flight: Flight) {
         self.table_mut().link(id, flight);
     }
@@ -192,7 +193,10 @@ impl SendWindow {
         let id = table.next_free()?;
         let place = table.place(id);
         if let Some(slot) = table.slots.get_mut(place) {
-            slot.id = Some(id);
+            *slot = Slot {
+                id: Some(id),
+                ..Slot::default()
+            };
         }
         table.reserved = table.reserved.saturating_add(1);
         table.last_id = Some(id);
@@ -233,28 +237,40 @@ impl SendWindow {
     /// Ends the flight under `id` and frees the id.
     pub fn end(&mut self, id: PacketId) -> Option<Flight> {
         let table = self.table.as_mut()?;
-        let flight = table.end(id)?;
-        if table.is_idle() && table.slots.len() > BUSY_SLOTS_MAX {
-            self.compact();
+        let flight = table.take(id)?;
+        if table.is_idle() {
+            self.drained();
         }
         Some(flight)
     }
 
+    /// Nothing is in flight any more: what a burst took goes back.
+    fn drained(&mut self) {
+        if let Some(table) = &self.table
+            && table.slots.len() > BUSY_SLOTS_MAX
+        {
+            self.compact();
+        }
+    }
+
     /// Ends the QoS 1 PUBLISH under `id`, and says whether it was sent on the connection that is open. `None`, and nothing is
     /// done, if that is not what flies there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_qos1(&mut self, id: PacketId) -> Option<(Outbound, bool)> {
         let table = self.table.as_mut()?;
-        let slot = table.slot(id)?;
-        let is_on_this_connection = slot.on_this_connection;
+        let slot = table.slot_mut(id)?;
         match &slot.flight {
             Some(Flight::Publish(outbound)) if outbound.qos() == Qos::AtLeastOnce => {}
             Some(_) | None => return None,
         }
-        match self.end(id)? {
-            Flight::Publish(outbound) => Some((outbound, is_on_this_connection)),
-            Flight::Released { .. } | Flight::Subscribe { .. } | Flight::Unsubscribe { .. } => None,
+        let is_on_this_connection = slot.on_this_connection;
+        let Some(Flight::Publish(outbound)) = table.take(id) else {
+            return None;
+        };
+        if table.is_idle() {
+            self.drained();
         }
+        Some((outbound, is_on_this_connection))
     }
 
     /// Gives back memory that an idle session does not need.
@@ -333,19 +349,24 @@ impl Table {
         self.count as usize + self.reserved as usize >= SLOTS_MAX - 1
     }
 
-    fn end(&mut self, id: PacketId) -> Option<Flight> {
-        let slot = mem::take(self.slot_mut(id).filter(|slot| slot.flight.is_some())?);
-        match slot.previous.and_then(|previous| self.slot_mut(previous)) {
-            Some(previous) => previous.next = slot.next,
-            None => self.oldest = slot.next,
+    /// Ends the flight under `id`. It is taken out of its slot in place: slots are not moved.
+    #[inline(always)]
+    fn take(&mut self, id: PacketId) -> Option<Flight> {
+        let slot = self.slot_mut(id)?;
+        let flight = slot.flight.take()?;
+        slot.id = None;
+        let (previous, next) = (slot.previous, slot.next);
+        match previous.and_then(|previous| self.slot_mut(previous)) {
+            Some(previous) => previous.next = next,
+            None => self.oldest = next,
         }
-        match slot.next.and_then(|next| self.slot_mut(next)) {
-            Some(next) => next.previous = slot.previous,
-            None => self.newest = slot.previous,
+        match next.and_then(|next| self.slot_mut(next)) {
+            Some(next) => next.previous = previous,
+            None => self.newest = previous,
         }
         self.count -= 1;
-        self.bytes -= slot.flight.as_ref().map_or(0, Flight::bytes);
-        slot.flight
+        self.bytes -= flight.bytes();
+        Some(flight)
     }
 
     fn release(&mut self, id: PacketId) -> Option<Outbound> {
@@ -387,19 +408,18 @@ impl Table {
             .is_some_and(|slot| slot.id.is_none())
     }
 
+    #[inline(always)]
     fn link(&mut self, id: PacketId, flight: Flight) {
         let bytes = flight.bytes();
         let previous = self.newest;
         let place = self.place(id);
         if let Some(slot) = self.slots.get_mut(place) {
             debug_assert!(slot.id.is_none(), "an id is never reused in flight");
-            *slot = Slot {
-                id: Some(id),
-                previous,
-                next: None,
-                on_this_connection: true,
-                flight: Some(flight),
-            };
+            slot.flight = Some(flight);
+            slot.id = Some(id);
+            slot.previous = previous;
+            slot.next = None;
+            slot.on_this_connection = true;
         }
         match previous.and_then(|previous| self.slot_mut(previous)) {
             Some(previous) => previous.next = Some(id),
@@ -433,12 +453,14 @@ impl Table {
         usize::from(id.get()) & self.slots.len().wrapping_sub(1)
     }
 
+    #[inline]
     fn slot(&self, id: PacketId) -> Option<&Slot> {
         self.slots
             .get(self.place(id))
             .filter(|slot| slot.id == Some(id))
     }
 
+    #[inline]
     fn slot_mut(&mut self, id: PacketId) -> Option<&mut Slot> {
         let place = self.place(id);
         self.slots.get_mut(place).filter(|slot| slot.id == Some(id))

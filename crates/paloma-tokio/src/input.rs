@@ -270,15 +270,17 @@ impl<'g> Input<'g> {
         let mut topic = None;
         while !is_full {
             let rest = bytes.get(end..).unwrap_or(&[]);
-            match self.decoder.decode_after(rest, topic) {
-                Ok(Some((packet, len))) => {
-                    if let PacketRef::Publish(publish) = &packet {
-                        topic = publish.topic.name().copied().or(topic);
-                    }
-                    end += len;
-                    is_full = batch.len() + 1 >= packets_max || is_laborious(&packet, len);
-                    batch.push((packet, end));
+            let known = topic;
+            let put = |packet: PacketRef<'a>, len| {
+                if let PacketRef::Publish(publish) = &packet {
+                    topic = publish.topic.name().copied().or(topic);
                 }
+                end += len;
+                is_full = batch.len() + 1 >= packets_max || is_laborious(&packet, len);
+                batch.push((packet, end));
+            };
+            match self.decoder.decode_to(rest, known, put) {
+                Ok(Some(())) => {}
                 Ok(None) => break,
                 Err(invalid) => {
                     error = Some((invalid, self.decoder.version()));
@@ -327,10 +329,10 @@ fn hand_over(
         let mut end = from;
         let mut flow = Flow::Read;
         let count = batch.len();
-        for (at, (packet, packet_end)) in batch.drain(..).enumerate() {
-            let frame = bytes.get(end..packet_end).unwrap_or_default();
+        for (at, (packet, packet_end)) in batch.iter_mut().enumerate() {
+            let frame = bytes.get(end..*packet_end).unwrap_or_default();
             let goes_on = core.broker.handle_packet(now, id, packet, frame);
-            end = packet_end;
+            end = *packet_end;
             if !goes_on && !core.broker.may_read(id) {
                 flow = Flow::Pause;
                 break;
@@ -352,6 +354,7 @@ fn hand_over(
         (end, flow, must_flush)
     };
     let outcome = shared.take_turn(input, |wakes| shared.wake(wakes));
+    batch.clear();
     outcome.unwrap_or((from, Flow::Pause, false))
 }
 

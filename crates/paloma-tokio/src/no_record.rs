@@ -45,16 +45,23 @@ impl Tap {
         Ok((Self(broker), recovery))
     }
 
-    /// As [`Broker::handle_packet`]; the frame would be for the record.
+    /// As [`Broker::handle_packet`]; the frame would be for the record. Of a packet that is not taken in from where it is, a
+    /// PINGREQ is left behind.
     #[inline]
     pub(crate) fn handle_packet(
         &mut self,
         now: Now,
         id: ConnectionId,
-        packet: PacketRef<'_>,
+        packet: &mut PacketRef<'_>,
         _: &[u8],
     ) -> bool {
-        self.0.handle_packet(now, id, packet)
+        match self.0.handle_plain_packet(now, id, packet) {
+            Some(goes_on) => goes_on,
+            None => {
+                let packet = std::mem::replace(packet, PacketRef::PingReq);
+                self.0.handle_packet(now, id, packet)
+            }
+        }
     }
 
     pub(crate) const fn is_record_ripe(&self) -> bool {

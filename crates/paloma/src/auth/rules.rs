@@ -1,6 +1,6 @@
 //! The rules of one listener's clients, which are replaced while they are asked.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 #[cfg(feature = "control")]
@@ -41,6 +41,14 @@ impl Policy {
         }
     }
 
+    /// Whether its [`authorizer`](Self::authorizer) says yes to everything.
+    const fn allows_all(&self) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Open | Self::Rules(_) => false,
+        }
+    }
+
     pub(super) fn authorizer(&self) -> &dyn Authorizer {
         match self {
             Self::Everything => &AllowAll,
@@ -54,6 +62,8 @@ impl Policy {
 #[derive(Debug)]
 pub(crate) struct Rules {
     policy: RwLock<Policy>,
+    /// Whether that is [`Policy::Everything`], which is asked for each message and needs no lock to say so. Changed with it.
+    allows_all: AtomicBool,
     /// Counts up *behind* the policy: whoever keeps a grant reads it first and asks afterwards.
     epoch: AtomicU16,
 }
@@ -61,13 +71,18 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(policy: Policy) -> Self {
         Self {
+            allows_all: AtomicBool::new(policy.allows_all()),
             policy: RwLock::new(policy),
             epoch: AtomicU16::new(0),
         }
     }
 
     pub(crate) fn replace(&self, policy: Policy) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        self.allows_all
+            .store(policy.allows_all(), Ordering::Release);
+        *current = policy;
+        drop(current);
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
@@ -91,7 +106,8 @@ impl Authorizer for Rules {
         action: Action,
         topic: TopicNameRef<'_>,
     ) -> bool {
-        self.ask(|rules| rules.is_allowed(identity, client_id, action, topic))
+        self.allows_all.load(Ordering::Acquire)
+            || self.ask(|rules| rules.is_allowed(identity, client_id, action, topic))
     }
 
     fn grant(&self, identity: &Identity, client_id: &str, filter: TopicFilterRef<'_>) -> Grant {
