@@ -29,6 +29,13 @@ pub struct Outbound {
     share: Option<NonZeroU32>,
 }
 
+/// What is a delivery's own, beside its message.
+#[derive(Clone, Copy)]
+pub(crate) struct OutboundOwn {
+    packed: u32,
+    share: Option<NonZeroU32>,
+}
+
 impl Outbound {
     /// A delivery of `message` at `qos`, without RETAIN, subscription identifier or share group.
     #[inline]
@@ -68,6 +75,24 @@ impl Outbound {
             self.packed |= QOS_1_REPEATED;
         }
         self
+    }
+
+    #[inline]
+    pub(crate) fn into_parts(self) -> (Message, OutboundOwn) {
+        let (packed, share) = (self.packed, self.share);
+        (self.message, OutboundOwn { packed, share })
+    }
+
+    #[inline]
+    pub(crate) const fn from_parts(
+        message: Message,
+        OutboundOwn { packed, share }: OutboundOwn,
+    ) -> Self {
+        Self {
+            message,
+            packed,
+            share,
+        }
     }
 
     /// Whether it is as most are: without RETAIN, subscription identifier and expiry.

@@ -2,10 +2,10 @@
 
 use alloc::collections::VecDeque;
 
-use paloma_codec::Qos;
+use paloma_codec::{Message, Qos};
 use paloma_topic::Fault;
 
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, OutboundOwn};
 
 /// What one waiting delivery is charged beside its message's bytes.
 const ENTRY_BYTES: u64 = size_of::<Outbound>() as u64;
@@ -156,8 +156,13 @@ impl Queue {
     }
 
     /// Takes the delivery that waits longest.
-    #[inline]
     pub fn pop(&mut self) -> Option<Outbound> {
+        self.pop_to_place()
+    }
+
+    /// The same for who puts it somewhere at once: without a call in between it is copied once.
+    #[inline(always)]
+    pub(crate) fn pop_to_place(&mut self) -> Option<Outbound> {
         let outbound = self.places.pop_front()??;
         self.qos0_from = self.qos0_from.saturating_sub(1);
         self.forget(&outbound);
@@ -256,7 +261,16 @@ impl Queue {
             return self.push_front(outbound);
         }
         self.remember(&outbound);
-        self.places.push_back(Some(outbound));
+        let (message, own) = outbound.into_parts();
+        self.push_back(message, own);
+    }
+
+    /// Takes a delivery in parts, which fit into registers: one that is put together for a call, to be copied from there to its
+    /// place, stalls on being read as a whole after it was written in pieces.
+    #[inline(never)]
+    fn push_back(&mut self, message: Message, own: OutboundOwn) {
+        self.places
+            .push_back(Some(Outbound::from_parts(message, own)));
     }
 
     #[inline]

@@ -363,7 +363,7 @@ impl Session {
     /// Moves the first delivery of the queue to the window, as the newest.
     #[inline]
     pub(crate) fn begin_first(&mut self, id: PacketId) {
-        if let Some(outbound) = self.queue.pop() {
+        if let Some(outbound) = self.queue.pop_to_place() {
             self.window.begin_as(id, Flight::Publish(outbound));
         }
     }

@@ -270,17 +270,18 @@ impl<'g> Input<'g> {
         let mut topic = None;
         while !is_full {
             let rest = bytes.get(end..).unwrap_or(&[]);
-            let known = topic;
-            let put = |packet: PacketRef<'a>, len| {
-                if let PacketRef::Publish(publish) = &packet {
-                    topic = publish.topic.name().copied().or(topic);
+            let put = |packet: PacketRef<'a>, len: usize| batch.push((packet, end + len));
+            match self.decoder.decode_to(rest, topic, put) {
+                Ok(Some(())) => {
+                    let Some((packet, packet_end)) = batch.last() else {
+                        break;
+                    };
+                    if let PacketRef::Publish(publish) = packet {
+                        topic = publish.topic.name().copied().or(topic);
+                    }
+                    is_full = batch.len() >= packets_max || is_laborious(packet, packet_end - end);
+                    end = *packet_end;
                 }
-                end += len;
-                is_full = batch.len() + 1 >= packets_max || is_laborious(&packet, len);
-                batch.push((packet, end));
-            };
-            match self.decoder.decode_to(rest, known, put) {
-                Ok(Some(())) => {}
                 Ok(None) => break,
                 Err(invalid) => {
                     error = Some((invalid, self.decoder.version()));
