@@ -265,12 +265,12 @@ impl Queue {
         self.push_back(message, own);
     }
 
-    /// Takes a delivery in parts, which fit into registers: one that is put together for a call, to be copied from there to its
-    /// place, stalls on being read as a whole after it was written in pieces.
+    /// Takes a delivery in parts, which fit into registers, and puts it together in its place: one that is written in pieces
+    /// elsewhere and read at once as a whole, to be copied there, stalls.
     #[inline(never)]
     fn push_back(&mut self, message: Message, own: OutboundOwn) {
-        self.places
-            .push_back(Some(Outbound::from_parts(message, own)));
+        let place = self.places.push_back_mut(None);
+        *place = Some(Outbound::from_parts(message, own));
     }
 
     #[inline]

@@ -363,9 +363,9 @@ impl Session {
     /// Moves the first delivery of the queue to the window, as the newest.
     #[inline]
     pub(crate) fn begin_first(&mut self, id: PacketId) {
-        if let Some(outbound) = self.queue.pop_to_place() {
-            self.window.begin_as(id, Flight::Publish(outbound));
-        }
+        let queue = &mut self.queue;
+        self.window
+            .begin_with(id, || queue.pop_to_place().map(Flight::Publish));
     }
 
     /// The delivery is over: its identifiers are forgotten.

@@ -181,10 +181,15 @@ impl SendWindow {
     }
 
     /// Begins a flight under an id that is free, as the newest.
-    // A delivery is copied from the queue to its slot where this is no call of its own.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn begin_as(&mut self, id: PacketId, flight: Flight) {
-        self.table_mut().link(id, flight);
+        self.table_mut().link(id, || Some(flight));
+    }
+
+    /// The same with a flight that is made in its slot, if it is made.
+    #[inline(always)]
+    pub(crate) fn begin_with(&mut self, id: PacketId, make: impl FnOnce() -> Option<Flight>) {
+        self.table_mut().link(id, make);
     }
 
     /// Keeps the next free id for a flight that begins later. `None` while all are in use.
@@ -226,7 +231,7 @@ impl SendWindow {
         while !table.has_room_for(id) {
             table.grow();
         }
-        table.link(id, flight);
+        table.link(id, || Some(flight));
         table.last_id = table.last_id.max(Some(id));
         if let Some(slot) = table.slot_mut(id) {
             slot.on_this_connection = false;
@@ -409,18 +414,22 @@ impl Table {
     }
 
     #[inline(always)]
-    fn link(&mut self, id: PacketId, flight: Flight) {
-        let bytes = flight.bytes();
+    fn link(&mut self, id: PacketId, make: impl FnOnce() -> Option<Flight>) {
         let previous = self.newest;
         let place = self.place(id);
-        if let Some(slot) = self.slots.get_mut(place) {
-            debug_assert!(slot.id.is_none(), "an id is never reused in flight");
-            slot.flight = Some(flight);
-            slot.id = Some(id);
-            slot.previous = previous;
-            slot.next = None;
-            slot.on_this_connection = true;
-        }
+        let Some(slot) = self.slots.get_mut(place) else {
+            return;
+        };
+        debug_assert!(slot.id.is_none(), "an id is never reused in flight");
+        slot.flight = make();
+        let Some(flight) = &slot.flight else {
+            return;
+        };
+        let bytes = flight.bytes();
+        slot.id = Some(id);
+        slot.previous = previous;
+        slot.next = None;
+        slot.on_this_connection = true;
         match previous.and_then(|previous| self.slot_mut(previous)) {
             Some(previous) => previous.next = Some(id),
             None => self.oldest = Some(id),

@@ -270,20 +270,26 @@ impl<'g> Input<'g> {
         let mut topic = None;
         while !is_full {
             let rest = bytes.get(end..).unwrap_or(&[]);
-            let put = |packet: PacketRef<'a>, len: usize| batch.push((packet, end + len));
+            // A packet is put together in its place: to be moved there it would be written in pieces and read at once as a whole,
+            // which stalls.
+            let place = batch.push_mut((PacketRef::PingReq, end));
+            let put = |packet, len: usize| *place = (packet, end + len);
             match self.decoder.decode_to(rest, topic, put) {
                 Ok(Some(())) => {
-                    let Some((packet, packet_end)) = batch.last() else {
-                        break;
-                    };
+                    let (packet, packet_end) = &*place;
                     if let PacketRef::Publish(publish) = packet {
                         topic = publish.topic.name().copied().or(topic);
                     }
-                    is_full = batch.len() >= packets_max || is_laborious(packet, packet_end - end);
+                    let is_last = is_laborious(packet, packet_end - end);
                     end = *packet_end;
+                    is_full = is_last || batch.len() >= packets_max;
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    batch.pop();
+                    break;
+                }
                 Err(invalid) => {
+                    batch.pop();
                     error = Some((invalid, self.decoder.version()));
                     break;
                 }
