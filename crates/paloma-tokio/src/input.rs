@@ -272,7 +272,7 @@ impl<'g> Input<'g> {
             let rest = bytes.get(end..).unwrap_or(&[]);
             // A packet is put together in its place: to be moved there it would be written in pieces and read at once as a whole,
             // which stalls.
-            let place = batch.push_mut((PacketRef::PingReq, end));
+            let place = batch.push_mut((PacketRef::PingReq, 0));
             let put = |packet, len: usize| *place = (packet, end + len);
             match self.decoder.decode_to(rest, topic, put) {
                 Ok(Some(())) => {
