@@ -154,24 +154,8 @@ impl Decoder {
         input: &'a [u8],
         known: Option<TopicNameRef<'a>>,
     ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
-        self.decode_to(input, known, |packet, len| (packet, len))
-    }
-
-    /// Like [`decode_after`](Self::decode_after), with the packet and how many bytes it took handed to `put`. Where that puts
-    /// packets into a list they are written there, and not moved there.
-    ///
-    /// # Errors
-    /// As those of [`decode`](Self::decode).
-    #[inline]
-    pub fn decode_to<'a, R>(
-        &mut self,
-        input: &'a [u8],
-        known: Option<TopicNameRef<'a>>,
-        put: impl FnOnce(PacketRef<'a>, usize) -> R,
-    ) -> Result<Option<R>, DecodeError> {
         let State::Open { role, version } = self.state else {
-            let decoded = self.decode_connect(input)?;
-            return Ok(decoded.map(|(packet, len)| put(packet, len)));
+            return self.decode_connect(input);
         };
         let Some(header) = frame::split(input, self.limits.packet_bytes_max)? else {
             return Ok(None);
@@ -186,15 +170,58 @@ impl Decoder {
         };
         if header.first >> 4 == PacketType::Publish as u8 {
             return match publish(header.first & 0x0F, body, known, &context) {
-                Ok(publish) => Ok(Some(put(PacketRef::Publish(publish), header.packet_len))),
+                Ok(publish) => Ok(Some((PacketRef::Publish(publish), header.packet_len))),
                 Err(error) => Err(read::rule(error)),
             };
         }
         if let Some(packet) = short_ack(header.first, body) {
-            return Ok(Some(put(packet, header.packet_len)));
+            return Ok(Some((packet, header.packet_len)));
         }
-        let decoded = decode_body(header.first, body, header.packet_len, &context)?;
+        decode_body(header.first, body, header.packet_len, &context)
+    }
+
+    /// Like [`decode_after`](Self::decode_after), with the packet and how many bytes it took handed to `put`: the most frequent
+    /// ones are written where that puts them, and not moved there.
+    ///
+    /// # Errors
+    /// As those of [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_to<'a, R>(
+        &mut self,
+        input: &'a [u8],
+        known: Option<TopicNameRef<'a>>,
+        put: impl FnOnce(PacketRef<'a>, usize) -> R,
+    ) -> Result<Option<R>, DecodeError> {
+        if let State::Open { role, version } = self.state
+            && let Ok(Some(header)) = frame::split(input, self.limits.packet_bytes_max)
+            && let Some(body) = header.rest.get(..header.body_len)
+        {
+            let context = Context {
+                role,
+                version,
+                limits: &self.limits,
+            };
+            if header.first >> 4 == PacketType::Publish as u8 {
+                return match publish(header.first & 0x0F, body, known, &context) {
+                    Ok(publish) => Ok(Some(put(PacketRef::Publish(publish), header.packet_len))),
+                    Err(error) => Err(read::rule(error)),
+                };
+            }
+            if let Some(packet) = short_ack(header.first, body) {
+                return Ok(Some(put(packet, header.packet_len)));
+            }
+        }
+        let decoded = self.decode_any(input)?;
         Ok(decoded.map(|(packet, len)| put(packet, len)))
+    }
+
+    /// As [`decode`](Self::decode), as a call of its own: what comes seldom takes no room among what is frequent.
+    #[inline(never)]
+    fn decode_any<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(PacketRef<'a>, usize)>, DecodeError> {
+        self.decode_after(input, None)
     }
 
     /// Decodes the packet at the start of `buffer` and takes its bytes out; `None` if it is not complete.
@@ -417,5 +444,63 @@ fn whole<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
         Ok(([], value)) => Ok(value),
         Ok(([_, ..], _)) => Err(DecodeError::TrailingBytes),
         Err(error) => Err(read::rule(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is decoded from the bytes, or why nothing is, is the same in all ways.
+    fn check(version: ProtocolVersion, input: &[u8]) {
+        let mut decoder = Decoder::client(version, DecodeLimits::default());
+        let by_hand = decoder.decode_to(input, None, |packet, len| (packet, len));
+        let known = TopicNameRef::new("t").unwrap();
+        let after = decoder.decode_to(input, Some(known), |packet, len| (packet, len));
+        let expected = alloc::format!("{:?}", decoder.decode(input));
+        assert_eq!(alloc::format!("{by_hand:?}"), expected, "{input:?}");
+        assert_eq!(alloc::format!("{after:?}"), expected, "{input:?}");
+    }
+
+    #[test]
+    fn a_packet_that_is_put_somewhere_is_the_packet_that_is_returned() {
+        let inputs: &[&[u8]] = &[
+            &[],
+            &[0x30],
+            &[0x30, 0x05, 0, 1, b't', 0, b'x', 0xC0],
+            &[0x32, 0x07, 0, 1, b't', 0, 9, 0, b'x'],
+            &[0x32, 0x07, 0, 1, b't', 0, 0, 0, b'x'],
+            &[0x36, 0x07, 0, 1, b't', 0, 9, 0, b'x'],
+            &[0x32, 0x07, 0, 1, b't', 0],
+            &[0x40, 0x02, 0, 7, 0x40, 0x02],
+            &[0x40, 0x02, 0, 0],
+            &[0x40, 0x03, 0, 7, 0x10],
+            &[0x50, 0x02, 0, 7],
+            &[0x62, 0x02, 0, 7],
+            &[0x70, 0x02, 0, 7],
+            &[0x60, 0x02, 0, 7],
+            &[0xD0, 0x00],
+            &[0xD1, 0x00],
+            &[0x10, 0x00],
+            &[0x30, 0xFF, 0xFF, 0xFF, 0xFF],
+        ];
+        for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+            for input in inputs {
+                check(version, input);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_decodes_its_connect_in_either_way() {
+        let connect = [&[0x10, 0x0D, 0, 4][..], b"MQTT", &[5, 2, 0, 60, 0, 0, 0]].concat();
+        for input in [&connect[..], &connect[..5], &[0x30, 0x00]] {
+            let server = Decoder::server(DecodeLimits::default());
+            let (mut one, mut other) = (server.clone(), server);
+            let put = one.decode_to(input, None, |packet, len| (packet, len));
+            let returned = other.decode(input);
+            assert_eq!(alloc::format!("{put:?}"), alloc::format!("{returned:?}"));
+            assert_eq!(one.version(), other.version());
+        }
     }
 }
