@@ -484,7 +484,7 @@ mod tests {
             &[0x10, 0x00],
             &[0x30, 0xFF, 0xFF, 0xFF, 0xFF],
         ];
-        for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
             for input in inputs {
                 check(version, input);
             }
