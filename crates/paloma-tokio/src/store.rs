@@ -240,20 +240,7 @@ pub(crate) fn spawn(
     thread::Builder::new()
         .name("paloma-store".to_owned())
         .spawn(move || {
-            let mut worker = Worker {
-                queue,
-                unreadable: store.usage().unreadable,
-                store,
-                shared,
-                group: Vec::new(),
-                group_bytes: 0,
-                awaited: 0,
-                company: 0,
-                commit_time: Duration::ZERO,
-                commit_by: None,
-                has_riders: false,
-                space: Space::Free,
-            };
+            let mut worker = Worker::new(queue, store, shared);
             let outcome = catch_unwind(AssertUnwindSafe(|| worker.run()));
             let failure = match outcome {
                 Ok(Ok(())) => return,
@@ -289,6 +276,23 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(queue: StoreQueue, store: Box<dyn Store>, shared: Weak<Shared>) -> Self {
+        Self {
+            queue,
+            unreadable: store.usage().unreadable,
+            store,
+            shared,
+            group: Vec::new(),
+            group_bytes: 0,
+            awaited: 0,
+            company: 0,
+            commit_time: Duration::ZERO,
+            commit_by: None,
+            has_riders: false,
+            space: Space::Free,
+        }
+    }
+
     /// Commits all that waits as one group; a read comes after everything that was queued before it.
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
@@ -316,11 +320,14 @@ impl Worker {
         if self.awaited > 0 {
             self.gather()?;
         } else if has_read {
-            if !self.group.is_empty() {
-                let by = || Instant::now() + RIDE_ALONG;
-                self.commit_by.get_or_insert_with(by);
+            if self.group.is_empty() {
+                return Ok(());
             }
-            return Ok(());
+            // Who reads all the time never leaves the thread without a job: the group would grow, and each read looks through it.
+            let now = Instant::now();
+            if *self.commit_by.get_or_insert(now + RIDE_ALONG) > now {
+                return Ok(());
+            }
         }
         self.commit()
     }
@@ -548,8 +555,9 @@ fn touched(op: &StoreOp) -> Touched {
 mod tests {
     use super::*;
 
-    use paloma_broker::store::QueueEntry;
-    use paloma_codec::{PacketId, Qos};
+    use paloma_broker::store::{MemoryStore, QueueEntry};
+    use paloma_codec::{Message, MessageParts, PacketId, PublishProperties, Qos};
+    use paloma_topic::TopicNameRef;
 
     const SESSION: SessionId = SessionId(7);
     const OTHER: SessionId = SessionId(8);
@@ -639,6 +647,30 @@ mod tests {
     }
 
     #[test]
+    fn who_always_reads_keeps_nothing_from_its_commit() {
+        let store = Box::new(MemoryStore::default());
+        let mut worker = Worker::new(StoreQueue::default(), store, Weak::new());
+        // A read that finds nothing has everything committed first.
+        let waiting = StoreBatch {
+            ops: vec![StoreOp::PutMessage(message(11)), added(SESSION, 11)],
+            is_awaited: true,
+            ..StoreBatch::default()
+        };
+        let queued = worker.work(vec![Job::Commit(waiting)]);
+        queued.expect("memory does not fail");
+        let mut check = |commit_by, left| {
+            worker.commit_by = commit_by;
+            let jobs = vec![batch(false), Job::Load(request())];
+            worker.work(jobs).expect("memory does not fail");
+            assert_eq!(worker.group.len(), left);
+        };
+        let hour = Duration::from_secs(3_600);
+        check(Some(Instant::now() + hour), 1);
+        check(Some(Instant::now() + hour), 2);
+        check(Some(Instant::now()), 0);
+    }
+
+    #[test]
     fn a_closed_queue_keeps_nobody_waiting() {
         let queue = StoreQueue::default();
         queue.close();
@@ -653,6 +685,17 @@ mod tests {
             count: 100,
             bytes: 1_000,
         }
+    }
+
+    fn message(id: u64) -> Message {
+        let parts = MessageParts {
+            id,
+            stamp: 1,
+            topic: TopicNameRef::new("a/b").expect("it is one"),
+            properties: &PublishProperties::default(),
+            payload: b"1",
+        };
+        Message::new(&parts, &mut Vec::new()).expect("it is short")
     }
 
     /// A request behind message 10 beside a group of these ops.
