@@ -25,7 +25,15 @@ pub struct Stream {
     pub qos: u8,
     /// What goes over it.
     pub kind: Kind,
+    /// Message Expiry Interval in seconds.
+    pub lifetime_seconds: Option<u32>,
 }
+
+/// Half an hour: over when the clock is put forward by an hour.
+pub const LIFETIME_SHORT: u32 = 1_800;
+
+/// Thirty days, which is as long as sessions last here: never over in a run.
+pub const LIFETIME_LONG: u32 = 2_592_000;
 
 /// A filter that a subscriber has, or has now and then.
 #[derive(Clone, Debug)]
@@ -149,6 +157,7 @@ fn publisher(index: u16, streams: &mut Vec<Stream>, random: &mut Random) -> Publ
             topic,
             qos,
             kind,
+            lifetime_seconds: None,
         });
         (streams.len() - 1) as u16
     };
@@ -165,11 +174,27 @@ fn publisher(index: u16, streams: &mut Vec<Stream>, random: &mut Random) -> Publ
         }));
     }
     let will = (index % 4 == 1).then(|| add(format!("will/{index}"), 2, Kind::Will));
+    let version = *random.one_of(&Version::ALL);
+    if version == Version::V5 {
+        for number in &own {
+            let stream = &mut streams[usize::from(*number)];
+            stream.lifetime_seconds = lifetime(stream.kind, index + number);
+        }
+    }
     Publisher {
-        version: *random.one_of(&Version::ALL),
+        version,
         window: *random.one_of(&[1, 2, 5, 16]),
         streams: own,
         will,
+    }
+}
+
+/// What is retained outlives a run, so that it has to be found at its end.
+fn lifetime(kind: Kind, number: u16) -> Option<u32> {
+    match (kind, number % 3) {
+        (Kind::Plain, 0) => Some(LIFETIME_SHORT),
+        (Kind::Plain | Kind::Retained, 1) => Some(LIFETIME_LONG),
+        (Kind::Plain | Kind::Retained | Kind::Will, _) => None,
     }
 }
 

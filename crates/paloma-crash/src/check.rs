@@ -5,7 +5,8 @@
 //! - **lost**: a message that was acknowledged reached every subscriber that was surely subscribed from before it was sent until
 //!   after it was acknowledged, and did not start anew since; a reader of retained messages finds none older than the last
 //!   acknowledged one, and none that was deleted; a subscription that was acknowledged and is still there has brought what was
-//!   retained when it was asked for, or something newer; Session Present says that a session is there whenever its client knows it.
+//!   retained when it was asked for, or something newer. A message may be gone only if its lifetime has passed since it was first
+//!   sent, by a clock that was put forward by no more than can be believed; Session Present says that a session is there whenever its client knows it.
 //! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it, be it at QoS 2 since the subscription
 //!   has changed. A retained message comes at QoS 2 as often as its subscriber has asked for it.
 //! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
@@ -38,6 +39,10 @@ pub fn check(cast: &Cast, history: &History) -> Verdict {
     judge.finish()
 }
 
+/// A clock that is put forward by more seconds than this, a leap year's, is not believed, nor is one that is put back by more than an
+/// hour: no time has passed then.
+const BELIEVED_SECONDS_MAX: i64 = 366 * 24 * 3_600;
+
 #[derive(Default)]
 struct Fate {
     first_sent: usize,
@@ -66,6 +71,8 @@ struct Judge<'a> {
     /// By subscriber, stream and QoS: each number that was the highest when it came, with its time.
     highest: BTreeMap<(u16, u16, u8), Vec<(u32, usize)>>,
     crashes: Vec<usize>,
+    /// When the clock was put forward so that it is believed, and by how many seconds.
+    leaps: Vec<(usize, i64)>,
     watches: BTreeMap<u32, Watch>,
 }
 
@@ -82,6 +89,7 @@ impl<'a> Judge<'a> {
             kept_twice: BTreeMap::new(),
             highest: BTreeMap::new(),
             crashes: Vec::new(),
+            leaps: Vec::new(),
             watches: BTreeMap::new(),
         }
     }
@@ -139,6 +147,11 @@ impl<'a> Judge<'a> {
             }
             Event::WatchEnded(watch) => self.end_watch(time, watch),
             Event::Crashed(_) => self.crashes.push(time),
+            Event::ClockSet(seconds) => {
+                if (1..=BELIEVED_SECONDS_MAX).contains(&seconds) {
+                    self.leaps.push((time, seconds));
+                }
+            }
             Event::Foul(ref what) => {
                 self.verdict.wrong += 1;
                 self.verdict.say(format!("{time}: {what}"));
@@ -253,6 +266,18 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Whether a message's lifetime may be over. What a run itself takes is far less than any lifetime.
+    fn may_have_expired(&self, stream: u16, fate: &Fate) -> bool {
+        let Some(lifetime) = self.cast.streams[usize::from(stream)].lifetime_seconds else {
+            return false;
+        };
+        let leaps = self
+            .leaps
+            .iter()
+            .filter(|(time, _)| *time > fate.first_sent);
+        leaps.map(|(_, seconds)| seconds).sum::<i64>() >= lifetime.into()
+    }
+
     fn finish(mut self) -> Verdict {
         let mut missing = Vec::new();
         for (label, fate) in &self.fates {
@@ -260,7 +285,9 @@ impl<'a> Judge<'a> {
             let Some(acknowledged) = fate.acknowledged else {
                 continue;
             };
-            if stream.kind == Kind::Retained && is_deletion(label.number) {
+            if stream.kind == Kind::Retained && is_deletion(label.number)
+                || self.may_have_expired(label.stream, fate)
+            {
                 continue;
             }
             for who in 0..self.cast.subscribers.len() as u16 {

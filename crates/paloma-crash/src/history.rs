@@ -63,6 +63,8 @@ pub enum Event {
     Crashed(u32),
     /// It runs again.
     Recovered(u32),
+    /// The machine's wall clock was put forward, or back, by so many seconds, be it while nothing ran.
+    ClockSet(i64),
     /// The broker broke the protocol, or a payload.
     Foul(String),
 }
@@ -140,6 +142,7 @@ impl fmt::Display for Event {
             Self::WatchEnded(watch) => write!(f, "watched-all w{watch}"),
             Self::Crashed(cycle) => write!(f, "crashed {cycle}"),
             Self::Recovered(cycle) => write!(f, "recovered {cycle}"),
+            Self::ClockSet(seconds) => write!(f, "clock-set {seconds}"),
             Self::Foul(what) => write!(f, "foul {what}"),
         }
     }

@@ -6,7 +6,7 @@ use paloma_interop::peer::Version;
 use paloma_interop::raw::Frame;
 use paloma_interop::wire::{self, Connect, PUBACK, PUBCOMP, PUBREC, PUBREL};
 
-use crate::cast::{self, Cast, Kind};
+use crate::cast::{self, Cast, Kind, LIFETIME_LONG};
 use crate::client::{Client, Known, Link, Stage, Then};
 use crate::history::Event;
 use crate::message::{LABEL_BYTES, Label};
@@ -35,6 +35,7 @@ struct Outlet {
     topic: String,
     qos: u8,
     kind: Kind,
+    lifetime_seconds: Option<u32>,
     next: u32,
 }
 
@@ -60,6 +61,7 @@ impl Publisher {
                 topic: stream.topic.clone(),
                 qos: stream.qos,
                 kind: stream.kind,
+                lifetime_seconds: stream.lifetime_seconds,
                 next: 0,
             }
         };
@@ -104,7 +106,10 @@ impl Publisher {
             label.payload(stage.random.between(LABEL_BYTES, most + 1))
         };
         let first = 0x30 | outlet.qos << 1 | u8::from(retain);
-        let block = wire::empty_properties(self.version);
+        let block = match outlet.lifetime_seconds {
+            Some(seconds) => wire::properties(&[&[0x02], &seconds.to_be_bytes()]),
+            None => wire::empty_properties(self.version),
+        };
         let packet = wire::publish_with(&block, first, id, outlet.topic.as_bytes(), &payload);
         stage.add(Event::Sent(label));
         stage.out.extend(&packet);
@@ -205,6 +210,9 @@ impl Client for Publisher {
     fn connect(&mut self, stage: &mut Stage<'_>) {
         let mut connect = Connect::persistent(self.version, &self.name);
         connect.keep_alive = 0;
+        if self.version == Version::V5 {
+            connect.properties = wire::properties(&[&[0x11], &LIFETIME_LONG.to_be_bytes()]);
+        }
         if let Some(will) = &mut self.will {
             let label = Label {
                 stream: will.stream,

@@ -6,7 +6,7 @@ use paloma_interop::peer::Version;
 use paloma_interop::raw::Frame;
 use paloma_interop::wire::{self, Connect, PUBACK, PUBCOMP, PUBREC, PUBREL};
 
-use crate::cast::{self, Cast};
+use crate::cast::{self, Cast, LIFETIME_LONG};
 use crate::client::{Client, Known, Link, Stage, Then};
 use crate::history::Event;
 use crate::message::Label;
@@ -227,9 +227,9 @@ impl Client for Subscriber {
         let mut connect = Connect::persistent(self.version, &self.name);
         connect.keep_alive = 0;
         if self.version == Version::V5 {
-            let expiry: &[u8] = &[0x11, 0, 0, 0x0E, 0x10];
+            let expiry = LIFETIME_LONG.to_be_bytes();
             let [high, low] = self.receive_maximum.to_be_bytes();
-            connect.properties = wire::properties(&[expiry, &[0x21, high, low]]);
+            connect.properties = wire::properties(&[&[0x11], &expiry, &[0x21, high, low]]);
         }
         if self.is_wiping {
             connect.flags |= 0x02;

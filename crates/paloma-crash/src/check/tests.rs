@@ -13,6 +13,7 @@ fn cast() -> Cast {
         topic: topic.to_owned(),
         qos,
         kind,
+        lifetime_seconds: None,
     };
     Cast {
         streams: vec![
@@ -134,6 +135,41 @@ fn a_message_that_nobody_acknowledged_may_be_lost() {
         |events| events.retain(|event| *event != gone && *event != silent),
         [0; 4],
     );
+}
+
+/// Judges a history without one message, the clock having been set behind its acknowledgement or before it was sent: how many are lost.
+fn lost_of_one(lifetime_seconds: Option<u32>, set_by: &[i64], is_before: bool) -> u64 {
+    let mut cast = cast();
+    cast.streams[1].lifetime_seconds = lifetime_seconds;
+    let mut history = good();
+    let events = history.events_mut();
+    events.retain(|event| *event != received(label(1, 5), 2));
+    let at = if is_before {
+        place(events, &Event::Sent(label(1, 5)))
+    } else {
+        place(events, &Event::Acknowledged(label(1, 5))) + 1
+    };
+    events.splice(at..at, set_by.iter().map(|by| Event::ClockSet(*by)));
+    check(&cast, &history).lost
+}
+
+#[test]
+fn a_message_may_be_gone_only_by_a_clock_that_is_believed_and_has_passed_its_lifetime() {
+    const HOUR: i64 = 3_600;
+    const TEN_YEARS: i64 = 315_576_000;
+    let short = Some(crate::cast::LIFETIME_SHORT);
+    assert_eq!(lost_of_one(short, &[HOUR], false), 0);
+    assert_eq!(
+        lost_of_one(Some(7_000), &[HOUR, -TEN_YEARS, HOUR], false),
+        0
+    );
+    for by in [-HOUR, TEN_YEARS, -TEN_YEARS] {
+        assert_eq!(lost_of_one(short, &[by], false), 1, "{by}");
+    }
+    assert_eq!(lost_of_one(short, &[], false), 1);
+    assert_eq!(lost_of_one(short, &[HOUR], true), 1);
+    assert_eq!(lost_of_one(Some(7_000), &[HOUR], false), 1);
+    assert_eq!(lost_of_one(None, &[HOUR], false), 1);
 }
 
 #[test]

@@ -78,6 +78,35 @@ enum Job {
     Load(LoadRequest),
 }
 
+/// What clocks show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clocks {
+    /// The time since the first machine started; the store reads it from [`CLOCK`].
+    pub(crate) elapsed: Duration,
+    /// By how much the wall clock has been put forward in all.
+    pub(crate) set_by_seconds: i64,
+}
+
+impl Clocks {
+    /// Longest that the wall clock is ever off: it must not come before the epoch.
+    const OFF_SECONDS_MAX: u64 = 30 * 366 * 24 * 3_600;
+
+    /// The wall clock is set. False if that were too much, and nothing has happened.
+    pub(crate) fn set(&mut self, by_seconds: i64) -> bool {
+        let off = self.set_by_seconds + by_seconds;
+        let may_be = off.unsigned_abs() <= Self::OFF_SECONDS_MAX;
+        if may_be {
+            self.set_by_seconds = off;
+        }
+        may_be
+    }
+
+    fn wall(self) -> Wall {
+        let millis = WALL_START_MILLIS + self.elapsed.as_millis() as u64;
+        Wall::from_millis(millis.wrapping_add_signed(self.set_by_seconds * 1_000))
+    }
+}
+
 /// A broker, its store, and what waits between the two.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -87,8 +116,7 @@ pub(crate) struct Machine {
     build: Build,
     jobs: VecDeque<Job>,
     now: Now,
-    /// The time since the first machine started; the store reads it from [`CLOCK`].
-    elapsed: Duration,
+    clocks: Clocks,
     /// When the store wants to be called while nothing waits.
     rest_at: Option<Duration>,
     towards: VecDeque<Towards>,
@@ -106,7 +134,7 @@ impl Machine {
         disk: SimDisk,
         build: Build,
         one_in: u64,
-        elapsed: Duration,
+        clocks: Clocks,
         seed: u64,
     ) -> Result<Self, String> {
         let recorder = Recorder::new(disk, build.crash, build.syncs, one_in, seed);
@@ -120,7 +148,7 @@ impl Machine {
             clock: || CLOCK.get(),
             ..Options::default()
         };
-        CLOCK.set(elapsed);
+        CLOCK.set(clocks.elapsed);
         let log = Arc::new(recorder.log(build.log_syncs));
         let mut store = RedbStore::on_disk(Arc::new(recorder.clone()), Some(log), &options)
             .map_err(|error| format!("the store does not open: {error}"))?;
@@ -130,10 +158,7 @@ impl Machine {
         config.limits.queue_memory_messages_max = 16;
         config.limits.connections_per_second_max = u32::MAX;
         config.limits.connections_per_second_per_address_max = u32::MAX;
-        let now = Now::new(
-            Monotonic::from_millis(1_000),
-            Wall::from_millis(WALL_START_MILLIS + elapsed.as_millis() as u64),
-        );
+        let now = Now::new(Monotonic::from_millis(1_000), clocks.wall());
         let (broker, recovery) = Broker::recover(config, now, &mut store)
             .map_err(|error| format!("the broker does not recover: {error}"))?;
         if !recovery.lost.is_empty() {
@@ -146,8 +171,8 @@ impl Machine {
             build,
             jobs: VecDeque::new(),
             now,
-            elapsed,
-            rest_at: Some(elapsed),
+            clocks,
+            rest_at: Some(clocks.elapsed),
             towards: VecDeque::new(),
             out: Transmit::default(),
             random: Random::new(seed ^ 0x7A4E),
@@ -199,13 +224,21 @@ impl Machine {
     /// Lets time pass.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.now = self.now.saturating_add(by);
-        self.elapsed += by;
+        self.clocks.elapsed += by;
         self.settle();
     }
 
-    /// The time since the first machine started.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.elapsed
+    /// Sets the wall clock. False if that were too much, and nothing has happened.
+    pub(crate) fn set_clock(&mut self, by_seconds: i64) -> bool {
+        let is_set = self.clocks.set(by_seconds);
+        self.now = Now::new(self.now.monotonic, self.clocks.wall());
+        self.settle();
+        is_set
+    }
+
+    /// What its clocks show.
+    pub(crate) fn clocks(&self) -> Clocks {
+        self.clocks
     }
 
     /// Whether the store has nothing to do.
@@ -219,7 +252,7 @@ impl Machine {
     /// What the store says, in words.
     pub(crate) fn work(&mut self, most: usize) -> Result<(), String> {
         // Another machine may have run in this thread meanwhile.
-        CLOCK.set(self.elapsed);
+        CLOCK.set(self.clocks.elapsed);
         // What a thread does between any two calls.
         if self.random.between(0, TAKES_OVER_ONE_IN) == 0 {
             self.store.take_over();
@@ -236,7 +269,7 @@ impl Machine {
                 .store
                 .commit(&mut group)
                 .map_err(|error| format!("a commit fails: {error}"))?;
-            self.rest_at = Some(self.elapsed);
+            self.rest_at = Some(self.clocks.elapsed);
             if !self.build.is_eager {
                 let reply = Reply::Committed(committed.seq);
                 self.broker.handle_reply(self.now, reply);
@@ -247,12 +280,12 @@ impl Machine {
                 .read_queue(&request)
                 .map_err(|error| format!("a load fails: {error}"))?;
             self.broker.handle_reply(self.now, Reply::Loaded(loaded));
-        } else if self.rest_at.is_some_and(|at| at <= self.elapsed) {
+        } else if self.rest_at.is_some_and(|at| at <= self.clocks.elapsed) {
             let rested = self
                 .store
                 .rest()
                 .map_err(|error| format!("the store does not rest: {error}"))?;
-            self.rest_at = rested.again_after.map(|after| self.elapsed + after);
+            self.rest_at = rested.again_after.map(|after| self.clocks.elapsed + after);
         }
         self.settle();
         Ok(())

@@ -25,7 +25,7 @@ use crate::watcher::Watcher;
 pub use machine::{Build, INTERVAL};
 pub use recorder::{Crash, Recorder, Syncs};
 
-use machine::{Machine, group_size};
+use machine::{Clocks, Machine, group_size};
 use stage::Ensemble;
 
 /// Rounds within which everybody comes to rest.
@@ -33,6 +33,12 @@ const ROUNDS_MAX: u32 = 20_000;
 
 /// Rounds in which nothing happens before they are given up on: half a minute of the machine's time.
 const QUIET_MAX: u32 = 20;
+
+/// By how many seconds the wall clock is set: an hour and ten years, either way.
+const CLOCK_IS_SET_BY: [i64; 4] = [3_600, -3_600, 315_576_000, -315_576_000];
+
+/// One step of so many sets the wall clock.
+const CLOCK_IS_SET_ONE_IN: usize = 250;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +87,8 @@ struct Play {
     run: Run,
     cast: Cast,
     random: Random,
+    /// Decides when the wall clock is set.
+    setter: Random,
     machine: Machine,
     ensemble: Ensemble,
     /// The time at which the history was so long.
@@ -96,7 +104,7 @@ pub fn play(run: Run) -> Findings {
     let mut random = Random::new(run.seed ^ 0x0FF);
     let disk = SimDisk::new(random.next_u64());
     let seed = random.next_u64();
-    match Machine::start(disk, run.build, run.one_in, Duration::ZERO, seed) {
+    match Machine::start(disk, run.build, run.one_in, Clocks::default(), seed) {
         Ok(machine) => {
             // A crash while the store was being made is one of an empty broker: judged like all others.
             let mut play = Play {
@@ -104,6 +112,7 @@ pub fn play(run: Run) -> Findings {
                 ensemble: Ensemble::new(&cast, run.seed),
                 cast,
                 random,
+                setter: Random::new(run.seed ^ 0xC10C),
                 machine,
                 times: Vec::new(),
                 crashes: 0,
@@ -128,7 +137,11 @@ impl Play {
     fn run(&mut self) {
         for _ in 0..self.run.steps {
             let len = self.ensemble.history.events().len();
-            self.times.push((len, self.machine.elapsed()));
+            self.times.push((len, self.machine.clocks().elapsed));
+            if self.setter.between(0, CLOCK_IS_SET_ONE_IN) == 0 {
+                let by = *self.setter.one_of(&CLOCK_IS_SET_BY);
+                set_clock(by, &mut self.machine, &mut self.ensemble);
+            }
             if self.random.between(0, 12) == 0 {
                 let most = group_size(&mut self.random);
                 let worked = self.machine.work(most);
@@ -159,15 +172,21 @@ impl Play {
 
     /// What everybody sees in the end if the power has gone and left this.
     fn judge(&mut self, survivor: SimDisk) {
-        let elapsed = self.machine.elapsed();
+        let elapsed = self.machine.clocks().elapsed;
         let mut ensemble = self.ensemble.after_crash(self.random.next_u64());
         ensemble.history.add(Event::Crashed(self.crashes + 1));
         let crashed_at = ensemble.history.events().len();
         ensemble.calm();
         let seed = self.random.next_u64();
-        let later = elapsed + Duration::from_millis(5);
+        let later = self.later(&mut ensemble);
+        let set_by = self.perhaps_set();
         let words = match Machine::start(survivor, self.run.build, 0, later, seed) {
-            Ok(mut machine) => come_to_rest(&self.cast, &mut machine, &mut ensemble).err(),
+            Ok(mut machine) => {
+                if let Some(by) = set_by {
+                    set_clock(by, &mut machine, &mut ensemble);
+                }
+                come_to_rest(&self.cast, &mut machine, &mut ensemble).err()
+            }
             Err(words) => Some(words),
         };
         if let Some(words) = words {
@@ -194,17 +213,35 @@ impl Play {
         self.findings.verdict.add(&verdict);
     }
 
+    /// What the clocks show when the machine is on again: its wall clock may have been set meanwhile.
+    fn later(&mut self, ensemble: &mut Ensemble) -> Clocks {
+        let mut clocks = self.machine.clocks();
+        clocks.elapsed += Duration::from_millis(5);
+        if let Some(by) = self.perhaps_set()
+            && clocks.set(by)
+        {
+            ensemble.history.add(Event::ClockSet(by));
+        }
+        clocks
+    }
+
+    /// By how much the wall clock is set, one time in two.
+    fn perhaps_set(&mut self) -> Option<i64> {
+        let is_set = self.setter.between(0, 2) == 0;
+        is_set.then(|| *self.setter.one_of(&CLOCK_IS_SET_BY))
+    }
+
     /// The power goes, and the run goes on with what is left. False if it cannot.
     fn go_on(&mut self) -> bool {
         self.findings.operations += self.machine.recorder.operations();
         let survivor = self.machine.recorder.survivor();
-        let elapsed = self.machine.elapsed() + Duration::from_millis(5);
         self.crashes += 1;
-        let ensemble = self.ensemble.after_crash(self.random.next_u64());
+        let mut ensemble = self.ensemble.after_crash(self.random.next_u64());
+        ensemble.history.add(Event::Crashed(self.crashes));
+        let later = self.later(&mut ensemble);
         self.ensemble = ensemble;
-        self.ensemble.history.add(Event::Crashed(self.crashes));
         let seed = self.random.next_u64();
-        match Machine::start(survivor, self.run.build, self.run.one_in, elapsed, seed) {
+        match Machine::start(survivor, self.run.build, self.run.one_in, later, seed) {
             Ok(machine) => self.machine = machine,
             Err(words) => {
                 self.findings.add(&failed(&words));
@@ -215,6 +252,16 @@ impl Play {
         // Crashes while it recovered.
         self.look_at_crashes();
         true
+    }
+}
+
+/// The wall clock is set while the machine runs.
+fn set_clock(by_seconds: i64, machine: &mut Machine, ensemble: &mut Ensemble) {
+    // It may be noted for nothing, but not too late.
+    let before = ensemble.history.events().len();
+    ensemble.history.add(Event::ClockSet(by_seconds));
+    if !machine.set_clock(by_seconds) {
+        ensemble.history.events_mut().truncate(before);
     }
 }
 
