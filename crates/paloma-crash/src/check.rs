@@ -6,14 +6,15 @@
 //!   after it was acknowledged, and did not start anew since; a reader of retained messages finds none older than the last
 //!   acknowledged one, and none that was deleted; a subscription that was acknowledged and is still there has brought what was
 //!   retained when it was asked for, or something newer. A message may be gone only if its lifetime has passed since it was first
-//!   sent, by a clock that was put forward by no more than can be believed; Session Present says that a session is there whenever its client knows it.
+//!   sent, by a wall clock as far as it is believed; Session Present says that a session is there whenever its client knows it.
 //! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it, be it at QoS 2 since the subscription
 //!   has changed. A retained message comes at QoS 2 as often as its subscriber has asked for it.
 //! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
-//!   subscription.
+//!   subscription, or whose lifetime was over then.
 //! - **wrong**: nothing comes to who is not subscribed, from before a clean start, or with a broken payload; Session Present does not
 //!   invent sessions; the protocol is kept.
 
+mod clock;
 mod retained;
 mod subscriptions;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::verdict::Verdict;
 
+use self::clock::Clock;
 use self::subscriptions::Subscriptions;
 use crate::cast::{Cast, Kind, is_deletion};
 use crate::history::{Event, History};
@@ -38,10 +40,6 @@ pub fn check(cast: &Cast, history: &History) -> Verdict {
     }
     judge.finish()
 }
-
-/// A clock that is put forward by more seconds than this, a leap year's, is not believed, nor is one that is put back by more than an
-/// hour: no time has passed then.
-const BELIEVED_SECONDS_MAX: i64 = 366 * 24 * 3_600;
 
 #[derive(Default)]
 struct Fate {
@@ -71,8 +69,7 @@ struct Judge<'a> {
     /// By subscriber, stream and QoS: each number that was the highest when it came, with its time.
     highest: BTreeMap<(u16, u16, u8), Vec<(u32, usize)>>,
     crashes: Vec<usize>,
-    /// When the clock was put forward so that it is believed, and by how many seconds.
-    leaps: Vec<(usize, i64)>,
+    clock: Clock,
     watches: BTreeMap<u32, Watch>,
 }
 
@@ -89,7 +86,7 @@ impl<'a> Judge<'a> {
             kept_twice: BTreeMap::new(),
             highest: BTreeMap::new(),
             crashes: Vec::new(),
-            leaps: Vec::new(),
+            clock: Clock::default(),
             watches: BTreeMap::new(),
         }
     }
@@ -109,7 +106,8 @@ impl<'a> Judge<'a> {
                     fate.acknowledged.get_or_insert(time);
                 }
             }
-            Event::Refused(_) | Event::Recovered(_) => {}
+            Event::Refused(_) => {}
+            Event::Recovered(_) => self.clock.start(time),
             Event::Subscribing(who, filter) => self.subscriptions.ask(time, who, filter),
             Event::Subscribed(who, filter) => {
                 if let Some(last) = self.subscriptions.last(who, filter) {
@@ -146,12 +144,11 @@ impl<'a> Judge<'a> {
                 watch.seen.insert(label.stream, label.number);
             }
             Event::WatchEnded(watch) => self.end_watch(time, watch),
-            Event::Crashed(_) => self.crashes.push(time),
-            Event::ClockSet(seconds) => {
-                if (1..=BELIEVED_SECONDS_MAX).contains(&seconds) {
-                    self.leaps.push((time, seconds));
-                }
+            Event::Crashed(_) => {
+                self.crashes.push(time);
+                self.clock.stop();
             }
+            Event::ClockSet(seconds) => self.clock.set(time, seconds),
             Event::Foul(ref what) => {
                 self.verdict.wrong += 1;
                 self.verdict.say(format!("{time}: {what}"));
@@ -242,7 +239,7 @@ impl<'a> Judge<'a> {
     }
 
     /// First arrivals ascend, unless the publisher repeated one and the subscriber may have missed it the first time: it was not
-    /// subscribed all the time from its sending until a later one came.
+    /// subscribed all the time from its sending until a later one came, or the message's lifetime was over.
     fn take_first(&mut self, time: usize, who: u16, label: Label, qos: u8) {
         let stream = &self.cast.streams[usize::from(label.stream)];
         let key = (who, label.stream, qos);
@@ -256,9 +253,10 @@ impl<'a> Judge<'a> {
             return;
         };
         let is_late_comer = fate.sends > 1
-            && !self
-                .subscriptions
-                .must_have(who, label, fate.first_sent, came);
+            && (self.may_have_expired(label.stream, fate)
+                || !self
+                    .subscriptions
+                    .must_have(who, label, fate.first_sent, came));
         if stream.kind != Kind::Will && !is_late_comer {
             self.verdict.reordered += 1;
             self.verdict
@@ -268,14 +266,8 @@ impl<'a> Judge<'a> {
 
     /// Whether a message's lifetime may be over. What a run itself takes is far less than any lifetime.
     fn may_have_expired(&self, stream: u16, fate: &Fate) -> bool {
-        let Some(lifetime) = self.cast.streams[usize::from(stream)].lifetime_seconds else {
-            return false;
-        };
-        let leaps = self
-            .leaps
-            .iter()
-            .filter(|(time, _)| *time > fate.first_sent);
-        leaps.map(|(_, seconds)| seconds).sum::<i64>() >= lifetime.into()
+        let lifetime = self.cast.streams[usize::from(stream)].lifetime_seconds;
+        lifetime.is_some_and(|seconds| self.clock.passed_since(fate.first_sent) >= seconds.into())
     }
 
     fn finish(mut self) -> Verdict {

@@ -173,6 +173,29 @@ fn a_message_may_be_gone_only_by_a_clock_that_is_believed_and_has_passed_its_lif
 }
 
 #[test]
+fn an_hour_that_was_set_with_ten_years_counts_when_they_are_gone_again() {
+    let lost = |after: i64| {
+        let mut cast = cast();
+        cast.streams[1].lifetime_seconds = Some(crate::cast::LIFETIME_SHORT);
+        let mut history = good();
+        let events = history.events_mut();
+        events.retain(|event| *event != received(label(1, 15), 2));
+        let at = place(events, &Event::Recovered(1));
+        events.splice(at..at, [315_576_000, 3_600].map(Event::ClockSet));
+        let at = place(events, &Event::Acknowledged(label(1, 15))) + 1;
+        let off = [
+            Event::Crashed(2),
+            Event::ClockSet(after),
+            Event::Recovered(2),
+        ];
+        events.splice(at..at, off);
+        check(&cast, &history).lost
+    };
+    assert_eq!(lost(-315_576_000), 0);
+    assert_eq!((lost(3_600), lost(-315_576_000 - 3_600)), (1, 1));
+}
+
+#[test]
 fn one_duplicate_is_caught_at_qos_2_even_over_a_crash_or_with_dup() {
     check_doctored(|events| events.push(received(label(1, 3), 2)), [0, 1, 0, 0]);
     let again = Event::Received {

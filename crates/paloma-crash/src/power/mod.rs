@@ -179,6 +179,7 @@ impl Play {
         ensemble.calm();
         let seed = self.random.next_u64();
         let later = self.later(&mut ensemble);
+        ensemble.history.add(Event::Recovered(self.crashes + 1));
         let set_by = self.perhaps_set();
         let words = match Machine::start(survivor, self.run.build, 0, later, seed) {
             Ok(mut machine) => {
@@ -240,6 +241,7 @@ impl Play {
         ensemble.history.add(Event::Crashed(self.crashes));
         let later = self.later(&mut ensemble);
         self.ensemble = ensemble;
+        self.ensemble.history.add(Event::Recovered(self.crashes));
         let seed = self.random.next_u64();
         match Machine::start(survivor, self.run.build, self.run.one_in, later, seed) {
             Ok(machine) => self.machine = machine,
@@ -248,7 +250,6 @@ impl Play {
                 return false;
             }
         }
-        self.ensemble.history.add(Event::Recovered(self.crashes));
         // Crashes while it recovered.
         self.look_at_crashes();
         true
