@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use paloma_broker::store::{Recovered, StoreOp};
 use paloma_broker::{BrokerConfig, Store};
 use paloma_codec::{
-    Connect, Delivery, Packet, PacketId, Publish, Qos, RetainHandling, Subscribe, SubscribeFilter,
-    SubscribeOptions, Unsubscribe,
+    Connect, Delivery, Packet, PacketId, Publish, PublishProperties, Qos, RetainHandling,
+    Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
 use support::{
     Handle, World, acknowledgement, id, message, pub_ack, pub_comp, pub_rec, pub_rel,
@@ -294,6 +294,40 @@ fn publish(world: &mut World, payload: &str, delivery: Delivery) -> bool {
     packets
         .iter()
         .any(|packet| matches!(packet, Packet::PubAck(_) | Packet::PubRec(_)))
+}
+
+#[test]
+fn what_expired_before_it_was_sent_does_not_come_behind_what_was() {
+    let narrow = |config: &mut BrokerConfig| config.limits.inflight_max = 2;
+    for crash_after in 0..3 {
+        let mut world = World::with(narrow);
+        let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+        let publisher = world.client("p");
+        // The first two are on their way, and those behind them have their ids.
+        for (number, expiry) in [(1, None), (2, None), (3, Some(10)), (4, None)] {
+            let message = Publish {
+                properties: PublishProperties {
+                    message_expiry_seconds: expiry,
+                    ..PublishProperties::default()
+                },
+                delivery: qos2(number),
+                ..message("t", &number.to_string())
+            };
+            world.send(publisher, publish_packet(message));
+        }
+        world.advance(11);
+        world.commits = false;
+        for _ in 0..crash_after {
+            while receiver.act(&mut world) {}
+            world.commit();
+        }
+        while receiver.act(&mut world) {}
+        world.crash();
+        finish(&mut world, &mut receiver);
+        assert!(receiver.taken.is_sorted(), "{:?}", receiver.taken);
+        receiver.taken.retain(|text| text != "3");
+        assert_eq!(receiver.taken, ["1", "2", "4"], "{crash_after}");
+    }
 }
 
 #[test]

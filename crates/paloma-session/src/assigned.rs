@@ -157,10 +157,16 @@ impl Session {
         assigned.ids.pop_front().map(|id| id.packet)
     }
 
-    /// The first delivery of the queue is over without having been sent.
+    /// The first delivery of the queue is over without having been sent. Where it had an id, those behind it get theirs anew, with a
+    /// commit that holds its end too: were they sent before that, a crash could bring it back behind them.
     pub(crate) fn forget_first_id(&mut self) {
-        if let Some(packet) = self.take_first_id() {
-            self.window.give_back(packet);
+        let Some(packet) = self.take_first_id() else {
+            return;
+        };
+        self.window.give_back(packet);
+        if let Some(assigned) = self.assigned.as_deref_mut() {
+            assigned.truncate(0, &mut self.window);
+            assigned.has_more = true;
         }
     }
 
@@ -247,6 +253,20 @@ mod tests {
         assert!(session.waits_for_id(&first, LogSeq(4)));
         assert!(!session.waits_for_id(&first, LogSeq(5)));
         assert!(!session.waits_for_id(&outbound(2, Qos::AtLeastOnce), LogSeq::ZERO));
+    }
+
+    #[test]
+    fn what_is_behind_a_delivery_that_ends_unsent_waits_for_a_commit_of_its_own() {
+        let all: Vec<_> = (1..=3).map(|message| (message, Qos::ExactlyOnce)).collect();
+        let mut session = session(&all);
+        check(&mut session, 3, 5, &[(1, 1), (2, 2), (3, 3)]);
+        session.forget_first_id();
+        session.pop().unwrap();
+        let second = outbound(2, Qos::ExactlyOnce);
+        assert!(session.waits_for_id(&second, LogSeq(5)) && session.wants_ids(3));
+        check(&mut session, 3, 6, &[(2, 4), (3, 5)]);
+        assert!(session.waits_for_id(&second, LogSeq(5)));
+        assert!(!session.waits_for_id(&second, LogSeq(6)));
     }
 
     #[test]
