@@ -10,7 +10,7 @@
 //! - **duplicated**: nothing comes twice at QoS 2; at QoS 1 only where somebody repeated it, be it at QoS 2 since the subscription
 //!   has changed. A retained message comes at QoS 2 as often as its subscriber has asked for it.
 //! - **reordered**: first arrivals of a stream ascend, but for a repeated message that came by first while its subscriber had no
-//!   subscription, or whose lifetime was over then.
+//!   subscription, or whose lifetime was over then; at QoS 1 also for one whose lifetime was over.
 //! - **wrong**: nothing comes to who is not subscribed, from before a clean start, or with a broken payload; Session Present does not
 //!   invent sessions; the protocol is kept.
 
@@ -239,7 +239,8 @@ impl<'a> Judge<'a> {
     }
 
     /// First arrivals ascend, unless the publisher repeated one and the subscriber may have missed it the first time: it was not
-    /// subscribed all the time from its sending until a later one came, or the message's lifetime was over.
+    /// subscribed all the time from its sending until a later one came, or the message's lifetime was over. At QoS 1, where nothing
+    /// waits for a commit, its end may be lost in a crash, behind which a clock that was set back says that it still lives.
     fn take_first(&mut self, time: usize, who: u16, label: Label, qos: u8) {
         let stream = &self.cast.streams[usize::from(label.stream)];
         let key = (who, label.stream, qos);
@@ -252,11 +253,12 @@ impl<'a> Judge<'a> {
         let Some(fate) = self.fates.get(&label) else {
             return;
         };
-        let is_late_comer = fate.sends > 1
-            && (self.may_have_expired(label.stream, fate)
-                || !self
-                    .subscriptions
-                    .must_have(who, label, fate.first_sent, came));
+        let is_repeated = fate.sends > 1;
+        let is_late_comer = is_repeated
+            && !self
+                .subscriptions
+                .must_have(who, label, fate.first_sent, came)
+            || (is_repeated || qos == 1) && self.may_have_expired(label.stream, fate);
         if stream.kind != Kind::Will && !is_late_comer {
             self.verdict.reordered += 1;
             self.verdict
