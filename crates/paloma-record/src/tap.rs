@@ -221,8 +221,7 @@ impl Tap {
         admitted
     }
 
-    /// [`Broker::handle_packet`]; `frame` is what the packet was decoded from. The most frequent packets are taken in from where
-    /// they are; of any other a PINGREQ is left behind.
+    /// [`Broker::handle_packet_in_place`]; `frame` is what the packet was decoded from.
     #[inline]
     pub fn handle_packet(
         &mut self,
@@ -237,13 +236,7 @@ impl Tap {
         {
             recorder.packet(now, id, (packet, frame), || broker.next_random());
         }
-        let goes_on = match self.broker.handle_plain_packet(now, id, packet) {
-            Some(goes_on) => goes_on,
-            None => {
-                let packet = std::mem::replace(packet, PacketRef::PingReq);
-                self.broker.handle_packet(now, id, packet)
-            }
-        };
+        let goes_on = self.broker.handle_packet_in_place(now, id, packet);
         self.after();
         goes_on
     }

@@ -102,23 +102,24 @@ impl Answers {
         (version, packet_bytes_max): (ProtocolVersion, u32),
         gate: Gate,
     ) {
+        let len = ack_len(ack.kind, version);
+        let is_taken = packet_bytes_max >= len;
         let waiting = self.waiting_mut();
         let run = waiting.run_behind(gate.seq());
-        let is_taken = packet_bytes_max >= ack_len(ack.kind, version);
         run.answers += 1;
         run.packets += u16::from(is_taken);
         run.frees += u16::from(ack.frees);
         let bytes_before = run.bytes;
         if is_taken {
-            run.bytes += ack_len(ack.kind, version);
+            run.bytes += len;
             encode_ack(ack.kind, ack.id, version, &mut waiting.bytes);
         }
         waiting.count += 1;
         if Fault::AnswersSwapped.is_on() {
-            let run_len = bytes_before as usize + ack_len(ack.kind, version) as usize;
+            let run_len = bytes_before as usize + len as usize;
             let from = waiting.bytes.len().saturating_sub(run_len);
             if let Some(run) = waiting.bytes.get_mut(from..) {
-                run.rotate_right(ack_len(ack.kind, version) as usize);
+                run.rotate_right(len as usize);
             }
         }
     }

@@ -45,8 +45,7 @@ impl Tap {
         Ok((Self(broker), recovery))
     }
 
-    /// As [`Broker::handle_packet`]; the frame would be for the record. Of a packet that is not taken in from where it is, a
-    /// PINGREQ is left behind.
+    /// As [`Broker::handle_packet_in_place`]; the frame would be for the record.
     #[inline]
     pub(crate) fn handle_packet(
         &mut self,
@@ -55,13 +54,7 @@ impl Tap {
         packet: &mut PacketRef<'_>,
         _: &[u8],
     ) -> bool {
-        match self.0.handle_plain_packet(now, id, packet) {
-            Some(goes_on) => goes_on,
-            None => {
-                let packet = std::mem::replace(packet, PacketRef::PingReq);
-                self.0.handle_packet(now, id, packet)
-            }
-        }
+        self.0.handle_packet_in_place(now, id, packet)
     }
 
     pub(crate) const fn is_record_ripe(&self) -> bool {

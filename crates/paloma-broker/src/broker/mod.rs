@@ -336,48 +336,48 @@ impl Broker {
 
     /// Takes in one packet. True if the next one may be passed on for certain, as it may after most. Otherwise the driver
     /// asks [`may_read`](Self::may_read), passes nothing on after a no, and keeps the rest until [`Effect::Resume`].
-    pub fn handle_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) -> bool {
-        if let Some(goes_on) = self.handle_plain_packet(now, id, &packet) {
-            return goes_on;
-        }
+    pub fn handle_packet(&mut self, now: Now, id: ConnectionId, mut packet: PacketRef<'_>) -> bool {
+        self.handle_packet_in_place(now, id, &mut packet)
+    }
+
+    /// The same with a packet that is not moved if it is one of the most frequent. Of any other a PINGREQ is left behind.
+    pub fn handle_packet_in_place(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        packet: &mut PacketRef<'_>,
+    ) -> bool {
         let now = self.wall.read(now);
         let Some(entry) = self.connections.get_mut(id.key()) else {
             return false;
         };
         self.traffic.packets_received += 1;
+        if let Phase::Open(open) = &mut entry.phase {
+            if let PacketRef::Publish(publish) = packet
+                && let Some((topic, receipt)) = open.protocol.handle_plain_publish(now, publish)
+            {
+                let origin = open.session;
+                let has_room = receipt.is_none() || open.protocol.has_room_for_two_answers();
+                self.handle_publish(now, id, origin, (topic, publish), receipt);
+                return has_room && self.takes_more();
+            }
+            if let Some(goes_on) = self.take_exchange(now, id, packet) {
+                return goes_on;
+            }
+        }
+        self.handle_rare_packet(now, id, std::mem::replace(packet, PacketRef::PingReq));
+        false
+    }
+
+    fn handle_rare_packet(&mut self, now: Now, id: ConnectionId, packet: PacketRef<'_>) {
+        let Some(entry) = self.connections.get(id.key()) else {
+            return;
+        };
         match &entry.phase {
             Phase::Open(_) => self.handle_open_packet(now, id, packet),
             Phase::Handshake(_) | Phase::Authenticating(_) => self.handle_early_packet(id, packet),
             Phase::Closing(_) => {}
         }
-        false
-    }
-
-    /// Does with the most frequent packets what [`handle_packet`](Self::handle_packet) does, from where they are. `None`, and
-    /// nothing is done, for any other, which is to be handed over.
-    pub fn handle_plain_packet(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        packet: &PacketRef<'_>,
-    ) -> Option<bool> {
-        let now = self.wall.read(now);
-        let entry = self.connections.get_mut(id.key())?;
-        let Phase::Open(open) = &mut entry.phase else {
-            return None;
-        };
-        if let PacketRef::Publish(publish) = packet
-            && let Some((topic, receipt)) = open.protocol.handle_plain_publish(now, publish)
-        {
-            let origin = open.session;
-            let has_room = receipt.is_none() || open.protocol.has_room_for_two_answers();
-            self.traffic.packets_received += 1;
-            self.handle_publish(now, id, origin, (topic, publish), receipt);
-            return Some(has_room && self.takes_more());
-        }
-        let goes_on = self.take_exchange(now, id, packet)?;
-        self.traffic.packets_received += 1;
-        Some(goes_on)
     }
 
     /// Takes in that the connection's bytes could not be decoded; `version` is what its decoder says after the error.
