@@ -254,11 +254,14 @@ impl<'a> Judge<'a> {
             return;
         };
         let is_repeated = fate.sends > 1;
-        let is_late_comer = is_repeated
+        let was_missed = is_repeated
             && !self
                 .subscriptions
-                .must_have(who, label, fate.first_sent, came)
-            || (is_repeated || qos == 1) && self.may_have_expired(label.stream, fate);
+                .must_have(who, label, fate.first_sent, came);
+        let was_killed = self.crashes.iter().any(|crash| *crash > came);
+        let had_expired =
+            (is_repeated || qos == 1 && was_killed) && self.may_have_expired(label.stream, fate);
+        let is_late_comer = was_missed || had_expired;
         if stream.kind != Kind::Will && !is_late_comer {
             self.verdict.reordered += 1;
             self.verdict

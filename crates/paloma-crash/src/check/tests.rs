@@ -280,6 +280,30 @@ fn a_repeated_message_may_come_late_to_who_was_not_subscribed_all_the_time() {
 }
 
 #[test]
+fn what_has_expired_may_come_late_at_qos_1_behind_a_crash() {
+    let late = |stream: u16, set_by: i64, is_killed: bool| {
+        let mut cast = cast();
+        cast.streams[usize::from(stream)].lifetime_seconds = Some(crate::cast::LIFETIME_SHORT);
+        let qos = cast.streams[usize::from(stream)].qos;
+        let mut history = History::new();
+        subscribe(&mut history);
+        history.add(Event::Sent(label(stream, 0)));
+        history.add(Event::ClockSet(set_by));
+        history.add(Event::Sent(label(stream, 1)));
+        history.add(received(label(stream, 1), qos));
+        if is_killed {
+            history.add(Event::Crashed(1));
+            history.add(Event::Recovered(1));
+        }
+        history.add(received(label(stream, 0), qos));
+        check(&cast, &history).reordered
+    };
+    assert_eq!(late(0, 3_600, true), 0);
+    assert_eq!((late(0, 3_600, false), late(0, 600, true)), (1, 1));
+    assert_eq!(late(1, 3_600, true), 1, "QoS 2 waits for the commit");
+}
+
+#[test]
 fn a_message_that_came_at_qos_1_may_come_at_qos_2_after_a_crash() {
     // It went out before its commit, which was lost, and its publisher repeats it when the subscription is another.
     let twice = |first: u8, is_killed: bool| {
