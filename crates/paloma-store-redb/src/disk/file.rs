@@ -71,7 +71,7 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(look(&self.file)?.len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -91,12 +91,12 @@ impl Disk for FileDisk {
     }
 
     fn allocated(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.blocks().saturating_mul(BLOCK))
+        Ok(look(&self.file)?.allocated)
     }
 
     fn reserved(&self) -> io::Result<u64> {
         let reserve = self.reserve.as_ref();
-        reserve.map_or(Ok(0), |reserve| Ok(reserve.metadata()?.len()))
+        reserve.map_or(Ok(0), |reserve| Ok(look(reserve)?.len))
     }
 
     /// Where the system or the file system cannot do it, nothing is held.
@@ -115,7 +115,49 @@ impl Disk for FileDisk {
     }
 }
 
-/// What [`MetadataExt::blocks`] counts in.
+/// How large a file is, in bytes.
+struct Size {
+    len: u64,
+    allocated: u64,
+}
+
+/// Looks how large a file is, and at nothing else. Linux writes a time of change that somebody has seen down anew with the next
+/// write, so that asking for it makes each sync of the log wait for the file system's journal as well (ADR 27).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn look(file: &File) -> io::Result<Size> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    use rustix::io::Errno;
+
+    match statx(
+        file,
+        "",
+        AtFlags::EMPTY_PATH,
+        StatxFlags::SIZE | StatxFlags::BLOCKS,
+    ) {
+        Ok(seen) => Ok(Size {
+            len: seen.stx_size,
+            allocated: seen.stx_blocks.saturating_mul(BLOCK),
+        }),
+        // What a system of before 4.11 and some sandboxes say.
+        Err(Errno::NOSYS | Errno::PERM) => look_at_all(file),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn look(file: &File) -> io::Result<Size> {
+    look_at_all(file)
+}
+
+fn look_at_all(file: &File) -> io::Result<Size> {
+    let seen = file.metadata()?;
+    Ok(Size {
+        len: seen.len(),
+        allocated: seen.blocks().saturating_mul(BLOCK),
+    })
+}
+
+/// What systems count the space of a file in.
 const BLOCK: u64 = 512;
 
 fn open_private(path: &Path) -> io::Result<File> {
