@@ -369,10 +369,7 @@ impl Broker {
         };
         open.protocol
             .acknowledge(&mut session.protocol, receipt, reason, gate);
-        if is_stored {
-            self.commits.wait(connection);
-        }
-        self.mark_transmit(connection);
+        self.answered(connection, gate);
     }
 
     /// Puts the message into the turn's batch, once.
