@@ -90,6 +90,17 @@ pub fn own_cpu_time() -> Duration {
     Duration::new(seconds, nanoseconds)
 }
 
+/// Time that the host kept all of this machine's cores together from running, since it was started; none where it does not say.
+#[must_use]
+pub fn stolen_time() -> Duration {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all = text.lines().next().unwrap_or_default();
+    // The name, then user, nice, system, idle, iowait, irq, softirq, steal, in ticks of 10 ms.
+    let ticks = all.split_ascii_whitespace().nth(8);
+    let ticks = ticks.and_then(|ticks| ticks.parse().ok());
+    Duration::from_millis(10) * ticks.unwrap_or(0)
+}
+
 /// Bytes of memory a process holds: its proportional share where the kernel tells, its resident set otherwise.
 ///
 /// # Errors

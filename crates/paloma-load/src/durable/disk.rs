@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -13,6 +15,9 @@ use crate::probe;
 
 /// What a message with its topic is in the store: checksum, header, topic of 11 bytes, and 200 bytes of payload.
 const RECORD_BYTES: usize = 4 + 27 + 11 + 200;
+
+/// Most records that are appended by the clock in one piece.
+const GROUP_MAX: usize = 1_000;
 
 /// What an entry of a queue is in the store's journal.
 const ENTRY_BYTES: usize = 16;
@@ -51,6 +56,35 @@ pub(crate) fn append(
     });
     fs::remove_file(path)?;
     commits
+}
+
+/// Appends records as fast as they come by the clock, as many together as have come during the sync before, until it is
+/// told to end.
+pub(crate) fn append_in_time(
+    directory: &Path,
+    rate: u32,
+    is_over: &AtomicBool,
+) -> Result<(), LoadError> {
+    let path = directory.join("append");
+    let mut file = File::create(&path)?;
+    let records = vec![7; GROUP_MAX * RECORD_BYTES];
+    let begin = Instant::now();
+    let mut written = 0_u64;
+    while !is_over.load(Ordering::Relaxed) {
+        let come = begin.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+        let come = u64::try_from(come).unwrap_or(u64::MAX);
+        let group = usize::try_from(come.saturating_sub(written)).unwrap_or(GROUP_MAX);
+        if group == 0 {
+            thread::sleep(Duration::from_secs(1) / rate);
+            continue;
+        }
+        let group = group.min(GROUP_MAX);
+        let records = records.get(..group * RECORD_BYTES).unwrap_or(&records);
+        file.write_all(records)?;
+        file.sync_data()?;
+        written += group as u64;
+    }
+    Ok(fs::remove_file(path)?)
 }
 
 /// The same records as rows of the engine, and one row for what the store's journal would say of the group. With a
@@ -175,6 +209,8 @@ mod tests {
             let appended = append(&directory, group, span).expect("the disk works");
             let taken = engine(&directory, group, true, span).expect("the disk works");
             let kept = engine(&directory, group, false, span).expect("the disk works");
+            let is_over = AtomicBool::new(true);
+            append_in_time(&directory, 1_000, &is_over).expect("the disk works");
             for commits in [appended, taken, kept] {
                 assert!(commits.latency.len() >= COMMITS_MIN);
                 assert!(commits.messages_per_second > 0.0);
