@@ -23,7 +23,7 @@ pub struct Candidate {
     pub kind: Kind,
 }
 
-/// How a candidate is started.
+/// How a candidate is started, in a directory of its own: paths of binaries are absolute, or looked up in `PATH`.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// This program's reference server.
@@ -51,10 +51,12 @@ pub enum Kind {
         /// Its binary.
         program: PathBuf,
     },
-    /// Anything else: words in which `{port}` stands for the port.
+    /// Anything else.
     Command {
-        /// Program and arguments.
-        words: Vec<String>,
+        /// Its binary.
+        program: PathBuf,
+        /// In these `{port}` stands for the port.
+        arguments: Vec<String>,
     },
 }
 
@@ -121,12 +123,10 @@ impl Candidate {
                 command.args(["--allow-anonymous", "--storage-backend", "memory"]);
                 command
             }
-            Kind::Command { words } => {
-                let mut words = words
-                    .iter()
-                    .map(|word| word.replace("{port}", &port.to_string()));
-                let mut command = Command::new(words.next().unwrap_or_default());
-                command.args(words);
+            Kind::Command { program, arguments } => {
+                let port = port.to_string();
+                let mut command = Command::new(program);
+                command.args(arguments.iter().map(|word| word.replace("{port}", &port)));
                 command
             }
         })

@@ -1,6 +1,9 @@
 //! The reference server, the comparison of brokers, and the price of an idle connection. For loads of one's own there is
 //! `paloma bench`.
 
+mod program;
+
+use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +37,7 @@ enum Action {
         #[command(flatten)]
         options: CrowdOptions,
         /// Starts this `paloma serve` binary itself, in place of --address and --pid.
-        #[arg(long)]
+        #[arg(long, value_parser = program::parser())]
         paloma: Option<PathBuf>,
         /// Fails if a connection costs more.
         #[arg(long)]
@@ -79,20 +82,20 @@ struct CrowdOptions {
 #[derive(Args)]
 struct CompareOptions {
     /// A `paloma` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     paloma: Option<PathBuf>,
     /// A `mosquitto` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     mosquitto: Option<PathBuf>,
     /// A `rumqttd` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     rumqttd: Option<PathBuf>,
     /// A `mqttv5` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     mqttv5: Option<PathBuf>,
     /// Another broker: NAME=COMMAND, where {port} stands for the port.
-    #[arg(long)]
-    broker: Vec<String>,
+    #[arg(long, value_parser = other_broker)]
+    broker: Vec<Candidate>,
     /// Runs of which the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -116,10 +119,10 @@ struct CompareOptions {
 #[derive(Args)]
 struct DurableOptions {
     /// A `paloma` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     paloma: PathBuf,
     /// A `mosquitto` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     mosquitto: Option<PathBuf>,
     /// A directory on the disk that counts.
     #[arg(long)]
@@ -138,7 +141,7 @@ struct DurableOptions {
 #[derive(Args)]
 struct ScaleOptions {
     /// A `paloma` binary.
-    #[arg(long)]
+    #[arg(long, value_parser = program::parser())]
     paloma: PathBuf,
     /// A directory on the disk that counts.
     #[arg(long)]
@@ -273,8 +276,22 @@ fn floor(listen: SocketAddr) -> Result<ExitCode, LoadError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `--broker` has: NAME=COMMAND.
+fn other_broker(text: &str) -> Result<Candidate, Box<dyn Error + Send + Sync>> {
+    let (name, command) = text.split_once('=').ok_or(LoadError::Scenario(
+        "--broker is NAME=COMMAND with {port} in the command",
+    ))?;
+    let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+    let program = program::find(program.as_ref())?;
+    let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    Ok(Candidate {
+        name: name.to_owned(),
+        kind: Kind::Command { program, arguments },
+    })
+}
+
 /// The brokers in the order of their columns.
-fn candidates(options: &CompareOptions) -> Result<Vec<Candidate>, LoadError> {
+fn candidates(options: &CompareOptions) -> io::Result<Vec<Candidate>> {
     let program = std::env::current_exe()?;
     let mut candidates = vec![Candidate {
         name: "floor".to_owned(),
@@ -300,16 +317,7 @@ fn candidates(options: &CompareOptions) -> Result<Vec<Candidate>, LoadError> {
             kind,
         });
     }
-    for broker in &options.broker {
-        let (name, command) = broker.split_once('=').ok_or(LoadError::Scenario(
-            "--broker is NAME=COMMAND with {port} in the command",
-        ))?;
-        let words = command.split_whitespace().map(str::to_owned).collect();
-        candidates.push(Candidate {
-            name: name.to_owned(),
-            kind: Kind::Command { words },
-        });
-    }
+    candidates.extend(options.broker.iter().cloned());
     if let Some(program) = options.paloma.clone() {
         let kind = Kind::Paloma { program };
         candidates.push(Candidate {
