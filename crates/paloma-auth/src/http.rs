@@ -36,7 +36,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 /// password that is not UTF-8 goes as `password_base64`. The answer is status 200 with
 /// `{"allow": true, "user": "…", "acl": ["read a/#", …], "ttl_seconds": 300}`, all but `allow` optional, the rules as
 /// they stand behind `pattern` in an ACL file; or `{"allow": false}`, status 401 or 403. All else, and no answer in time,
-/// refuses the client as "server unavailable". Whatever reaches this method is decided here, so it goes last.
+/// refuses the client as "server unavailable". A question comes twice if the connection on which it is asked had been kept
+/// and ends before an answer begins. Whatever reaches this method is decided here, so it goes last.
 pub struct HttpHook {
     service: Service,
     config: HttpHookConfig,

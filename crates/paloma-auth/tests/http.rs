@@ -283,6 +283,68 @@ fn a_connection_that_is_over_is_not_asked_on_again() {
 }
 
 #[test]
+fn a_kept_connection_that_ends_as_it_is_asked_on_refuses_nobody() {
+    let nothing = Vec::new();
+    let (place, asked) = service(vec![
+        vec![kept(ALLOWED), nothing.clone()],
+        vec![kept(ALLOWED), nothing],
+        vec![kept(ALLOWED)],
+    ]);
+    let hook = patient(format!("http://{place}"));
+    for _ in 0..3 {
+        assert_eq!(judge(&hook, 0, &login("ann", "secret")), allow("ann"));
+    }
+    let asked: Vec<_> = asked.iter().flatten().map(|(number, _)| number).collect();
+    assert_eq!(asked, [0, 0, 1, 1, 2]);
+}
+
+#[test]
+fn a_kept_connection_that_is_reset_as_it_is_asked_on_refuses_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = patient(format!("http://{}", listener.local_addr().unwrap()));
+    let service = thread::spawn(move || {
+        let answer_one = || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&stream);
+            stream.write_all(&kept(ALLOWED)).unwrap();
+            stream
+        };
+        // What is not read makes a reset of the end.
+        answer_one().read_exact(&mut [0]).unwrap();
+        drop(answer_one());
+    });
+    for _ in 0..2 {
+        assert_eq!(judge(&hook, 0, &login("ann", "secret")), allow("ann"));
+    }
+    service.join().unwrap();
+}
+
+#[test]
+fn a_service_is_asked_once_more_and_not_for_ever() {
+    let nothing = Vec::new();
+    let (place, asked) = service(vec![
+        vec![kept(ALLOWED), nothing.clone()],
+        vec![nothing],
+        // Whoever has begun to answer is not asked the same again.
+        vec![kept(ALLOWED), b"HTTP/1.1 ".to_vec()],
+        vec![kept(ALLOWED)],
+    ]);
+    let hook = patient(format!("http://{place}"));
+    let expected = [
+        allow("ann"),
+        UNAVAILABLE,
+        allow("ann"),
+        UNAVAILABLE,
+        allow("ann"),
+    ];
+    for expected in expected {
+        assert_eq!(judge(&hook, 0, &login("ann", "secret")), expected);
+    }
+    let asked: Vec<_> = asked.iter().flatten().map(|(number, _)| number).collect();
+    assert_eq!(asked, [0, 0, 1, 2, 2, 3]);
+}
+
+#[test]
 fn a_service_learns_who_asks() {
     let (place, asked) = service(vec![vec![kept(ALLOWED)], vec![kept(ALLOWED)]]);
     let token = "t".repeat(9_000);

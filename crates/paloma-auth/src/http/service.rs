@@ -84,13 +84,36 @@ impl Service {
     /// # Errors
     /// No answer in time, or none that HTTP knows.
     pub(super) fn post(&self, question: &str, deadline: Instant) -> io::Result<Answer> {
-        let call = self.call(question).map_err(io::Error::other)?;
-        let mut connection = self.connect(deadline)?;
-        let (answer, may_live) = exchange(call, self.head_bytes_max(), question, &mut *connection)?;
-        if may_live {
-            self.keep(connection);
+        // A service may end a kept connection at the moment at which a question goes out on it. Nothing is wrong then with
+        // either, so it is asked again, once, where nothing has been kept. It may have seen the question all the same:
+        // these POSTs only ask, and asked twice they are answered as when asked once.
+        if let Some(connection) = self.kept_connection(deadline)
+            && let Some(answer) = self.ask(question, connection)?
+        {
+            return Ok(answer);
         }
-        Ok(answer)
+        let answer = self.ask(question, self.new_connection(deadline)?)?;
+        answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Asks on this connection; none if it ends before the first byte of an answer.
+    fn ask(&self, question: &str, mut connection: Box<dyn Dialled>) -> io::Result<Option<Answer>> {
+        let call = self.call(question).map_err(io::Error::other)?;
+        let mut line = Line {
+            connection: &mut *connection,
+            unread: Vec::new(),
+            has_heard: false,
+        };
+        match line.exchange(call, self.head_bytes_max(), question) {
+            Ok((answer, may_live)) => {
+                if may_live {
+                    self.keep(connection);
+                }
+                Ok(Some(answer))
+            }
+            Err(error) if !line.has_heard && is_end(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn call(&self, question: &str) -> Result<Call<Prepare>, ureq_proto::Error> {
@@ -111,14 +134,18 @@ impl Service {
         HEAD_BYTES_MORE + 3 * self.uri.to_string().len() + token
     }
 
-    /// One that is kept and that the service has not closed, or a new one.
-    fn connect(&self, deadline: Instant) -> io::Result<Box<dyn Dialled>> {
+    /// One that is kept and that the service has not closed.
+    fn kept_connection(&self, deadline: Instant) -> Option<Box<dyn Dialled>> {
         while let Some(mut connection) = self.kept() {
             if connection.tcp().is_idle() {
                 connection.tcp().set_deadline(deadline);
-                return Ok(connection);
+                return Some(connection);
             }
         }
+        None
+    }
+
+    fn new_connection(&self, deadline: Instant) -> io::Result<Box<dyn Dialled>> {
         let tcp = dial(&self.host, self.port, deadline)?;
         match &self.tls {
             None => Ok(Box::new(tcp)),
@@ -156,50 +183,61 @@ fn authorization(token: &str) -> Result<HeaderValue, HttpHookError> {
     Ok(value)
 }
 
-/// Sends the question and reads the answer; says with it whether the connection may be used again.
-fn exchange(
-    call: Call<Prepare>,
-    head_bytes_max: usize,
-    question: &str,
-    connection: &mut dyn Dialled,
-) -> io::Result<(Answer, bool)> {
-    let mut call = call.proceed();
-    let mut out = vec![0; head_bytes_max];
-    let length = call.write(&mut out).map_err(io::Error::other)?;
-    out.truncate(length);
-    // Together, so that the service has all of it at once.
-    out.extend(question.as_bytes());
-    connection.write_all(&out)?;
-    connection.flush()?;
-    let Some(SendRequestResult::SendBody(mut call)) = call.proceed().map_err(io::Error::other)?
-    else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    call.consume_direct_write(question.len())
-        .map_err(io::Error::other)?;
-    let call = call.proceed().ok_or(io::ErrorKind::InvalidData)?;
-    let mut reader = Reader {
-        connection,
-        unread: Vec::new(),
-    };
-    let (status, call) = reader.head(call)?;
-    let (body, may_live) = match call {
-        RecvResponseResult::RecvBody(call) => reader.body(call)?,
-        RecvResponseResult::Cleanup(call) => (Vec::new(), !call.must_close_connection()),
-        RecvResponseResult::Redirect(call) => (Vec::new(), !call.must_close_connection()),
-    };
-    // What nobody asked for belongs to no answer.
-    let may_live = may_live && reader.unread.is_empty();
-    Ok((Answer { status, body }, may_live))
+/// Whether this is how an end looks that the other side made.
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
-struct Reader<'a> {
+/// A connection with a question on it.
+struct Line<'a> {
     connection: &'a mut dyn Dialled,
     /// Has come, and is not taken yet.
     unread: Vec<u8>,
+    /// Whether anything has come.
+    has_heard: bool,
 }
 
-impl Reader<'_> {
+impl Line<'_> {
+    /// Sends the question and reads the answer; says with it whether the connection may be used again.
+    fn exchange(
+        &mut self,
+        call: Call<Prepare>,
+        head_bytes_max: usize,
+        question: &str,
+    ) -> io::Result<(Answer, bool)> {
+        let mut call = call.proceed();
+        let mut out = vec![0; head_bytes_max];
+        let length = call.write(&mut out).map_err(io::Error::other)?;
+        out.truncate(length);
+        // Together, so that the service has all of it at once.
+        out.extend(question.as_bytes());
+        self.connection.write_all(&out)?;
+        self.connection.flush()?;
+        let Some(SendRequestResult::SendBody(mut call)) =
+            call.proceed().map_err(io::Error::other)?
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        call.consume_direct_write(question.len())
+            .map_err(io::Error::other)?;
+        let call = call.proceed().ok_or(io::ErrorKind::InvalidData)?;
+        let (status, call) = self.head(call)?;
+        let (body, may_live) = match call {
+            RecvResponseResult::RecvBody(call) => self.body(call)?,
+            RecvResponseResult::Cleanup(call) => (Vec::new(), !call.must_close_connection()),
+            RecvResponseResult::Redirect(call) => (Vec::new(), !call.must_close_connection()),
+        };
+        // What nobody asked for belongs to no answer.
+        let may_live = may_live && self.unread.is_empty();
+        Ok((Answer { status, body }, may_live))
+    }
+
     /// The status, and how it goes on.
     fn head(&mut self, mut call: Call<RecvResponse>) -> io::Result<(u16, RecvResponseResult)> {
         loop {
@@ -260,6 +298,7 @@ impl Reader<'_> {
         match self.connection.read(&mut part) {
             Ok(0) => Ok(false),
             Ok(length) => {
+                self.has_heard = true;
                 self.unread.extend(part.iter().take(length));
                 Ok(true)
             }
