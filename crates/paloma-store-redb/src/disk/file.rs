@@ -186,3 +186,24 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 fn allocate(_file: &File, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_as_large_as_the_system_says() {
+        let name = format!("paloma-file-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let disk = FileDisk::open_log(&path).expect("a file can be made");
+        let hole = 1 << 30;
+        let written = disk.write(0, &[7; 9_000]).and_then(|()| disk.sync());
+        written.and_then(|()| disk.set_len(hole)).expect("it works");
+        let (seen, all) = (look(&disk.file), look_at_all(&disk.file));
+        std::fs::remove_file(&path).expect("it is ours");
+        let (seen, all) = (seen.expect("it works"), all.expect("it works"));
+        assert_eq!((seen.len, seen.allocated), (all.len, all.allocated));
+        assert_eq!(seen.len, hole);
+        assert!((9_000..hole).contains(&seen.allocated), "a hole takes none");
+    }
+}
