@@ -45,7 +45,7 @@ pub struct HttpHook {
 }
 
 impl HttpHook {
-    /// Makes a hook; nothing is sent yet.
+    /// Makes a hook; nothing is sent yet. What the system trusts is read here and not again.
     ///
     /// # Errors
     /// A configuration that could never work.
@@ -67,6 +67,19 @@ impl HttpHook {
             gate: Gate::new(config.requests_max, config.waiting_max, config.timeout),
             config,
         })
+    }
+
+    /// How the service is asked.
+    #[must_use]
+    pub const fn config(&self) -> &HttpHookConfig {
+        &self.config
+    }
+
+    /// Whether another hook would ask the same service in the same way and believe it as this one does: what the system
+    /// trusts may have changed between them.
+    #[must_use]
+    pub fn asks_like(&self, other: &Self) -> bool {
+        self.config == other.config && self.service.trusts_like(&other.service)
     }
 
     fn ask(&self, request: &AuthRequest) -> AuthOutcome {

@@ -17,6 +17,18 @@ impl HttpHook {
     pub fn new(_: HttpHookConfig) -> Result<Self, HttpHookError> {
         Err(HttpHookError::NotBuilt)
     }
+
+    /// How the service is asked.
+    #[must_use]
+    pub const fn config(&self) -> &HttpHookConfig {
+        match self.0 {}
+    }
+
+    /// Whether another hook would ask in the same way.
+    #[must_use]
+    pub const fn asks_like(&self, _: &Self) -> bool {
+        match self.0 {}
+    }
 }
 
 impl Method for HttpHook {

@@ -493,11 +493,15 @@ fn a_service_behind_tls_is_asked_if_the_authority_vouches_for_it() {
     fs::copy(other.path("ca.pem"), site.path("system.pem")).unwrap();
     site.reload();
     site.check(Some(("ann", "x")), BUSY);
-    // The system's own does once it is installed there.
+    // The system's own does once it is installed there, which is all that changes.
     fs::copy(site.path("ca.pem"), site.path("system.pem")).unwrap();
-    site.write("paloma.toml", &config("requests_max = 8\n"));
     site.reload();
     site.check(Some(("ann", "x")), ACCEPTED);
+    // Where nothing changes, connections stay.
+    let opened = connections.load(Ordering::SeqCst);
+    site.reload();
+    site.check(Some(("ann", "x")), ACCEPTED);
+    assert_eq!(connections.load(Ordering::SeqCst), opened);
     fs::copy(other.path("ca.pem"), site.path("ca.pem")).unwrap();
     site.write("paloma.toml", &config("ca_file = 'DIR/ca.pem'\n"));
     site.reload();

@@ -79,6 +79,15 @@ impl Service {
         })
     }
 
+    /// Whether the same certificates would vouch for it; without TLS none have to.
+    pub(super) fn trusts_like(&self, other: &Self) -> bool {
+        match (&self.tls, &other.tls) {
+            (Some(tls), Some(other)) => tls.trusts_like(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
     /// Asks, and waits for the whole answer until the deadline.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use crate::HttpHookError;
 /// How a service shows who it is.
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
+    /// Also in `config`, which does not show them.
+    roots: Arc<RootCertStore>,
     name: ServerName<'static>,
 }
 
@@ -39,15 +41,22 @@ impl Tls {
         if store.add_parsable_certificates(certificates).0 == 0 {
             return Err(none);
         }
+        let roots = Arc::new(store);
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|_| none)?
-            .with_root_certificates(store)
+            .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
         Ok(Self {
             config: Arc::new(config),
+            roots,
             name: ServerName::try_from(host.to_owned()).map_err(|_| HttpHookError::Url)?,
         })
+    }
+
+    /// Whether the same certificates vouch for services.
+    pub(super) fn trusts_like(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots
     }
 
     /// Shakes hands when the first bytes are written.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use paloma_auth::{AclRules, HttpHookConfig, JwtKeys, JwtRules, PasswordFile, ScramFile};
+use paloma_auth::{AclRules, HttpHook, HttpHookConfig, JwtKeys, JwtRules, PasswordFile, ScramFile};
 
 use super::rules::Policy;
 use crate::config::{AuthSettings, Config, Fault, HttpSettings, JwtSettings, Place, Problems};
@@ -45,8 +45,7 @@ struct Files {
 #[derive(Clone, Debug)]
 pub(super) struct Door {
     settings: AuthSettings,
-    /// How its hook is asked.
-    pub(super) hook: Option<HttpHookConfig>,
+    pub(super) hook: Option<Arc<HttpHook>>,
     pub(super) allow_anonymous: bool,
     /// Certificates say who clients are.
     pub(super) takes_certificates: bool,
@@ -100,7 +99,7 @@ impl Security {
         let hooks = self.doors.iter().filter_map(|door| door.hook.as_ref());
         if hooks
             .clone()
-            .any(|hook| crosses_a_network_in_clear(&hook.url))
+            .any(|hook| crosses_a_network_in_clear(&hook.config().url))
         {
             tracing::warn!(
                 "[auth.http] sends passwords in clear to another machine: https hides them"
@@ -120,8 +119,8 @@ impl Security {
         self.doors.get(place)
     }
 
-    /// How hooks are asked, once for each listener that has one.
-    pub(super) fn hooks(&self) -> impl Iterator<Item = &HttpHookConfig> {
+    /// One for each listener that has one; several may ask alike.
+    pub(super) fn hooks(&self) -> impl Iterator<Item = &Arc<HttpHook>> {
         self.doors.iter().filter_map(|door| door.hook.as_ref())
     }
 
@@ -221,12 +220,12 @@ fn key_file(jwt: &JwtSettings) -> Option<(&PathBuf, bool)> {
     secret.or(jwt.key_file.as_ref().map(|path| (path, false)))
 }
 
-/// How a hook is asked, with what its files say.
+/// A hook, with what its files say.
 fn read_hook(
     section: &str,
     settings: Option<&HttpSettings>,
     problems: &mut Problems,
-) -> Option<HttpHookConfig> {
+) -> Option<Arc<HttpHook>> {
     let settings = settings.filter(|settings| !settings.url.is_empty())?;
     let mut hook = HttpHookConfig::new(settings.url.as_str());
     hook.timeout = settings.timeout;
@@ -246,8 +245,8 @@ fn read_hook(
             problems,
         )?);
     }
-    match paloma_auth::HttpHook::new(hook.clone()) {
-        Ok(_) => Some(hook),
+    match HttpHook::new(hook) {
+        Ok(hook) => Some(Arc::new(hook)),
         Err(error) => {
             let wrong = match error {
                 paloma_auth::HttpHookError::Token => settings.token_file.as_ref(),

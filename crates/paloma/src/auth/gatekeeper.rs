@@ -3,13 +3,12 @@
 #[cfg(feature = "control")]
 mod rehearsal;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paloma_auth::{
-    Certificates, Chain, HttpHook, HttpHookConfig, HttpHookError, Jwt, JwtKeys, JwtRules,
-    ListenerAuth, Method, PasswordFile, Passwords, Problems, Scram, ScramFile,
+    Certificates, Chain, HttpHook, Jwt, JwtKeys, JwtRules, ListenerAuth, Method, PasswordFile,
+    Passwords, Problems, Scram, ScramFile,
 };
 use paloma_broker::{Authenticator, Authorizer, Identity};
 
@@ -35,14 +34,7 @@ struct State {
     realms: Few<u16, Realm>,
     passwords: Few<PathBuf, Arc<Passwords>>,
     scram: Few<PathBuf, Arc<Scram>>,
-    hooks: Vec<Arc<Hook>>,
-}
-
-/// A hook, and how it is asked.
-#[derive(Debug)]
-struct Hook {
-    config: HttpHookConfig,
-    hook: Arc<HttpHook>,
+    hooks: Vec<Arc<HttpHook>>,
 }
 
 /// What holds for the clients of one listener.
@@ -51,7 +43,7 @@ struct Realm {
     passwords: Option<Arc<Passwords>>,
     scram: Option<Arc<Scram>>,
     jwt: Option<(Arc<JwtKeys>, JwtRules)>,
-    hook: Option<Arc<Hook>>,
+    hook: Option<Arc<HttpHook>>,
     takes_certificates: bool,
     allow_anonymous: bool,
     rules: Arc<Rules>,
@@ -66,15 +58,6 @@ pub(crate) struct Prepared {
     /// Files that take the place of others.
     passwords: Vec<(Arc<Passwords>, Arc<PasswordFile>)>,
     scram: Vec<(Arc<Scram>, Arc<ScramFile>)>,
-}
-
-/// Why other files cannot come into force.
-#[derive(Debug)]
-pub(crate) enum Unprepared {
-    /// The system gives no random bytes.
-    Files(Problems),
-    /// A hook that could be made when the configuration was checked cannot be made any more.
-    Hook(HttpHookError),
 }
 
 /// Who has lost the right to be connected when other files came into force.
@@ -102,7 +85,7 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// As for [`prepare`](Self::prepare).
-    pub(crate) fn new(security: Security, doors: &Few<u16, usize>) -> Result<Self, Unprepared> {
+    pub(crate) fn new(security: Security, doors: &Few<u16, usize>) -> Result<Self, Problems> {
         let gatekeeper = Self {
             chain: Arc::new(Chain::new(
                 Vec::new(),
@@ -119,8 +102,8 @@ impl Gatekeeper {
     /// Makes whatever other files need, all that can fail. Nothing changes.
     ///
     /// # Errors
-    /// The system gives no random bytes, or a hook cannot be made.
-    pub(crate) fn prepare(&self, security: Security) -> Result<Prepared, Unprepared> {
+    /// The system gives no random bytes.
+    pub(crate) fn prepare(&self, security: Security) -> Result<Prepared, Problems> {
         self.lock().prepare(security)
     }
 
@@ -166,7 +149,7 @@ impl Prepared {
 }
 
 impl State {
-    fn prepare(&self, security: Security) -> Result<Prepared, Unprepared> {
+    fn prepare(&self, security: Security) -> Result<Prepared, Problems> {
         let mut next = Self::default();
         let (mut passwords, mut scram) = (Vec::new(), Vec::new());
         for (path, file) in security.passwords() {
@@ -189,19 +172,12 @@ impl State {
             };
             next.scram.insert(path.clone(), checker);
         }
-        for config in security.hooks() {
-            if next.hook(config).is_some() {
-                continue;
+        for hook in security.hooks() {
+            if next.hook(hook).is_none() {
+                // One that was there keeps its connections and its count of requests.
+                let hook = self.hook(hook).unwrap_or(hook);
+                next.hooks.push(Arc::clone(hook));
             }
-            // One that was there keeps its connections and its count of requests.
-            let hook = match self.hook(config) {
-                Some(known) => Arc::clone(known),
-                None => Arc::new(Hook {
-                    config: config.clone(),
-                    hook: Arc::new(HttpHook::new(config.clone())?),
-                }),
-            };
-            next.hooks.push(hook);
         }
         Ok(Prepared {
             security,
@@ -234,10 +210,7 @@ impl State {
         }
         let judges_alike = self.realms.iter().all(|(number, old)| {
             let new = next.realms.get(number);
-            new.is_none_or(|new| {
-                let hook = new.hook.as_ref().map(|hook| &hook.config);
-                old.judges_admissions_by(new.jwt.as_ref(), hook)
-            })
+            new.is_none_or(|new| old.judges_admissions_by(new.jwt.as_ref(), new.hook.as_ref()))
         });
         *self = next;
         !judges_alike
@@ -261,19 +234,16 @@ impl State {
             passwords: passwords.cloned(),
             scram: scram.cloned(),
             jwt: security.jwt(door),
-            hook: door
-                .hook
-                .as_ref()
-                .and_then(|config| self.hook(config).cloned()),
+            hook: door.hook.as_ref().and_then(|hook| self.hook(hook)).cloned(),
             takes_certificates: door.takes_certificates,
             allow_anonymous: door.allow_anonymous,
             rules,
         }
     }
 
-    /// The hook that is asked so, if there is one.
-    fn hook(&self, config: &HttpHookConfig) -> Option<&Arc<Hook>> {
-        self.hooks.iter().find(|hook| hook.config == *config)
+    /// The hook that asks like this one, if there is one.
+    fn hook(&self, like: &HttpHook) -> Option<&Arc<HttpHook>> {
+        self.hooks.iter().find(|hook| hook.asks_like(like))
     }
 
     fn welcomes(&self) -> Few<u16, Welcome> {
@@ -281,29 +251,6 @@ impl State {
         realms
             .map(|(number, realm)| (*number, realm.welcome()))
             .collect()
-    }
-}
-
-impl fmt::Display for Unprepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Files(problems) => problems.fmt(f),
-            Self::Hook(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Unprepared {}
-
-impl From<Problems> for Unprepared {
-    fn from(problems: Problems) -> Self {
-        Self::Files(problems)
-    }
-}
-
-impl From<HttpHookError> for Unprepared {
-    fn from(error: HttpHookError) -> Self {
-        Self::Hook(error)
     }
 }
 
@@ -321,7 +268,7 @@ impl Realm {
     fn judges_admissions_by(
         &self,
         jwt: Option<&(Arc<JwtKeys>, JwtRules)>,
-        hook: Option<&HttpHookConfig>,
+        hook: Option<&Arc<HttpHook>>,
     ) -> bool {
         let has_same_keys = match (&self.jwt, jwt) {
             (None, None) => true,
@@ -330,7 +277,12 @@ impl Realm {
             }
             (Some(_), None) | (None, Some(_)) => false,
         };
-        has_same_keys && self.hook.as_ref().map(|hook| &hook.config) == hook
+        let asks_alike = match (&self.hook, hook) {
+            (None, None) => true,
+            (Some(hook), Some(other)) => hook.asks_like(other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        has_same_keys && asks_alike
     }
 
     fn listener(&self) -> ListenerAuth {
@@ -349,7 +301,7 @@ impl Realm {
         }
         // Whatever gets so far is decided there.
         if let Some(hook) = &self.hook {
-            methods.push(Arc::<HttpHook>::clone(&hook.hook));
+            methods.push(Arc::<HttpHook>::clone(hook));
         }
         ListenerAuth {
             methods,
