@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
@@ -24,8 +26,8 @@ pub(crate) enum Bound {
     #[cfg(unix)]
     Unix {
         listener: UnixListener,
-        /// Goes when the listener goes.
-        _file: SocketFile,
+        /// Goes when the last listener with this socket goes.
+        file: Arc<SocketFile>,
     },
 }
 
@@ -39,7 +41,7 @@ impl Bound {
                 bind_unix(path, *mode).and_then(|(listener, file)| {
                     Ok(Self::Unix {
                         listener: UnixListener::from_std(listener)?,
-                        _file: file,
+                        file: Arc::new(file),
                     })
                 })
             }
@@ -49,6 +51,27 @@ impl Bound {
         bound.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
         })
+    }
+
+    /// The same socket once more, with all who wait to be accepted; on the current runtime. A Unix socket whose file is not
+    /// where it was is left alone, and another one bound.
+    pub(crate) fn share(&self, address: &ListenAddress) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => {
+                let socket = SockRef::from(listener).try_clone()?;
+                TcpListener::from_std(socket.into()).map(Self::Tcp)
+            }
+            #[cfg(unix)]
+            Self::Unix { listener, file } if file.is_there() => {
+                let socket = SockRef::from(listener).try_clone()?;
+                Ok(Self::Unix {
+                    listener: UnixListener::from_std(socket.into())?,
+                    file: Arc::clone(file),
+                })
+            }
+            #[cfg(unix)]
+            Self::Unix { .. } => Self::bind(address),
+        }
     }
 
     /// Where it listens, with the port that it was given.
@@ -106,9 +129,17 @@ pub struct SocketFile {
 }
 
 #[cfg(unix)]
+impl SocketFile {
+    /// Whether it is where it was made, and no other one.
+    fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.identity)
+    }
+}
+
+#[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.is_there() {
             // Nothing can be done about a failure, and a stale file does no harm: the next start removes it.
             let _ = fs::remove_file(&self.path);
         }

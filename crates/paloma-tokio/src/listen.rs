@@ -42,10 +42,10 @@ impl Acceptor {
     }
 
     /// Accepts connections for as long as it is polled. Handshakes that are under way end with it. [MQTT-4.2-1]
-    pub(crate) async fn run(self, bound: Bound) {
+    pub(crate) async fn run(self, bound: &Bound) {
         let mut handshakes = JoinSet::new();
         loop {
-            let error = poll_fn(|cx| self.poll_arrivals(cx, &bound, &mut handshakes)).await;
+            let error = poll_fn(|cx| self.poll_arrivals(cx, bound, &mut handshakes)).await;
             Counters::count(&self.shared.counters.accept_errors);
             tracing::warn!(listener = self.name().as_deref(), %error, "cannot accept connections at present");
             tokio::time::sleep(REST).await;

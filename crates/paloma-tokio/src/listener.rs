@@ -114,6 +114,18 @@ pub enum ListenAddress {
     },
 }
 
+impl ListenAddress {
+    /// Whether a listener that listens there, on the port that it was given, has what this asks for.
+    pub(crate) fn is_at(&self, place: &Self) -> bool {
+        match (self, place) {
+            (Self::Tcp(wanted), Self::Tcp(place)) if wanted.port() == 0 => {
+                wanted.ip() == place.ip()
+            }
+            (Self::Tcp(_) | Self::Unix { .. }, Self::Tcp(_) | Self::Unix { .. }) => self == place,
+        }
+    }
+}
+
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

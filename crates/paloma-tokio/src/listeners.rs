@@ -31,6 +31,8 @@ struct Open {
 #[derive(Debug)]
 struct Active {
     address: ListenAddress,
+    /// Also with its acceptor.
+    bound: Arc<Bound>,
     tls: Option<Tls>,
     /// Has it take clients in; none once it does.
     go: Option<oneshot::Sender<()>>,
@@ -66,6 +68,26 @@ impl Listeners {
     /// # Errors
     /// As for [`add`](Self::add).
     pub fn bind(&self, index: u16, listener: Listener) -> io::Result<ListenAddress> {
+        self.open(index, listener, None)
+    }
+
+    /// As [`bind`](Self::bind), with the socket of the listener `from`, which has the same address; for port 0 it may have been
+    /// given any. That one goes on as it was until it is [removed](Self::remove). Whoever waits then to be accepted waits for the
+    /// new one, so that no client is refused meanwhile. If the file of a Unix socket is not where it was, another one is made.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add); there is no listener `from` ([`NotFound`](io::ErrorKind::NotFound)), or it listens
+    /// elsewhere ([`InvalidInput`](io::ErrorKind::InvalidInput)).
+    pub fn take_over(
+        &self,
+        from: u16,
+        index: u16,
+        listener: Listener,
+    ) -> io::Result<ListenAddress> {
+        self.open(index, listener, Some(from))
+    }
+
+    fn open(&self, index: u16, listener: Listener, from: Option<u16>) -> io::Result<ListenAddress> {
         if let Some(feature) = listener.lacks() {
             let message = format!("built without `{feature}`");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
@@ -80,7 +102,10 @@ impl Listeners {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         };
         let _context = self.shared.runtime().enter();
-        let bound = Bound::bind(&listener.address)?;
+        let bound = match from {
+            Some(from) => open.share(from, &listener.address)?,
+            None => Bound::bind(&listener.address)?,
+        };
         let address = bound.local_address(&listener.address)?;
         let name = listener.name.clone();
         let name = name.unwrap_or_else(|| address.to_string());
@@ -88,13 +113,15 @@ impl Listeners {
         let tls = listener.tls.clone();
         let acceptor = Acceptor::new(Arc::clone(&self.shared), listener, index);
         let (go, gone) = oneshot::channel();
+        let bound = Arc::new(bound);
         let active = Active {
             address: address.clone(),
+            bound: Arc::clone(&bound),
             tls,
             go: Some(go),
             acceptor: self.shared.runtime().spawn(async move {
                 if gone.await.is_ok() {
-                    acceptor.run(bound).await;
+                    acceptor.run(&bound).await;
                 }
             }),
         };
@@ -200,6 +227,19 @@ impl Open {
     fn place(&self, index: u16) -> Result<usize, usize> {
         self.active
             .binary_search_by_key(&index, |(index, _)| *index)
+    }
+
+    fn share(&self, index: u16, address: &ListenAddress) -> io::Result<Bound> {
+        let place = self.place(index).ok();
+        let Some((_, active)) = place.and_then(|place| self.active.get(place)) else {
+            let message = format!("there is no listener {index}");
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        };
+        if !address.is_at(&active.address) {
+            let message = format!("listener {index} is not at {address}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        active.bound.share(address)
     }
 
     fn remove(&mut self, index: u16) -> Option<Active> {

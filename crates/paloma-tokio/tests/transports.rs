@@ -12,6 +12,7 @@ mod support;
 #[path = "support/websocket.rs"]
 mod websocket;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use paloma_tokio::websocket::WebSocket;
 use paloma_tokio::{ListenAddress, Listener, Running, Tls, TlsFiles};
 use support::{PATIENCE, Peer, VERSIONS, config, connect, id, publish, start, tcp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// Messages of all sizes go through two connections of one transport, both ways.
@@ -177,7 +178,7 @@ async fn socket_file_in_use_and_other_files_stay() {
     let path = directory.path("s");
     let running = start_unix(&path).await;
     let refused = running.listeners().add(9, Listener::unix(&path));
-    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrInUse);
     UnixStream::connect(&path).await.unwrap();
     let file = directory.path("precious");
     std::fs::write(&file, "text").unwrap();
@@ -237,6 +238,79 @@ async fn who_comes_to_a_listener_that_is_bound_waits_until_it_takes_clients_in()
     listeners.bind(2, Listener::unix(&second)).unwrap();
     assert!(listeners.remove(2).await);
     assert!(!second.exists());
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn who_waits_at_a_listener_is_taken_in_by_the_one_that_takes_its_socket_over() {
+    let directory = Directory::new("taken-over");
+    let path = directory.path("s");
+    let running = start_unix(&path).await;
+    let listeners = running.listeners();
+    let anywhere = || Listener::tcp("127.0.0.1:0".parse().unwrap());
+    let place = listeners.bind(1, anywhere()).unwrap();
+    listeners.bind(2, Listener::new(place.clone())).unwrap_err();
+    let ListenAddress::Tcp(address) = place else {
+        panic!("a TCP listener is on TCP");
+    };
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let mut early = Peer::new(tcp, VERSIONS[1]);
+    let hello = Packet::Connect(Box::new(connect(VERSIONS[1], "early")));
+    early.send(&hello).await;
+    // Nobody has been taken in before, and nobody is now.
+    let taken_over = listeners.take_over(1, 2, anywhere()).unwrap();
+    assert_eq!(taken_over, ListenAddress::Tcp(address));
+    assert!(listeners.remove(1).await);
+    assert!(early.is_silent().await);
+    assert!(listeners.accept(2));
+    assert!(matches!(early.receive().await, Some(Packet::ConnAck(_))));
+    // One that takes clients in goes on until it is removed, and its socket and file for longer.
+    listeners.take_over(0, 3, Listener::unix(&path)).unwrap();
+    let stream = UnixStream::connect(&path).await.unwrap();
+    Peer::join(stream, VERSIONS[1], "before").await;
+    assert!(listeners.remove(0).await);
+    let mut between = Peer::new(UnixStream::connect(&path).await.unwrap(), VERSIONS[1]);
+    let hello = Packet::Connect(Box::new(connect(VERSIONS[1], "between")));
+    between.send(&hello).await;
+    assert!(listeners.accept(3));
+    assert!(matches!(between.receive().await, Some(Packet::ConnAck(_))));
+    assert!(listeners.remove(3).await);
+    assert!(!path.exists());
+    stop(running).await;
+}
+
+#[tokio::test]
+async fn only_a_listener_with_the_same_address_is_taken_over() {
+    let directory = Directory::new("not-taken-over");
+    let path = directory.path("s");
+    let running = start_unix(&path).await;
+    let listeners = running.listeners();
+    let kind = |from, listener| listeners.take_over(from, 9, listener).unwrap_err().kind();
+    let tcp = || Listener::tcp("127.0.0.1:0".parse().unwrap());
+    assert_eq!(kind(7, tcp()), ErrorKind::NotFound);
+    assert_eq!(kind(0, tcp()), ErrorKind::InvalidInput);
+    assert_eq!(
+        kind(0, Listener::unix(directory.path("t"))),
+        ErrorKind::InvalidInput
+    );
+    listeners.add(1, tcp()).unwrap();
+    let elsewhere = Listener::tcp("127.0.0.2:0".parse().unwrap());
+    assert_eq!(kind(1, elsewhere), ErrorKind::InvalidInput);
+    assert_eq!(
+        listeners
+            .take_over(0, 1, Listener::unix(&path))
+            .unwrap_err()
+            .kind(),
+        ErrorKind::AlreadyExists
+    );
+    // Others have the place of its file: nobody who connects there reaches it.
+    std::fs::rename(&path, directory.path("moved")).unwrap();
+    let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert_eq!(kind(0, Listener::unix(&path)), ErrorKind::AddrInUse);
+    drop(other);
+    listeners.take_over(0, 2, Listener::unix(&path)).unwrap();
+    assert!(listeners.remove(0).await);
+    UnixStream::connect(&path).await.unwrap();
     stop(running).await;
 }
 

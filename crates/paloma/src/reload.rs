@@ -38,8 +38,8 @@ pub(crate) struct Reloader {
 struct Plan {
     /// Those that stay, each with what it is to be.
     kept: Few<u16, Wanted>,
-    /// Those that are new.
-    added: Vec<Wanted>,
+    /// Those that are new, each with the open one whose address it has and whose socket it takes over, if there is one.
+    added: Vec<(Wanted, Option<u16>)>,
     /// Open ones that nobody wants as they are, and whose address is needed.
     in_the_way: Vec<u16>,
     /// What is opened once those are closed.
@@ -161,6 +161,7 @@ impl Reloader {
             in_the_way,
             in_their_place,
         } = plan;
+        let replaced: Vec<u16> = added.iter().filter_map(|(_, from)| *from).collect();
         let mut bound = Bound::default();
         let mut outcome = self.bind_all(added, &mut bound);
         let mut closed = Vec::new();
@@ -169,23 +170,36 @@ impl Reloader {
                 self.listeners.remove(*number).await;
             }
             closed = in_the_way;
+            let in_their_place = in_their_place.into_iter().map(|wanted| (wanted, None));
             outcome = self.bind_all(in_their_place, &mut bound);
         }
         if let Err(error) = outcome {
             self.undo(bound, closed).await;
             return Err(error);
         }
+        // Who comes from here on waits for the new rules.
+        for number in replaced {
+            self.listeners.remove(number).await;
+        }
         bound.open.extend(kept);
         Ok(bound)
     }
 
     /// Binds these; when one cannot be bound, those before it are.
-    fn bind_all(&mut self, wanted: Vec<Wanted>, bound: &mut Bound) -> io::Result<()> {
-        for wanted in wanted {
+    fn bind_all(
+        &mut self,
+        wanted: impl IntoIterator<Item = (Wanted, Option<u16>)>,
+        bound: &mut Bound,
+    ) -> io::Result<()> {
+        for (wanted, from) in wanted {
             let number = self.next_number;
             let exhausted = || io::Error::other("no numbers for listeners are left: restart");
             self.next_number = number.checked_add(1).ok_or_else(exhausted)?;
-            let address = self.listeners.bind(number, wanted.listener.clone())?;
+            let listener = wanted.listener.clone();
+            let address = match from {
+                Some(from) => self.listeners.take_over(from, number, listener)?,
+                None => self.listeners.bind(number, listener)?,
+            };
             bound.new.push((wanted.scheme(), address));
             bound.open.insert(number, wanted);
         }
@@ -287,14 +301,28 @@ impl Plan {
                 unserved.push(wanted);
             }
         }
+        let mut homeless = Vec::new();
         for wanted in unserved {
+            let has_its_address = |(number, open): &&(u16, Wanted)| {
+                let place = addresses.iter().find(|(other, _)| other == number);
+                let address = &wanted.listener.address;
+                place.is_some_and(|(_, place)| place == address)
+                    || open.listener.address == *address
+            };
+            if let Some(at) = left.iter().position(has_its_address) {
+                plan.added.push((wanted, Some(left.remove(at).0)));
+            } else {
+                homeless.push(wanted);
+            }
+        }
+        for wanted in homeless {
             let is_left = |number: &u16| left.iter().any(|(open, _)| open == number);
             let before = addresses
                 .iter()
                 .filter(|(number, address)| is_left(number) && wanted.excludes(address));
             let before: Vec<u16> = before.map(|(number, _)| *number).collect();
             if before.is_empty() {
-                plan.added.push(wanted);
+                plan.added.push((wanted, None));
             } else {
                 for number in before {
                     if !plan.in_the_way.contains(&number) {
@@ -309,10 +337,13 @@ impl Plan {
 
     /// Those of the open ones that nobody wants any more.
     fn closed(&self, open: &Few<u16, Wanted>) -> Vec<u16> {
-        let numbers = open.keys().copied();
-        numbers
-            .filter(|number| !self.kept.contains_key(number) && !self.in_the_way.contains(number))
-            .collect()
+        let is_replaced = |number| self.added.iter().any(|(_, from)| *from == Some(number));
+        let is_closed = |number: &u16| {
+            !self.kept.contains_key(number)
+                && !self.in_the_way.contains(number)
+                && !is_replaced(*number)
+        };
+        open.keys().copied().filter(is_closed).collect()
     }
 }
 

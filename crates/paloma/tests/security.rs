@@ -7,8 +7,11 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use support::site::{ACCEPTED, BUSY, Client, NOT_AUTHORIZED, PATIENCE, Site, WRONG_PASSWORD};
 use support::tools::skip;
@@ -382,6 +385,79 @@ fn a_reload_opens_a_port_wider_and_narrower() {
         );
         site.check(None, ACCEPTED);
     }
+}
+
+#[test]
+fn nobody_is_refused_while_a_reload_replaces_a_listener() {
+    let mut site = Site::new("replaced");
+    let config = |address: &str, connections_max: usize| {
+        format!(
+            "[admin]\naddress = ''\n\
+             [[listener]]\naddress = '{address}'\nconnections_max = {connections_max}\n\
+             [[listener]]\nname = 'unix'\naddress = 'unix:DIR/a.sock'\nconnections_max = {connections_max}\n"
+        )
+    };
+    site.write("paloma.toml", &config("127.0.0.1:0", 500));
+    site.start(2);
+    let address = site.addresses[0].clone();
+    let socket = site.path("a.sock");
+    let file = fs::metadata(&socket).unwrap().ino();
+    let is_over = AtomicBool::new(false);
+    let connections = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut connections = 0_u32;
+            while !is_over.load(Ordering::SeqCst) {
+                TcpStream::connect(&address).expect("somebody listens");
+                UnixStream::connect(&socket).expect("somebody listens");
+                connections += 1;
+            }
+            connections
+        });
+        for round in 0..20 {
+            // From the second on the port is the one that the first was given.
+            let wanted = if round == 0 { "127.0.0.1:0" } else { &address };
+            site.write("paloma.toml", &config(wanted, 501 + round));
+            let said = site.reload();
+            assert!(
+                said.contains(&format!("listening on tcp://{address}")),
+                "{said}"
+            );
+            assert!(said.contains("has been read again"), "{said}");
+        }
+        is_over.store(true, Ordering::SeqCst);
+        client.join().unwrap()
+    });
+    assert!(connections > 20, "{connections}");
+    assert_eq!(fs::metadata(&socket).unwrap().ino(), file);
+    site.check(None, ACCEPTED);
+    site.stop();
+    assert!(!fs::exists(&socket).unwrap());
+}
+
+#[test]
+fn a_listener_that_could_not_be_replaced_serves_as_before() {
+    let mut site = Site::new("not-replaced");
+    let config = |connections_max: usize| {
+        format!(
+            "[admin]\naddress = ''\n[[listener]]\naddress = '127.0.0.1:0'\n\
+             [[listener]]\nname = 'unix'\naddress = 'unix:DIR/sockets/a'\nconnections_max = {connections_max}\n"
+        )
+    };
+    fs::create_dir(site.path("sockets")).unwrap();
+    site.write("paloma.toml", &config(500));
+    site.start(2);
+    // The file is not where it was, and there is no place for another.
+    fs::rename(site.path("sockets"), site.path("elsewhere")).unwrap();
+    site.write("paloma.toml", &config(501));
+    let said = site.reload();
+    assert!(said.contains("everything stays as it was"), "{said}");
+    UnixStream::connect(site.path("elsewhere/a")).unwrap();
+    // One whose file is gone is made again.
+    fs::create_dir(site.path("sockets")).unwrap();
+    let said = site.reload();
+    assert!(said.contains("listening on unix://"), "{said}");
+    UnixStream::connect(site.path("sockets/a")).unwrap();
+    assert!(UnixStream::connect(site.path("elsewhere/a")).is_err());
 }
 
 #[test]
