@@ -174,13 +174,7 @@ impl fmt::Display for PublishError {
             Self::Unknown(reason) => write!(f, "the broker lost track of the message: {reason}"),
             Self::Invalid(error) => write!(f, "the message cannot be sent: {error}"),
             Self::LargerThanQueue => f.write_str("the message is larger than the queue"),
-            Self::Dropped(DropCause::Expired) => f.write_str("the message expired unsent"),
-            Self::Dropped(DropCause::TooLarge) => {
-                f.write_str("the message is larger than the broker accepts")
-            }
-            Self::Dropped(DropCause::NotSupported) => {
-                f.write_str("the broker does not support the message's QoS or retaining")
-            }
+            Self::Dropped(cause) => write!(f, "the message was not sent: {cause}"),
             Self::SessionLost => f.write_str("the broker lost the session"),
             Self::Ended => f.write_str("the client has ended"),
         }

@@ -1,6 +1,7 @@
 //! Where outgoing packets are written: the caller's buffer and what happened while it was filled.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use paloma_codec::{Delivery, Message, MessagePool, ProtocolVersion, Qos, SHORT_PACKET_LEN_MAX};
 
@@ -34,6 +35,16 @@ pub enum DropCause {
     TooLarge,
     /// The server announced that it takes no such QoS, or no RETAIN. [MQTT-3.2.2-11] [MQTT-3.2.2-14]
     NotSupported,
+}
+
+impl fmt::Display for DropCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "it expired before its delivery began",
+            Self::TooLarge => "it is larger than the receiver accepts",
+            Self::NotSupported => "the receiver does not support its QoS or retaining",
+        })
+    }
 }
 
 /// A delivery that ended without the receiver getting it.

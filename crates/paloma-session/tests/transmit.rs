@@ -3,7 +3,7 @@
 mod rig;
 
 use paloma_codec::{ProtocolVersion, Qos};
-use paloma_session::{Outbound, Transmit};
+use paloma_session::{DropCause, Outbound, Transmit};
 use rig::{Rig, message};
 
 /// What a PUBLISH takes here, at QoS 0 in 3.1.1: three bytes of header, three of topic, and the payload.
@@ -35,5 +35,22 @@ fn a_socket_gets_no_more_than_its_share_at_a_time() {
         // The last one may pass it: whatever the limit, there is one.
         check(5 * PACKET_BYTES + 1, large_bytes_min, 200, 6);
         check(1, large_bytes_min, 200, 1);
+    }
+}
+
+#[test]
+fn a_drop_says_why() {
+    for (cause, expected) in [
+        (DropCause::Expired, "it expired before its delivery began"),
+        (
+            DropCause::TooLarge,
+            "it is larger than the receiver accepts",
+        ),
+        (
+            DropCause::NotSupported,
+            "the receiver does not support its QoS or retaining",
+        ),
+    ] {
+        assert_eq!(cause.to_string(), expected);
     }
 }
