@@ -102,12 +102,12 @@ impl Connection {
         })
     }
 
-    /// Ends the connection because the peer broke a rule or went silent, with `reason` where the peer can be told.
-    /// A will is published. [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-2]
+    /// Ends the connection because the peer broke a rule or went silent, with `reason` where the peer can be told; a client,
+    /// which has fewer, gives the one that comes next. A will is published. [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-2]
     pub fn abort(&mut self, reason: DisconnectReason) {
         let reason = match self.role {
-            Role::Client if !may_client_say(reason) => DisconnectReason::ProtocolError,
-            Role::Client | Role::Server => reason,
+            Role::Client => of_client(reason),
+            Role::Server => reason,
         };
         self.disconnect(&Disconnect {
             reason,
@@ -136,23 +136,40 @@ impl Connection {
     }
 }
 
-/// Reasons that are not a server's alone to give.
-const fn may_client_say(reason: DisconnectReason) -> bool {
-    matches!(
-        reason,
+/// What a client says where a server has this reason.
+const fn of_client(reason: DisconnectReason) -> DisconnectReason {
+    match reason {
         DisconnectReason::NormalDisconnection
-            | DisconnectReason::DisconnectWithWillMessage
-            | DisconnectReason::UnspecifiedError
-            | DisconnectReason::MalformedPacket
-            | DisconnectReason::ProtocolError
-            | DisconnectReason::ImplementationSpecificError
-            | DisconnectReason::TopicNameInvalid
-            | DisconnectReason::ReceiveMaximumExceeded
-            | DisconnectReason::TopicAliasInvalid
-            | DisconnectReason::PacketTooLarge
-            | DisconnectReason::MessageRateTooHigh
-            | DisconnectReason::QuotaExceeded
-            | DisconnectReason::AdministrativeAction
-            | DisconnectReason::PayloadFormatInvalid
-    )
+        | DisconnectReason::DisconnectWithWillMessage
+        | DisconnectReason::UnspecifiedError
+        | DisconnectReason::MalformedPacket
+        | DisconnectReason::ProtocolError
+        | DisconnectReason::ImplementationSpecificError
+        | DisconnectReason::TopicNameInvalid
+        | DisconnectReason::ReceiveMaximumExceeded
+        | DisconnectReason::TopicAliasInvalid
+        | DisconnectReason::PacketTooLarge
+        | DisconnectReason::MessageRateTooHigh
+        | DisconnectReason::QuotaExceeded
+        | DisconnectReason::AdministrativeAction
+        | DisconnectReason::PayloadFormatInvalid => reason,
+        // Its packets are at fault: no server may send what it may refuse for these.
+        DisconnectReason::BadAuthenticationMethod
+        | DisconnectReason::TopicFilterInvalid
+        | DisconnectReason::RetainNotSupported
+        | DisconnectReason::QosNotSupported
+        | DisconnectReason::SharedSubscriptionsNotSupported
+        | DisconnectReason::SubscriptionIdentifiersNotSupported
+        | DisconnectReason::WildcardSubscriptionsNotSupported => DisconnectReason::ProtocolError,
+        // Nothing is wrong with what it sent, an unanswered PINGREQ among them: no other reason applies.
+        DisconnectReason::NotAuthorized
+        | DisconnectReason::ServerBusy
+        | DisconnectReason::ServerShuttingDown
+        | DisconnectReason::KeepAliveTimeout
+        | DisconnectReason::SessionTakenOver
+        | DisconnectReason::UseAnotherServer
+        | DisconnectReason::ServerMoved
+        | DisconnectReason::ConnectionRateExceeded
+        | DisconnectReason::MaximumConnectTime => DisconnectReason::UnspecifiedError,
+    }
 }

@@ -500,6 +500,9 @@ fn a_client_with_nothing_to_say_pings_and_expects_an_answer() {
     let (_, reason) = rig.connection.poll_timeout().unwrap();
     assert_eq!(reason, TimeoutReason::PingResponse);
     assert_eq!(after(&mut rig, 10_000), Timeout::Expired);
+    rig.connection.abort(DisconnectReason::KeepAliveTimeout);
+    assert_eq!(rig.sent_briefly(), ["DISCONNECT 80"]);
+    assert_eq!(rig.transmit(), TransmitStatus::Close);
 }
 
 /// [MQTT-3.1.2-20]
@@ -706,9 +709,14 @@ fn only_those_are_told_that_can_be() {
         abort(Rig::client(V3_1_1), DisconnectReason::NormalDisconnection),
         ["DISCONNECT 00"]
     );
-    // A client has no 0x8D of its own.
+    // Who has a 0x8D, and many others, is a server; silence is no protocol error.
     assert_eq!(
         abort(Rig::client(V5), DisconnectReason::KeepAliveTimeout),
+        ["DISCONNECT 80"]
+    );
+    // What no server may send is one, whatever a server would call it.
+    assert_eq!(
+        abort(Rig::client(V5), DisconnectReason::TopicFilterInvalid),
         ["DISCONNECT 82"]
     );
     let mut rig = Rig::server(V5);
