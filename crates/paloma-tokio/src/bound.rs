@@ -1,5 +1,6 @@
 //! Listening sockets: how they are bound, what they accept, and what they leave behind.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +21,6 @@ use crate::raw::{Raw, set_up_listening};
 const BACKLOG: i32 = 4_096;
 
 /// A socket that listens.
-#[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(TcpListener),
     #[cfg(unix)]
@@ -53,25 +53,25 @@ impl Bound {
         })
     }
 
-    /// The same socket once more, with all who wait to be accepted; on the current runtime. A Unix socket whose file is not
-    /// where it was is left alone, and another one bound.
-    pub(crate) fn share(&self, address: &ListenAddress) -> io::Result<Self> {
-        match self {
+    /// The same socket once more, with all who wait to be accepted; on the current runtime. None of a Unix socket whose file
+    /// is not where it was.
+    pub(crate) fn share(&self) -> io::Result<Option<Self>> {
+        Ok(match self {
             Self::Tcp(listener) => {
                 let socket = SockRef::from(listener).try_clone()?;
-                TcpListener::from_std(socket.into()).map(Self::Tcp)
+                Some(Self::Tcp(TcpListener::from_std(socket.into())?))
             }
             #[cfg(unix)]
             Self::Unix { listener, file } if file.is_there() => {
                 let socket = SockRef::from(listener).try_clone()?;
-                Ok(Self::Unix {
+                Some(Self::Unix {
                     listener: UnixListener::from_std(socket.into())?,
                     file: Arc::clone(file),
                 })
             }
             #[cfg(unix)]
-            Self::Unix { .. } => Self::bind(address),
-        }
+            Self::Unix { .. } => None,
+        })
     }
 
     /// Where it listens, with the port that it was given.
@@ -97,6 +97,13 @@ impl Bound {
                 .poll_accept(cx)
                 .map_ok(|(stream, _)| (Raw::Unix(stream), None)),
         }
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Where it listens is said beside it, and how the system's types say it takes kilobytes of a binary.
+        f.debug_struct("Bound").finish_non_exhaustive()
     }
 }
 

@@ -102,8 +102,12 @@ impl Listeners {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         };
         let _context = self.shared.runtime().enter();
-        let bound = match from {
+        let shared = match from {
             Some(from) => open.share(from, &listener.address)?,
+            None => None,
+        };
+        let bound = match shared {
+            Some(bound) => bound,
             None => Bound::bind(&listener.address)?,
         };
         let address = bound.local_address(&listener.address)?;
@@ -229,17 +233,17 @@ impl Open {
             .binary_search_by_key(&index, |(index, _)| *index)
     }
 
-    fn share(&self, index: u16, address: &ListenAddress) -> io::Result<Bound> {
+    /// The socket of a listener once more, if it has this address and can still be reached there.
+    fn share(&self, index: u16, address: &ListenAddress) -> io::Result<Option<Bound>> {
         let place = self.place(index).ok();
         let Some((_, active)) = place.and_then(|place| self.active.get(place)) else {
-            let message = format!("there is no listener {index}");
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such listener"));
         };
         if !address.is_at(&active.address) {
-            let message = format!("listener {index} is not at {address}");
+            let message = "the listener is elsewhere";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        active.bound.share(address)
+        active.bound.share()
     }
 
     fn remove(&mut self, index: u16) -> Option<Active> {

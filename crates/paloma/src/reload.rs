@@ -42,8 +42,8 @@ struct Plan {
     added: Vec<(Wanted, Option<u16>)>,
     /// Open ones that nobody wants as they are, and whose address is needed.
     in_the_way: Vec<u16>,
-    /// What is opened once those are closed.
-    in_their_place: Vec<Wanted>,
+    /// What is opened once those are closed, with nothing to take over.
+    in_their_place: Vec<(Wanted, Option<u16>)>,
 }
 
 /// Listeners of which those that are new are bound.
@@ -170,7 +170,6 @@ impl Reloader {
                 self.listeners.remove(*number).await;
             }
             closed = in_the_way;
-            let in_their_place = in_their_place.into_iter().map(|wanted| (wanted, None));
             outcome = self.bind_all(in_their_place, &mut bound);
         }
         if let Err(error) = outcome {
@@ -188,7 +187,7 @@ impl Reloader {
     /// Binds these; when one cannot be bound, those before it are.
     fn bind_all(
         &mut self,
-        wanted: impl IntoIterator<Item = (Wanted, Option<u16>)>,
+        wanted: Vec<(Wanted, Option<u16>)>,
         bound: &mut Bound,
     ) -> io::Result<()> {
         for (wanted, from) in wanted {
@@ -329,7 +328,7 @@ impl Plan {
                         plan.in_the_way.push(number);
                     }
                 }
-                plan.in_their_place.push(wanted);
+                plan.in_their_place.push((wanted, None));
             }
         }
         plan

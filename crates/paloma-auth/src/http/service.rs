@@ -96,13 +96,19 @@ impl Service {
         // A service may end a kept connection at the moment at which a question goes out on it. Nothing is wrong then with
         // either, so it is asked again, once, where nothing has been kept. It may have seen the question all the same:
         // these POSTs only ask, and asked twice they are answered as when asked once.
-        if let Some(connection) = self.kept_connection(deadline)
-            && let Some(answer) = self.ask(question, connection)?
-        {
-            return Ok(answer);
+        let mut kept = self.kept_connection(deadline);
+        loop {
+            let is_kept = kept.is_some();
+            let connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.new_connection(deadline)?,
+            };
+            match self.ask(question, connection)? {
+                Some(answer) => return Ok(answer),
+                None if is_kept => {}
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
         }
-        let answer = self.ask(question, self.new_connection(deadline)?)?;
-        answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// Asks on this connection; none if it ends before the first byte of an answer.
