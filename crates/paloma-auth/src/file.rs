@@ -48,11 +48,12 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Problems> {
 fn write_and_rename(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
     let mut file = create_private(temporary)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
     // Symbolic links stay: what they point at is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     #[cfg(unix)]
     keep_owner(&file, &target)?;
+    // With what was just said of its owner, whom a power cut would have locked out.
+    file.sync_all()?;
     fs::rename(temporary, &target)?;
     let directory = target
         .parent()

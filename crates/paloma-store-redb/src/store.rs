@@ -118,10 +118,9 @@ impl RedbStore {
         } else {
             FileDisk::open_old(&file)?
         };
-        if is_new || !has_log {
-            let synced = directory.sync();
-            synced.map_err(|error| OpenError::io(&file, error))?;
-        }
+        // Also of files that were there: whoever made them may have been killed before this.
+        let synced = directory.sync();
+        synced.map_err(|error| OpenError::io(&file, error))?;
         let mut store = Self::on_disk(Arc::new(disk), Some(Arc::new(log_disk)), options)?;
         if store.log_bytes() > 0 {
             let background = Background::with_thread();

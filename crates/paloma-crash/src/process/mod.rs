@@ -1,5 +1,6 @@
 //! The real binary on a real directory, killed again and again.
 
+pub mod calls;
 mod drive;
 pub mod full;
 mod series;
