@@ -40,6 +40,8 @@ pub(crate) struct Socket {
     pub(crate) wire: usize,
     decoder: Decoder,
     input: Vec<u8>,
+    /// Nothing is read until the store has caught up, not even that there is nothing more to come.
+    pub(crate) is_unread: bool,
     /// What came cannot be understood, so nothing more is read.
     is_deaf: bool,
     /// Encoded and not taken by the network.
@@ -135,6 +137,7 @@ impl Host {
             wire,
             decoder: Decoder::server(self.broker.decode_limits()),
             input: Vec::new(),
+            is_unread: false,
             is_deaf: false,
             out: Vec::new(),
             wants_pull: false,
@@ -194,6 +197,11 @@ impl Host {
             }
         }
         socket.input = rest.to_vec();
+        let uncommitted = self.broker.tables().uncommitted_bytes;
+        socket.is_unread = uncommitted > self.broker.limits().uncommitted_bytes_max;
+        if socket.is_unread {
+            around.oracle.unread(id);
+        }
     }
 
     /// The socket is closed, by its peer or by us.
@@ -313,7 +321,10 @@ impl Host {
     fn carry_out(&mut self, around: &mut Surroundings<'_>, effect: Effect) {
         match effect {
             Effect::Transmit(id) => self.pull(around, id),
-            Effect::Resume(id) => self.feed(around, id),
+            Effect::Resume(id) => {
+                around.oracle.read_again(around.believed, id);
+                self.feed(around, id);
+            }
             Effect::Close(id, cause) => {
                 around.oracle.closing(around.believed, id, cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
@@ -396,7 +407,12 @@ impl Host {
 
     /// The store has room or has not.
     pub(crate) fn set_space(&mut self, around: &mut Surroundings<'_>, space: Space) {
+        let before = counts(&self.broker);
         self.broker.handle_reply(around.now, Reply::Space(space));
+        if space == Space::Free {
+            let full_drops = counts(&self.broker).1 - before.1;
+            around.oracle.room(around.believed, full_drops);
+        }
     }
 
     /// The process is gone, and with it every socket; another one starts from what the store has. Says which batch of those

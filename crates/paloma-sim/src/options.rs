@@ -63,11 +63,18 @@ pub struct Options {
     pub(crate) narrows: bool,
     /// The broker is told of changed rules a while after they have changed.
     pub(crate) late_rules: bool,
+    /// The disk takes longer for a commit than clients may be silent for, now and then.
+    pub(crate) slow_commits: bool,
+    /// Bytes in batches that wait for a commit, above which publishers are not read.
+    pub(crate) uncommitted_bytes_max: u64,
 }
+
+/// More than waits for a commit in any world.
+const UNCOMMITTED_BYTES_MAX: u64 = 8 << 20;
 
 /// Which worlds seeds make. Each change of what is drawn begins an era, so that a seed of an earlier one still makes the same
 /// world.
-pub const ERA: u32 = 3;
+pub const ERA: u32 = 4;
 
 impl Options {
     /// The options of a seed's world, as it is or was made in an era.
@@ -80,7 +87,20 @@ impl Options {
         if era >= 3 {
             options.add_third_era(&drawn, &mut Random::stream(seed, 5));
         }
+        if era >= 4 {
+            options.add_fourth_era(&drawn, &mut Random::stream(seed, 6));
+        }
         options
+    }
+
+    /// Clients of 3.1.1 are in worlds with full stores as well, and commits may take seconds.
+    fn add_fourth_era(&mut self, drawn: &Self, random: &mut Random) {
+        self.v3_percent = drawn.v3_percent;
+        self.slow_commits = random.chance(12);
+        if self.slow_commits {
+            self.commit_us = (1_000, 9_000_000);
+            self.uncommitted_bytes_max = random.one_of([0, 400, UNCOMMITTED_BYTES_MAX]);
+        }
     }
 
     /// Groups are in worlds with crashes as well.
@@ -110,7 +130,7 @@ impl Options {
             }
         }
         if self.full_stores {
-            // A message of a 3.1.1 client is held back, which the oracle does not follow.
+            // A message of a 3.1.1 client is held back, which the oracle did not follow then.
             self.v3_percent = 0;
         }
     }
@@ -170,10 +190,12 @@ impl Options {
             riddles: false,
             narrows: false,
             late_rules: false,
+            slow_commits: false,
+            uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
         }
     }
 
-    fn switches(&self) -> [(&'static str, bool); 26] {
+    fn switches(&self) -> [(&'static str, bool); 27] {
         [
             ("retained", self.retained),
             ("wills", self.wills),
@@ -201,6 +223,7 @@ impl Options {
             ("riddles", self.riddles),
             ("narrows", self.narrows),
             ("late-rules", self.late_rules),
+            ("slow-commits", self.slow_commits),
         ]
     }
 }
@@ -210,7 +233,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "clients={} steps={} gap={}ms v3={}% latency={:?}us window={}B commit={:?}us auth={:?}us queue={}/{} inflight={} \
-             receive-maximum={} out={}B keep-alive={}s",
+             receive-maximum={} out={}B uncommitted={}B keep-alive={}s",
             self.clients,
             self.steps,
             self.gap_ms,
@@ -224,6 +247,7 @@ impl fmt::Display for Options {
             self.inflight_max,
             self.receive_maximum,
             self.outbound_buffer_bytes_max,
+            self.uncommitted_bytes_max,
             self.keep_alive_seconds,
         )?;
         for (name, _) in self.switches().iter().filter(|(_, is_on)| *is_on) {

@@ -6,11 +6,14 @@ use paloma_session::Now;
 use paloma_topic::TopicName;
 
 use super::model::{
-    Answer, AnswerKind, Expected, Gate, Life, Link, Message, Retained, Verdict, Will,
+    Answer, AnswerKind, Expected, Gate, Held, Life, Link, Message, Retained, Verdict, Will,
 };
 use super::routing::Routed;
 use super::{LARGE_BYTES, Oracle};
 use crate::violation::Invariant;
+
+/// Nanoseconds that a PUBLISH is held at most.
+const HELD_FOR: u64 = 10_000_000_000;
 
 /// What the broker's counters say of a packet that went in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +59,22 @@ impl Oracle {
             | Packet::UnsubAck(_)
             | Packet::PingResp
             | Packet::Auth(_) => {}
+        }
+    }
+
+    /// The store is behind: nothing more is read of a client that has sent something meanwhile.
+    pub(crate) fn unread(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_unread = link.is_open;
+        }
+    }
+
+    /// A client is read again; what it may have said meanwhile counts as said now.
+    pub(crate) fn read_again(&mut self, now: Now, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id)
+            && std::mem::take(&mut link.is_unread)
+        {
+            link.heard_at = now.monotonic.as_nanos();
         }
     }
 
@@ -238,6 +257,24 @@ impl Oracle {
         if qos == Qos::ExactlyOnce {
             session.received.insert(packet);
         }
+        let is_allowed = self.rules.may(&client_id, true, &topic);
+        if !is_v5 && qos != Qos::AtMostOnce && is_allowed && seen.lacks_room {
+            return self.hold(now, id, publish);
+        }
+        self.take_in(now, id, publish, seen);
+    }
+
+    /// A PUBLISH that is new goes its way.
+    fn take_in(&mut self, now: Now, id: ConnectionId, publish: &Publish, seen: Seen) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let topic = link.topic_of(&publish.topic);
+        let (client_id, is_v5) = (link.client_id.clone(), link.version.is_v5());
+        let session = self.state.sessions.get(&client_id);
+        let is_durable = session.is_some_and(|session| session.is_durable);
+        let qos = publish.delivery.qos();
+        let packet = publish.delivery.id().map_or(0, |id| id.get());
         let number = self.note_message(now, &topic, publish);
         let is_allowed = self.rules.may(&client_id, true, &topic);
         let mut routed = Routed::default();
@@ -266,6 +303,67 @@ impl Oracle {
             Qos::ExactlyOnce => AnswerKind::PubRec,
         };
         self.owe(id, kind, packet, gate, vec![verdict]);
+    }
+
+    /// There is no room for a PUBLISH and no word for that before 5.0.
+    fn hold(&mut self, now: Now, id: ConnectionId, publish: &Publish) {
+        let packet = publish.delivery.id().map_or(0, |id| id.get());
+        let tick = self.tick;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.held = Some(Held {
+            publish: publish.clone(),
+            tick,
+            until: now.monotonic.as_nanos() + HELD_FOR,
+        });
+        if publish.delivery.qos() == Qos::ExactlyOnce
+            && let Some(session) = self.state.sessions.get_mut(&link.client_id)
+        {
+            session.refused.insert(packet);
+        }
+    }
+
+    /// A connection ends with a PUBLISH that was held: it is as if that had never come.
+    pub(super) fn forget_held(&mut self, id: ConnectionId) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let Some(packet) = link.held.take().and_then(|held| held.publish.delivery.id()) else {
+            return;
+        };
+        if let Some(session) = self.state.sessions.get_mut(&link.client_id)
+            && session.refused.remove(&packet.get())
+        {
+            session.received.remove(&packet.get());
+        }
+    }
+
+    /// The store has room: what was held goes its way, and its client is heard again.
+    pub(crate) fn room(&mut self, now: Now, full_drops: u64) {
+        self.tick += 1;
+        self.full_drops += full_drops;
+        let links = self.links.iter_mut();
+        let held = links.filter_map(|(id, link)| Some((link.held.take()?, *id)));
+        let mut held: Vec<(Held, ConnectionId)> = held.collect();
+        held.sort_by_key(|(held, _)| held.tick);
+        for (Held { publish, .. }, id) in held {
+            let Some(link) = self.links.get_mut(&id) else {
+                continue;
+            };
+            link.heard_at = now.monotonic.as_nanos();
+            if let Some(packet) = publish.delivery.id()
+                && let Some(session) = self.state.sessions.get_mut(&link.client_id)
+            {
+                session.refused.remove(&packet.get());
+            }
+            let seen = Seen {
+                is_published: true,
+                full_drops,
+                lacks_room: false,
+            };
+            self.take_in(now, id, &publish, seen);
+        }
     }
 
     /// What the answer means for the packet id of a QoS 2 PUBLISH.

@@ -143,6 +143,8 @@ impl Oracle {
             releases: Default::default(),
             unacknowledged: Default::default(),
             pings: 0,
+            held: None,
+            is_unread: false,
         };
         self.links.insert(id, link);
     }

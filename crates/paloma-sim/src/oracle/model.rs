@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use paloma_broker::{CloseCause, ConnectionId};
-use paloma_codec::{Connect, DisconnectReason, ProtocolVersion, Qos, SubscribeOptions};
+use paloma_codec::{Connect, DisconnectReason, ProtocolVersion, Publish, Qos, SubscribeOptions};
 use paloma_topic::Target;
 
 /// A message, by its number.
@@ -141,7 +141,7 @@ pub(crate) struct Session {
     pub(crate) received: BTreeSet<u16>,
     /// Those of them whose exchange may have ended because the one receiver's queue was full.
     pub(crate) perhaps_received: BTreeSet<u16>,
-    /// Those of them that were refused without a word, as 3.1.1 has it: the store knows nothing of them.
+    /// Those of them that were refused without a word, as 3.1.1 has it, or are held: the store knows nothing of them.
     pub(crate) refused: BTreeSet<u16>,
     /// Flights that are to be sent again before anything new is.
     pub(crate) to_repeat: VecDeque<u16>,
@@ -248,6 +248,20 @@ pub(crate) struct Link {
     /// Deliveries sent on this connection and not acknowledged.
     pub(crate) unacknowledged: BTreeSet<u16>,
     pub(crate) pings: u32,
+    /// What the store had no room for and its client cannot be told of. Nothing more is read then.
+    pub(crate) held: Option<Held>,
+    /// Nothing is read until the store has caught up.
+    pub(crate) is_unread: bool,
+}
+
+/// A PUBLISH that is held.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) publish: Publish,
+    /// Counts up, so that those that were held first go first.
+    pub(crate) tick: u64,
+    /// When its connection is closed if there is no room by then.
+    pub(crate) until: u64,
 }
 
 /// A group's copy of a message.

@@ -122,6 +122,10 @@ impl Oracle {
         if !std::mem::take(&mut link.is_open) {
             return;
         }
+        self.forget_held(id);
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         let (client_id, left) = (link.client_id.clone(), link.left);
         let has_left = left == Some(DisconnectReason::NormalDisconnection);
         let expiry_seconds = link
@@ -295,6 +299,12 @@ impl Oracle {
                     }
                     self.detach(now, id);
                 }
+                Due::Held(id) => {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.is_ending = Some(CloseCause::StoreFull);
+                    }
+                    self.detach(now, id);
+                }
                 Due::Will(client_id) => self.send_will(now, &client_id),
                 Due::Expiry(client_id) => self.end_session(now, &client_id),
             }
@@ -305,7 +315,13 @@ impl Oracle {
         let silent = self.links.iter().filter_map(|(id, link)| {
             let seconds = link.connect.as_ref()?.keep_alive_seconds;
             let at = link.heard_at + u64::from(seconds) * 1_500_000_000;
-            (link.is_open && seconds > 0).then_some((at, (1, 0), Due::KeepAlive(*id)))
+            // Who is not read cannot be heard.
+            let may_be_heard = link.is_open && link.held.is_none() && !link.is_unread;
+            (may_be_heard && seconds > 0).then_some((at, (1, 0), Due::KeepAlive(*id)))
+        });
+        let held = self.links.iter().filter_map(|(id, link)| {
+            let held = link.held.as_ref().filter(|_| link.is_open)?;
+            Some((held.until, (1, 0), Due::Held(*id)))
         });
         let away = self
             .state
@@ -321,7 +337,7 @@ impl Oracle {
             let order = (3, session.instance);
             Some((session.expires_at?, order, Due::Expiry(client_id.clone())))
         });
-        let due = silent.chain(wills).chain(expiries);
+        let due = silent.chain(held).chain(wills).chain(expiries);
         let (at, _, due) = due
             .filter(|(at, _, _)| *at <= now)
             .min_by_key(|(at, order, _)| (*at, *order))?;
@@ -345,6 +361,7 @@ impl Oracle {
 
 enum Due {
     KeepAlive(ConnectionId),
+    Held(ConnectionId),
     Will(String),
     Expiry(String),
 }

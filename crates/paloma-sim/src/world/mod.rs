@@ -452,6 +452,7 @@ fn config_of(options: &Options, seed: [u8; 32]) -> BrokerConfig {
     limits.receive_maximum = options.receive_maximum;
     limits.outbound_buffer_bytes_max = options.outbound_buffer_bytes_max;
     limits.stall_timeout_ms = options.stall_timeout_ms;
+    limits.uncommitted_bytes_max = options.uncommitted_bytes_max;
     limits.connections_per_second_max = u32::MAX;
     limits.connections_per_second_per_address_max = u32::MAX;
     // None is imposed, so that the oracle knows what was agreed.

@@ -6,6 +6,9 @@ use super::{Happening, MICROSECOND, World};
 use crate::clients::Outcome;
 use crate::host::Wish;
 
+/// How soon somebody looks again whether a socket that is not read has ended, in nanoseconds.
+const LOOK_AGAIN: u64 = 10_000_000;
+
 impl World {
     pub(super) fn latency(&mut self, number: usize) -> u64 {
         let range = if self.is_calm {
@@ -190,6 +193,17 @@ impl World {
             );
         }
         if at_host {
+            let is_unread = |id| self.host.socket(id).is_some_and(|socket| socket.is_unread);
+            if wire.host.is_some_and(is_unread) {
+                let at = self.at() + LOOK_AGAIN;
+                return self.happen_at(
+                    at,
+                    Happening::Closed {
+                        wire: number,
+                        at_host,
+                    },
+                );
+            }
             if let Some(id) = wire.host {
                 self.with_host(|host, around| host.close(around, id, CloseCause::SocketClosed));
             }
