@@ -24,6 +24,7 @@ pub mod home;
 pub mod malformed;
 pub mod own;
 pub mod pages;
+mod patience;
 pub mod peer;
 pub mod process;
 pub mod proxy;

@@ -7,7 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::patience::Patience;
 use crate::{PATIENCE, eventually};
+
+/// How long a child may go on that does something all the time and does not come to what is waited for.
+const PATIENCE_IN_ALL: Duration = Duration::from_secs(600);
+
+/// How often a child is looked at that says nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where a line was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,18 +104,42 @@ impl Process {
         }
     }
 
-    /// The first line that `pick` accepts; others are passed over.
+    /// The first line that `pick` accepts; others are passed over. How long that takes is the machine's business, as long as
+    /// the child does something or waits to be let.
     ///
     /// # Panics
-    /// If there is none within [`PATIENCE`] or before the child ends.
-    pub fn find_line<T>(&mut self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    /// If the child ends before, if it sleeps for [`PATIENCE`] without a line, or if there is none within ten minutes.
+    pub fn find_line<T>(&mut self, what: &str, pick: impl FnMut(&str) -> Option<T>) -> T {
+        let patience = Patience::new(self.pid(), PATIENCE, PATIENCE_IN_ALL);
+        self.find_line_within(patience, what, pick)
+    }
+
+    fn find_line_within<T>(
+        &mut self,
+        mut patience: Patience,
+        what: &str,
+        mut pick: impl FnMut(&str) -> Option<T>,
+    ) -> T {
         loop {
-            let Some((_, line)) = self.next_line(deadline) else {
-                panic!("{} ended before: {what}", self.name);
-            };
-            if let Some(found) = pick(&line) {
-                return found;
+            match self.lines.recv_timeout(LOOK_EVERY) {
+                Ok((_, line)) => {
+                    patience.renew();
+                    if let Some(found) = pick(&line) {
+                        return found;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{} ended before: {what}", self.name);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(why) = patience.end() {
+                let last = self.log.lock().unwrap().last().cloned();
+                let last = last.unwrap_or_else(|| "nothing".to_owned());
+                panic!(
+                    "{} {why} before: {what}. It has said last: {last}",
+                    self.name
+                );
             }
         }
     }
@@ -142,10 +173,24 @@ impl Process {
         self.wait()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, with the patience of [`find_line`](Self::find_line).
+    ///
+    /// # Panics
+    /// If it does not.
     pub fn wait(&mut self) -> ExitStatus {
-        let name = self.name.clone();
-        eventually(&format!("{name} ends"), || self.child.try_wait().unwrap())
+        let mut patience = Patience::new(self.pid(), PATIENCE, PATIENCE_IN_ALL);
+        for round in 1_u32.. {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            if round.is_multiple_of(20)
+                && let Some(why) = patience.end()
+            {
+                panic!("{} {why} and does not end", self.name);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        unreachable!("patience ends before");
     }
 
     /// Ends it at once, as a crash would (SIGKILL): its sockets are closed by the system.
@@ -196,4 +241,41 @@ fn read_lines(
             let _ = lines.send((stream, line));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(script: &str, asleep_max: Duration, in_all: Duration) -> String {
+        let mut child = Process::start(Command::new("sh").args(["-c", script]));
+        let patience = Patience::new(child.pid(), asleep_max, in_all);
+        child.find_line_within(patience, "the end", |line| {
+            line.starts_with("end").then(|| line.to_owned())
+        })
+    }
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn who_is_at_work_is_waited_for() {
+        // For longer than it may sleep, itself or below another one.
+        let work = "i=0; while [ $i -lt 700000 ]; do i=$((i+1)); done; echo end $i";
+        assert_eq!(find(work, SHORT, LONG), "end 700000");
+        let below = format!("sh -c '{work}'; true");
+        assert_eq!(find(&below, SHORT, LONG), "end 700000");
+    }
+
+    #[test]
+    #[should_panic(expected = "before: the end. It has said last: begun")]
+    fn who_sleeps_is_given_up() {
+        let _ = find("echo begun; exec sleep 1000", SHORT, LONG);
+    }
+
+    #[test]
+    #[should_panic(expected = "is never done before: the end")]
+    fn who_never_comes_to_an_end_is_given_up() {
+        let _ = find("while :; do :; done", LONG, SHORT);
+    }
 }
