@@ -25,6 +25,7 @@ pub struct Publisher {
     flights: VecDeque<Flight>,
     link: Link,
     known: Known,
+    keep_alive_seconds: u16,
     is_calm: bool,
 }
 
@@ -76,8 +77,16 @@ impl Publisher {
             flights: VecDeque::new(),
             link: Link::Off,
             known: Known::Absent,
+            keep_alive_seconds: 0,
             is_calm: false,
         }
+    }
+
+    /// Asks the broker to send it away when it has been silent for half as long again. It never pings.
+    #[must_use]
+    pub fn with_keep_alive(mut self, seconds: u16) -> Self {
+        self.keep_alive_seconds = seconds;
+        self
     }
 
     fn publish(&mut self, stage: &mut Stage<'_>) {
@@ -209,7 +218,11 @@ impl Client for Publisher {
 
     fn connect(&mut self, stage: &mut Stage<'_>) {
         let mut connect = Connect::persistent(self.version, &self.name);
-        connect.keep_alive = 0;
+        connect.keep_alive = if self.is_calm {
+            0
+        } else {
+            self.keep_alive_seconds
+        };
         if self.version == Version::V5 {
             connect.properties = wire::properties(&[&[0x11], &LIFETIME_LONG.to_be_bytes()]);
         }

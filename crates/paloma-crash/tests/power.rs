@@ -27,18 +27,22 @@ fn cut(build: Build, seed: u64, states: u64, goes_on: bool) -> Findings {
     });
     let Findings {
         states,
+        slow,
         operations,
         verdict,
         ..
     } = &findings;
-    println!("{build:?}: states {states} of {operations} operations, {verdict}");
+    println!(
+        "{build:?}: states {states} of {operations} operations, {slow} while a sync took long, {verdict}"
+    );
     findings
 }
 
-fn check_clean(build: Build, states: u64) {
+fn check_clean(build: Build, states: u64) -> Findings {
     let findings = cut(build, 7_000, states, true);
     assert!(findings.verdict.is_clean(), "{}", findings.verdict);
     assert!(findings.states >= states && findings.verdict.received > 0);
+    findings
 }
 
 /// A build that is weaker than [`Durability::Ack`] promises has to be caught at once.
@@ -49,7 +53,12 @@ fn check_caught(build: Build) {
 
 #[test]
 fn two_thousand_power_cuts_lose_repeat_and_reorder_nothing() {
-    check_clean(Build::sound(Durability::Ack, Crash::PowerCut), 2_000);
+    let findings = check_clean(Build::sound(Durability::Ack, Crash::PowerCut), 2_000);
+    assert!(
+        findings.slow > 200,
+        "{} while a sync took long",
+        findings.slow
+    );
 }
 
 #[test]

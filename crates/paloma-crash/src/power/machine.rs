@@ -25,6 +25,9 @@ thread_local! {
 /// A checkpoint that is under way happens before one call of the store of so many.
 const TAKES_OVER_ONE_IN: usize = 4;
 
+/// One sync of so many takes long.
+const SLOW_ONE_IN: usize = 40;
+
 /// When the first machine starts.
 const WALL_START_MILLIS: u64 = 1_700_000_000_000;
 
@@ -72,6 +75,16 @@ pub(crate) enum Towards {
     End(ConnectionId),
 }
 
+/// The store waits for a sync that takes long.
+#[derive(Debug)]
+struct Busy {
+    until: Duration,
+    /// What it will say then.
+    reply: Option<Reply>,
+    /// The disk as a crash finds it meanwhile.
+    disk: SimDisk,
+}
+
 #[derive(Debug)]
 enum Job {
     Commit(StoreBatch),
@@ -115,6 +128,7 @@ pub(crate) struct Machine {
     pub(crate) recorder: Recorder,
     build: Build,
     jobs: VecDeque<Job>,
+    busy: Option<Busy>,
     now: Now,
     clocks: Clocks,
     /// When the store wants to be called while nothing waits.
@@ -156,6 +170,10 @@ impl Machine {
         config.limits.queue_messages_max = 1_000_000;
         config.limits.queue_bytes_max = 1 << 30;
         config.limits.queue_memory_messages_max = 16;
+        if seed.is_multiple_of(2) {
+            // Soon enough reached for publishers to wait while a sync takes long.
+            config.limits.uncommitted_bytes_max = 4_000;
+        }
         config.limits.connections_per_second_max = u32::MAX;
         config.limits.connections_per_second_per_address_max = u32::MAX;
         let now = Now::new(Monotonic::from_millis(1_000), clocks.wall());
@@ -170,6 +188,7 @@ impl Machine {
             recorder,
             build,
             jobs: VecDeque::new(),
+            busy: None,
             now,
             clocks,
             rest_at: Some(clocks.elapsed),
@@ -178,6 +197,10 @@ impl Machine {
             random: Random::new(seed ^ 0x7A4E),
         };
         machine.settle();
+        // Recovery is over before anybody comes.
+        if one_in > 0 && build.durability == Durability::Ack {
+            machine.recorder.slow_down(SLOW_ONE_IN);
+        }
         Ok(machine)
     }
 
@@ -225,6 +248,13 @@ impl Machine {
     pub(crate) fn advance(&mut self, by: Duration) {
         self.now = self.now.saturating_add(by);
         self.clocks.elapsed += by;
+        let elapsed = self.clocks.elapsed;
+        if let Some(busy) = self.busy.take_if(|busy| busy.until <= elapsed) {
+            self.rest_at = Some(elapsed);
+            if let Some(reply) = busy.reply {
+                self.broker.handle_reply(self.now, reply);
+            }
+        }
         self.settle();
     }
 
@@ -243,7 +273,20 @@ impl Machine {
 
     /// Whether the store has nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+        self.jobs.is_empty() && !self.is_busy()
+    }
+
+    /// Whether the store waits for a sync that takes long.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// What a crash now leaves.
+    pub(crate) fn survivor(&self) -> SimDisk {
+        match &self.busy {
+            Some(busy) => self.recorder.survivor_of(&busy.disk),
+            None => self.recorder.survivor(),
+        }
     }
 
     /// Has the store do up to so many of the things that wait, as one group up to the first load, or rest if nothing waits.
@@ -251,6 +294,9 @@ impl Machine {
     /// # Errors
     /// What the store says, in words.
     pub(crate) fn work(&mut self, most: usize) -> Result<(), String> {
+        if self.is_busy() {
+            return Ok(());
+        }
         // Another machine may have run in this thread meanwhile.
         CLOCK.set(self.clocks.elapsed);
         // What a thread does between any two calls.
@@ -270,25 +316,36 @@ impl Machine {
                 .commit(&mut group)
                 .map_err(|error| format!("a commit fails: {error}"))?;
             self.rest_at = Some(self.clocks.elapsed);
-            if !self.build.is_eager {
-                let reply = Reply::Committed(committed.seq);
-                self.broker.handle_reply(self.now, reply);
-            }
+            let reply = Reply::Committed(committed.seq);
+            self.reply_in_time((!self.build.is_eager).then_some(reply));
         } else if let Some(Job::Load(request)) = self.jobs.pop_front() {
             let loaded = self
                 .store
                 .read_queue(&request)
                 .map_err(|error| format!("a load fails: {error}"))?;
-            self.broker.handle_reply(self.now, Reply::Loaded(loaded));
+            self.reply_in_time(Some(Reply::Loaded(loaded)));
         } else if self.rest_at.is_some_and(|at| at <= self.clocks.elapsed) {
             let rested = self
                 .store
                 .rest()
                 .map_err(|error| format!("the store does not rest: {error}"))?;
             self.rest_at = rested.again_after.map(|after| self.clocks.elapsed + after);
+            self.reply_in_time(None);
         }
         self.settle();
         Ok(())
+    }
+
+    /// Gives the broker what the store says: now, or when the sync is over that took long.
+    fn reply_in_time(&mut self, reply: Option<Reply>) {
+        match (self.recorder.take_slow(), reply) {
+            (Some((time, disk)), reply) => {
+                let until = self.clocks.elapsed + time;
+                self.busy = Some(Busy { until, reply, disk });
+            }
+            (None, Some(reply)) => self.broker.handle_reply(self.now, reply),
+            (None, None) => {}
+        }
     }
 
     /// What the broker has for its clients, in order.

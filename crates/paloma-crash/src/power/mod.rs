@@ -37,6 +37,13 @@ const QUIET_MAX: u32 = 20;
 /// By how many seconds the wall clock is set: an hour and ten years, either way.
 const CLOCK_IS_SET_BY: [i64; 4] = [3_600, -3_600, 315_576_000, -315_576_000];
 
+/// Milliseconds between two steps, less than so many: as it is, and while a sync takes long.
+const PAUSE: usize = 3;
+const SLOW_PAUSE: usize = 300;
+
+/// One step of so many is looked at while a sync takes long.
+const SLOW_LOOK_ONE_IN: usize = 5;
+
 /// One step of so many sets the wall clock.
 const CLOCK_IS_SET_ONE_IN: usize = 250;
 
@@ -60,6 +67,8 @@ pub struct Run {
 pub struct Findings {
     /// States of the disk that were looked at.
     pub states: u64,
+    /// Those of them in which a sync was under way that took long, and clients had gone on.
+    pub slow: u64,
     /// Operations on the disk that were seen.
     pub operations: u64,
     /// All judgements together.
@@ -73,6 +82,7 @@ pub struct Findings {
 impl Findings {
     fn add(&mut self, other: &Self) {
         self.states += other.states;
+        self.slow += other.slow;
         self.operations += other.operations;
         self.verdict.add(&other.verdict);
         self.ages.extend(&other.ages);
@@ -156,12 +166,27 @@ impl Play {
             } else {
                 self.ensemble.step(&mut self.machine);
             }
-            let pause = self.random.between(0, 3) as u64;
+            let pause_max = if self.machine.is_busy() {
+                self.look_while_busy();
+                SLOW_PAUSE
+            } else {
+                PAUSE
+            };
+            let pause = self.random.between(0, pause_max) as u64;
             self.machine.advance(Duration::from_millis(pause));
         }
         self.findings.operations += self.machine.recorder.operations();
-        let survivor = self.machine.recorder.survivor();
+        let survivor = self.machine.survivor();
         self.judge(survivor);
+    }
+
+    /// The power may go while a sync takes long.
+    fn look_while_busy(&mut self) {
+        if self.random.between(0, SLOW_LOOK_ONE_IN) == 0 {
+            self.findings.slow += 1;
+            let survivor = self.machine.survivor();
+            self.judge(survivor);
+        }
     }
 
     fn look_at_crashes(&mut self) {
@@ -235,7 +260,7 @@ impl Play {
     /// The power goes, and the run goes on with what is left. False if it cannot.
     fn go_on(&mut self) -> bool {
         self.findings.operations += self.machine.recorder.operations();
-        let survivor = self.machine.recorder.survivor();
+        let survivor = self.machine.survivor();
         self.crashes += 1;
         let mut ensemble = self.ensemble.after_crash(self.random.next_u64());
         ensemble.history.add(Event::Crashed(self.crashes));

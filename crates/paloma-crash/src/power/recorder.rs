@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use paloma_interop::random::Random;
 use paloma_store_redb::disk::{Disk, sim::SimDisk};
@@ -45,6 +46,17 @@ struct State {
     operations: u64,
     sync_calls: u64,
     survivors: Vec<SimDisk>,
+    slow: Slow,
+}
+
+/// Syncs that take long, in the time of whoever drives the store.
+#[derive(Debug)]
+struct Slow {
+    /// One sync of so many; 0 is none.
+    one_in: usize,
+    random: Random,
+    /// The one since somebody asked last, and the disk as it was before it.
+    last: Option<(Duration, SimDisk)>,
 }
 
 impl Recorder {
@@ -61,8 +73,25 @@ impl Recorder {
                 operations: 0,
                 sync_calls: 0,
                 survivors: Vec::new(),
+                slow: Slow {
+                    one_in: 0,
+                    random: Random::new(seed ^ 0x5103),
+                    last: None,
+                },
             })),
         }
+    }
+
+    /// Has one sync of so many take long from here on; 0 is none.
+    pub fn slow_down(&self, one_in: usize) {
+        self.state().slow.one_in = one_in;
+    }
+
+    /// How long a slow sync has taken since the last call, and what it has found: a disk on which nothing of it has happened. Of
+    /// several, the first.
+    #[must_use]
+    pub fn take_slow(&self) -> Option<(Duration, SimDisk)> {
+        self.state().slow.last.take()
     }
 
     /// The same for the second file, with other syncs.
@@ -84,11 +113,17 @@ impl Recorder {
     /// What a crash now leaves.
     #[must_use]
     pub fn survivor(&self) -> SimDisk {
+        self.survivor_of(&self.disk)
+    }
+
+    /// What a crash would leave of a disk that is as this one was before.
+    #[must_use]
+    pub fn survivor_of(&self, disk: &SimDisk) -> SimDisk {
         let mut state = self.state();
         let seed = state.random.next_u64();
         match state.crash {
-            Crash::PowerCut => self.disk.fork_after_power_cut(seed),
-            Crash::Kill => self.disk.written(seed),
+            Crash::PowerCut => disk.fork_after_power_cut(seed),
+            Crash::Kill => disk.written(seed),
         }
     }
 
@@ -107,6 +142,21 @@ impl Recorder {
         if is_chosen {
             let survivor = self.survivor();
             self.state().survivors.push(survivor);
+        }
+    }
+
+    /// Perhaps the sync that begins takes long.
+    fn dawdle(&self) {
+        let mut state = self.state();
+        let Slow {
+            one_in,
+            random,
+            last,
+        } = &mut state.slow;
+        if *one_in > 0 && last.is_none() && random.between(0, *one_in) == 0 {
+            let millis = *random.one_of(&[40, 900, 2_500, 8_000]);
+            let seed = random.next_u64();
+            *last = Some((Duration::from_millis(millis), self.disk.fork(seed)));
         }
     }
 
@@ -137,6 +187,7 @@ impl Disk for Recorder {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.dawdle();
         let is_real = {
             let mut state = self.state();
             state.sync_calls += 1;

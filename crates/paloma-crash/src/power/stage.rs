@@ -13,6 +13,9 @@ use crate::publisher::Publisher;
 use crate::subscriber::Subscriber;
 use crate::watcher::Watcher;
 
+/// Seconds of every other publisher: some are silent for longer while a sync is slow, and their wills are sent.
+const KEEP_ALIVE: u16 = 2;
+
 /// Any client, as a value that can be copied for another outcome of a crash.
 #[derive(Clone, Debug)]
 pub(crate) enum Player {
@@ -65,7 +68,15 @@ impl Ensemble {
         let publishers = 0..cast.publishers.len() as u16;
         let subscribers = 0..cast.subscribers.len() as u16;
         let players: Vec<Player> = publishers
-            .map(|index| Player::Publisher(Publisher::new(cast, index)))
+            .map(|index| {
+                let publisher = Publisher::new(cast, index);
+                let seconds = if index.is_multiple_of(2) {
+                    KEEP_ALIVE
+                } else {
+                    0
+                };
+                Player::Publisher(publisher.with_keep_alive(seconds))
+            })
             .chain(subscribers.map(|index| Player::Subscriber(Subscriber::new(cast, index))))
             .collect();
         Self {

@@ -246,6 +246,19 @@ impl SimDisk {
         disk
     }
 
+    /// The same disk once more: what was not synced still is not, and what happens to one is nothing to the other.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Self {
+        let state = self.state();
+        let disk = Self::over(state.file.clone(), state.log.clone(), seed);
+        {
+            let mut next = disk.state();
+            next.reserved = state.reserved;
+            next.capacity = state.capacity;
+        }
+        disk
+    }
+
     /// A disk that holds, synced, everything that reads of this one see.
     #[must_use]
     pub fn written(&self, seed: u64) -> Self {
@@ -259,15 +272,8 @@ impl SimDisk {
     #[must_use]
     pub fn after_kill(&self) -> Self {
         self.cut_power();
-        let mut state = self.state();
-        let seed = state.random.next();
-        let disk = Self::over(state.file.clone(), state.log.clone(), seed);
-        {
-            let mut next = disk.state();
-            next.reserved = state.reserved;
-            next.capacity = state.capacity;
-        }
-        disk
+        let seed = self.state().random.next();
+        self.fork(seed)
     }
 
     /// Turns the disk off: everything fails from here on.
