@@ -262,6 +262,13 @@ fn recover_replay(
         Some(replay.qos.min(*qos)).filter(|qos| *qos != Qos::AtMostOnce)
     };
     replay.brought.retain(|topic| qos_of(topic).is_some());
+    // What was sent at QoS 2 goes on after this crash, and is not missed after another one before the next commit.
+    let came = lived.iter().flat_map(|lived| &lived.brought);
+    let came = came.filter(|topic| {
+        let is_last = retained.get(*topic).is_some_and(|(_, is_last)| *is_last);
+        is_last && qos_of(topic) == Some(Qos::ExactlyOnce)
+    });
+    replay.brought.extend(came.cloned());
     replay.owed.retain(|topic| {
         let is_last = retained.get(topic).is_some_and(|(_, is_last)| *is_last);
         let has_come = lived.is_some_and(|lived| lived.brought.contains(topic));
