@@ -202,7 +202,7 @@ fn a_store_carried_elsewhere_is_there_when_the_tools_say_so() {
     let data = site.path("data");
     let [from, to, file] = [&data, &elsewhere, &file].map(|path| path.to_str().unwrap());
     let arguments = ["store", "export", "--data", from, file];
-    assert!(site.run(&site.directory, &arguments, "").1);
+    site.check(&site.path("exported"), &arguments, "");
     // The directory itself is new.
     let arguments = ["store", "import", "--data", to, file];
     let (left, is_well) = site.run(&site.directory, &arguments, "");

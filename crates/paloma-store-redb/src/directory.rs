@@ -108,7 +108,8 @@ impl Directory {
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Has the name of a file or a directory survive a power cut.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());

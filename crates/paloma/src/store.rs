@@ -1,9 +1,8 @@
 //! The durable store of a broker, and `paloma store`: looking at one, and mending it, while no broker runs.
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use paloma_broker::Store;
 use paloma_broker::store::Loss;
 pub(crate) use paloma_store_redb::Durability;
 use paloma_store_redb::tools::{
-    ImportError, Report, Stats, check, compact, export, import, repair, stats,
+    ImportError, Report, Stats, check, compact, export, export_to_file, import, repair, stats,
 };
 use paloma_store_redb::{OpenError, Options, RedbStore};
 
@@ -121,26 +120,14 @@ fn tell_lost(lost: &[Loss], code: ExitCode) -> ExitCode {
 
 fn export_to(arguments: &TransferArgs) -> ExitCode {
     let directory = &arguments.data.data;
-    let mut out: Box<dyn Write> = match &arguments.file {
-        Some(path) => match create(path) {
-            Ok(file) => Box::new(BufWriter::new(file)),
-            Err(error) => return fail(&at(path, &error)),
-        },
-        None => Box::new(BufWriter::new(io::stdout().lock())),
+    let exported = match &arguments.file {
+        Some(file) => export_to_file(directory, file),
+        None => export(directory, &mut BufWriter::new(io::stdout().lock())),
     };
-    match export(directory, &mut out) {
+    match exported {
         Ok(lost) => tell_lost(&lost, ExitCode::SUCCESS),
         Err(error) => fail(&error),
     }
-}
-
-/// A new file, which holds what clients sent and so is its owner's alone.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
 }
 
 fn import_from(arguments: &TransferArgs) -> ExitCode {

@@ -1,6 +1,8 @@
 //! A store as JSON lines.
 
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use paloma_broker::store::{Loss, StoreError};
@@ -8,6 +10,7 @@ use paloma_broker::store::{Loss, StoreError};
 use super::dump::dump;
 use super::json::to_json;
 use super::source::{Source, Tolerance};
+use crate::directory::sync_parent;
 use crate::error::OpenError;
 
 /// What can go wrong with one line.
@@ -46,4 +49,23 @@ pub fn export(path: &Path, out: &mut dyn Write) -> Result<Vec<Loss>, OpenError> 
     source.engine.close()?;
     drop(directory);
     Ok(losses.into_vec())
+}
+
+/// The same to a new file, which holds what clients sent and so is its owner's alone. It survives a power cut: what it says may
+/// be deleted next.
+///
+/// # Errors
+/// As [`export`], or the file is there already or cannot be made.
+pub fn export_to_file(path: &Path, file: &Path) -> Result<Vec<Loss>, OpenError> {
+    let at = |error| OpenError::io(file, error);
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .map_err(at)?;
+    let lost = export(path, &mut BufWriter::new(&made))?;
+    let kept = made.sync_all().and_then(|()| sync_parent(file));
+    kept.map_err(at)?;
+    Ok(lost)
 }

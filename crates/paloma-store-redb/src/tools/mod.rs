@@ -9,6 +9,6 @@ mod repair;
 mod source;
 
 pub use check::{Compacted, Report, Stats, check, compact, stats};
-pub use export::export;
+pub use export::{export, export_to_file};
 pub use import::{Fault, ImportError, import};
 pub use repair::{Repaired, repair};
