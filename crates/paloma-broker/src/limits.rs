@@ -6,7 +6,8 @@ pub enum QueueWhenFull {
     /// The arriving message is dropped and counted.
     #[default]
     DropNewest,
-    /// The oldest message that has not been sent is dropped and counted.
+    /// The oldest message that has not been sent is dropped and counted. While the client is connected, QoS 2 messages that are next
+    /// and have their packet ids, 64 at most, count as sent; in a queue of nothing else half of them do.
     DropOldest,
 }
 

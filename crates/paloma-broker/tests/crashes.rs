@@ -4,15 +4,16 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use paloma_broker::store::{Recovered, StoreOp};
-use paloma_broker::{BrokerConfig, Store};
+use paloma_broker::{Action, BrokerConfig, DropCause, QueueWhenFull, Store};
 use paloma_codec::{
     Connect, Delivery, Packet, PacketId, Publish, PublishProperties, Qos, RetainHandling,
     Subscribe, SubscribeFilter, SubscribeOptions, Unsubscribe,
 };
 use support::{
-    Handle, World, acknowledgement, id, message, pub_ack, pub_comp, pub_rec, pub_rel,
+    Handle, Rules, World, acknowledgement, id, message, pub_ack, pub_comp, pub_rec, pub_rel,
     publish_packet, qos1, qos2, target, texts, v5, will,
 };
 
@@ -327,6 +328,222 @@ fn what_expired_before_it_was_sent_does_not_come_behind_what_was() {
         assert!(receiver.taken.is_sorted(), "{:?}", receiver.taken);
         receiver.taken.retain(|text| text != "3");
         assert_eq!(receiver.taken, ["1", "2", "4"], "{crash_after}");
+    }
+}
+
+/// Numbers at QoS 2, each in a turn; the large ones do not go into [`SMALL`].
+fn send_numbers(world: &mut World, numbers: &[u16], large: &[u16]) {
+    let publisher = world.client("p");
+    for number in numbers {
+        let length = if large.contains(number) { 200 } else { 1 };
+        let payload = format!("{number:<length$}");
+        world.publish_qos(publisher, "t", &payload, qos2(*number));
+    }
+}
+
+/// A client that takes packets up to so many bytes only.
+const SMALL: u32 = 100;
+
+fn takes_only_small(receiver: &mut Receiver, world: &mut World) {
+    receiver.handle = world.open(paloma_codec::ProtocolVersion::V5);
+    let connect = Connect {
+        maximum_packet_size: std::num::NonZeroU32::new(SMALL),
+        ..durable("receiver")
+    };
+    world.send(receiver.handle, Packet::Connect(Box::new(connect)));
+}
+
+/// Takes what comes while so many times all that was changed is committed, and whatever comes then; then the broker dies, and
+/// what is left comes to a client that takes anything.
+fn die_after(world: &mut World, receiver: &mut Receiver, commits: usize) -> Vec<u32> {
+    world.commits = false;
+    for _ in 0..commits {
+        while receiver.act(world) {}
+        world.commit();
+    }
+    while receiver.act(world) {}
+    world.crash();
+    finish(world, receiver);
+    let numbers = receiver.taken.iter().map(|text| text.trim().parse());
+    let numbers: Vec<u32> = numbers.map(Result::unwrap).collect();
+    assert!(numbers.is_sorted(), "{commits}: {numbers:?}");
+    assert!(receiver.received.is_empty());
+    numbers
+}
+
+#[test]
+fn what_gave_way_in_a_full_queue_does_not_come_behind_what_was_sent() {
+    // The queue is as long as the ids go, and longer.
+    for queue_max in 1..6 {
+        for crash_after in 0..8 {
+            let mut world = World::with(|config| {
+                config.limits.inflight_max = 3;
+                config.limits.queue_messages_max = u32::from(queue_max);
+                config.limits.queue_when_full = QueueWhenFull::DropOldest;
+            });
+            let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+            world.set_reading(receiver.handle, false);
+            let all: Vec<u16> = (1..=queue_max).collect();
+            send_numbers(&mut world, &all, &[]);
+            let publisher = world.client("q");
+            world.commits = false;
+            let last = queue_max + 1;
+            world.publish_qos(publisher, "t", &last.to_string(), qos2(last));
+            world.set_reading(receiver.handle, true);
+            let numbers = die_after(&mut world, &mut receiver, crash_after);
+            let is_lost = numbers.len() < usize::from(queue_max);
+            assert!(!is_lost, "{queue_max} {crash_after}: {numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_gets_on_while_its_full_queue_gives_way_without_end() {
+    for queue_max in [2, 3, 20, 200] {
+        let mut world = World::with(|config| {
+            config.limits.inflight_max = 10;
+            config.limits.queue_messages_max = queue_max;
+            config.limits.queue_when_full = QueueWhenFull::DropOldest;
+        });
+        let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+        let publisher = world.client("p");
+        world.commits = false;
+        for number in 1..=3_000 {
+            world.publish_qos(publisher, "t", &number.to_string(), qos2(number));
+            // There is always something that was dropped and is not committed.
+            while world.uncommitted.len() > 10 {
+                world.commit_one();
+            }
+            for packet in world.drain(publisher) {
+                if let Packet::PubRec(ack) = packet {
+                    world.send(publisher, pub_rel(ack.id));
+                }
+            }
+            while number % 25 == 0 && receiver.act(&mut world) {}
+        }
+        let numbers = receiver.taken.iter().map(|text| text.parse::<u32>());
+        let numbers: Vec<_> = numbers.map(Result::unwrap).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        let dropped = world.dropped(DropCause::QueueFull);
+        assert!(dropped > 1_000, "{queue_max}: {dropped}");
+        assert!(numbers.len() > 100, "{queue_max}: {}", numbers.len());
+    }
+}
+
+#[test]
+fn what_gives_way_for_a_client_that_is_away_is_the_oldest() {
+    let mut world = World::with(|config| {
+        config.limits.inflight_max = 2;
+        config.limits.queue_messages_max = 4;
+        config.limits.queue_when_full = QueueWhenFull::DropOldest;
+    });
+    let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+    send_numbers(&mut world, &[1, 2, 3, 4, 5, 6], &[]);
+    world.cut(receiver.handle);
+    send_numbers(&mut world, &[7, 8], &[]);
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken, ["1", "2", "5", "6", "7", "8"]);
+}
+
+#[test]
+fn what_was_too_large_does_not_come_behind_what_was_sent() {
+    for crash_after in 0..6 {
+        let mut world = World::with(|config| config.limits.inflight_max = 2);
+        let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+        world.cut(receiver.handle);
+        takes_only_small(&mut receiver, &mut world);
+        send_numbers(&mut world, &[1, 2, 3, 4, 5, 6], &[3, 5]);
+        let mut numbers = die_after(&mut world, &mut receiver, crash_after);
+        numbers.retain(|number| ![3, 5].contains(number));
+        assert_eq!(numbers, [1, 2, 4, 6], "{crash_after}");
+    }
+}
+
+#[test]
+fn what_is_not_to_be_sent_is_over_at_once_however_much_it_is() {
+    for is_large in [false, true] {
+        let mut world = World::with(|config| config.limits.queue_memory_messages_max = 1_000);
+        let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+        world.cut(receiver.handle);
+        if is_large {
+            takes_only_small(&mut receiver, &mut world);
+        } else {
+            receiver.come_back(&mut world);
+        }
+        while receiver.act(&mut world) {}
+        world.set_reading(receiver.handle, false);
+        let publisher = world.client("p");
+        for number in 1..=500 {
+            let message = Publish {
+                properties: PublishProperties {
+                    message_expiry_seconds: (number < 500 && !is_large).then_some(10),
+                    ..PublishProperties::default()
+                },
+                delivery: qos2(number),
+                ..message(
+                    "t",
+                    &"x".repeat(if number < 500 && is_large { 200 } else { 1 }),
+                )
+            };
+            world.send(publisher, publish_packet(message));
+            world.send(publisher, pub_rel(id(number)));
+        }
+        assert_eq!(world.broker.queued(), 500);
+        world.advance(11);
+        world.commits = false;
+        world.set_reading(receiver.handle, true);
+        for _ in 0..2 {
+            world.commit();
+        }
+        while receiver.act(&mut world) {}
+        assert_eq!(receiver.taken, ["x"], "{is_large}");
+    }
+}
+
+#[test]
+fn what_is_too_large_to_be_sent_again_does_not_come_behind_what_was_sent() {
+    for large in 3..=4 {
+        for crash_after in 0..8 {
+            let mut world = World::with(|config| config.limits.inflight_max = 2);
+            let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+            send_numbers(&mut world, &[1, 2, 3, 4, 5, 6], &[large]);
+            // What had its id by then counts as sent.
+            world.crash();
+            takes_only_small(&mut receiver, &mut world);
+            let numbers = die_after(&mut world, &mut receiver, crash_after);
+            let others = numbers.iter().filter(|number| **number != u32::from(large));
+            assert_eq!(others.count(), 5, "{crash_after}: {numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_forbidden_for_a_while_does_not_come_behind_what_was_sent() {
+    for crash_after in 0..6 {
+        let rules = Arc::new(Rules::default());
+        let authorizer = Arc::clone(&rules);
+        let mut world = World::with(|config| {
+            config.limits.inflight_max = 2;
+            config.authorizer = authorizer;
+        });
+        let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+        world.subscribe(receiver.handle, "u", Qos::ExactlyOnce);
+        let publisher = world.client("p");
+        for (number, topic) in [(1, "t"), (2, "t"), (3, "u"), (4, "t")] {
+            world.publish_qos(publisher, topic, &number.to_string(), qos2(number));
+        }
+        world.commits = false;
+        // While they are looked through, and not when the next one comes.
+        rules.deny("receiver", Action::Read, "u");
+        world.broker.handle_rules_changed(world.now);
+        world.settle();
+        while receiver.act(&mut world) {}
+        rules.allow_all();
+        world.broker.handle_rules_changed(world.now);
+        world.settle();
+        let mut numbers = die_after(&mut world, &mut receiver, crash_after);
+        numbers.retain(|number| *number != 3);
+        assert_eq!(numbers, [1, 2, 4], "{crash_after}");
     }
 }
 

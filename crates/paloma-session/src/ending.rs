@@ -44,6 +44,7 @@ impl Connection {
     /// The socket is gone: what that means for will and session. Nothing of the connection is needed any more.
     #[must_use]
     pub fn handle_closed(self, session: &mut Session) -> Closed {
+        session.is_connected = false;
         session.compact();
         let will = match (self.will_delay_seconds, self.left) {
             (None, _) => WillFate::None,

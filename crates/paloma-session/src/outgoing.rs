@@ -111,7 +111,7 @@ impl Connection {
             }
         }
         self.write_pings(out);
-        self.write_replay(now, session, out);
+        self.write_replay(now, committed, session, out);
         self.write_queue(now, committed, session, out);
         if out.is_full() {
             TransmitStatus::Full
@@ -157,9 +157,16 @@ impl Connection {
     }
 
     /// Sends again what an earlier connection left in flight: PUBLISHes with DUP, PUBRELs as they were. [MQTT-3.3.1-1]
-    fn write_replay(&mut self, now: Now, session: &mut Session, out: &mut Transmit) {
+    fn write_replay(
+        &mut self,
+        now: Now,
+        committed: LogSeq,
+        session: &mut Session,
+        out: &mut Transmit,
+    ) {
         while !out.is_full()
             && let Some(id) = self.replay
+            && !session.holds_replay(committed)
         {
             let next = session.window.after(id);
             if !session.window.is_on_this_connection(id) && !self.send_again(now, session, id, out)
@@ -186,6 +193,9 @@ impl Connection {
                 let delivery = delivery_of(outbound.qos(), id, !Fault::DupForgotten.is_on());
                 let expiry = outbound.remaining_seconds(now.wall);
                 if let Err(cause) = self.put_publish(session, outbound, delivery, expiry, out) {
+                    if delivery.qos() == Qos::ExactlyOnce {
+                        session.hold_replay();
+                    }
                     if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {
                         out.drop_delivery(session.finish(outbound), cause);
                     }
@@ -226,13 +236,20 @@ impl Connection {
             let Some(front) = session.queue().front() else {
                 return;
             };
-            if !self.has_room_for(session, front) || session.waits_for_id(front, committed) {
+            if !self.has_room_for(session, front) {
                 return;
             }
             let expiry = front.remaining_seconds(now.wall);
+            // Of many that are over before they are sent, none waits for the end of those before it.
             if expiry == Some(0) {
-                session.forget_first_id();
-                self.drop_front(session, DropCause::Expired, out);
+                self.drop_front_with_id(session, DropCause::Expired, out);
+                continue;
+            }
+            if session.waits_for_id(front, committed) {
+                if front.message().payload().len() < self.theirs.packet_bytes_max as usize {
+                    return;
+                }
+                self.drop_front_with_id(session, DropCause::TooLarge, out);
                 continue;
             }
             match front.qos() {
@@ -240,6 +257,13 @@ impl Connection {
                 Qos::AtLeastOnce | Qos::ExactlyOnce => self.send_first(session, expiry, out),
             }
         }
+    }
+
+    /// The first delivery of the queue ends unsent, and with it the id that it may have.
+    #[cold]
+    fn drop_front_with_id(&mut self, session: &mut Session, cause: DropCause, out: &mut Transmit) {
+        session.forget_first_id();
+        self.drop_front(session, cause, out);
     }
 
     /// The first delivery of the queue ends unsent.
@@ -318,6 +342,9 @@ impl Connection {
         let (qos, dup) = (outbound.qos(), outbound.is_repeated());
         let delivery = delivery_of(qos, id, dup);
         if let Err(cause) = self.put_publish(session, outbound, delivery, expiry_seconds, out) {
+            if qos == Qos::ExactlyOnce {
+                session.hold_queue();
+            }
             return self.drop_front(session, cause, out);
         }
         session.begin_first(id);

@@ -41,7 +41,7 @@ impl Default for QueueLimits {
 /// Which delivery gives way when a queue without QoS 0 deliveries is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The one that waits longest.
+    /// The one that waits longest, those that are about to be sent apart: see [`Session::enqueue`](crate::Session::enqueue).
     #[default]
     DropOldest,
     /// The one that comes.
@@ -123,11 +123,13 @@ impl Queue {
             && self.bytes.saturating_add(charge(outbound)) <= limits.bytes_max
     }
 
-    /// Puts a delivery at the end. What gives way to it goes to `shed`: QoS 0 first, the oldest first.
+    /// Puts a delivery at the end. What gives way to it goes to `shed`: QoS 0 first, the oldest first, as
+    /// [`take_oldest`](Self::take_oldest) has it.
     pub fn push(
         &mut self,
         outbound: Outbound,
         limits: &QueueLimits,
+        spared: usize,
         mut shed: impl FnMut(Outbound),
     ) -> Pushed {
         if charge(&outbound) > limits.bytes_max || limits.count_max == 0 {
@@ -137,7 +139,7 @@ impl Queue {
             let victim = match (outbound.qos(), limits.when_full) {
                 _ if self.qos0 > 0 => self.take_oldest_qos0(),
                 (Qos::AtMostOnce, _) | (_, WhenFull::DropNewest) => None,
-                (_, WhenFull::DropOldest) => self.pop(),
+                (_, WhenFull::DropOldest) => self.take_oldest(spared),
             };
             let Some(victim) = victim else {
                 return Pushed::Full(outbound);
@@ -204,6 +206,28 @@ impl Queue {
             Qos::AtLeastOnce | Qos::ExactlyOnce => self.qos0_from.saturating_add(1),
         };
         self.places.push_front(Some(outbound));
+    }
+
+    /// Takes the delivery that waits longest behind so many that are spared, or half of them if there is none. Costs a move of each
+    /// of those.
+    pub fn take_oldest(&mut self, spared: usize) -> Option<Outbound> {
+        let place = if spared < self.places.len() {
+            spared
+        } else {
+            self.places.len() / 2
+        };
+        let behind = self.places.iter().skip(place).position(Option::is_some);
+        let place = behind.map_or(0, |behind| place.saturating_add(behind));
+        if place == 0 {
+            return self.pop();
+        }
+        let outbound = self.places.remove(place)??;
+        if place < self.qos0_from {
+            self.qos0_from -= 1;
+        }
+        self.forget(&outbound);
+        self.settle();
+        Some(outbound)
     }
 
     /// All that waits, oldest first.
@@ -343,7 +367,7 @@ mod tests {
         let mut queue = Queue::new();
         let mut dropped = Vec::new();
         for (id, qos) in levels.iter().enumerate() {
-            let pushed = queue.push(outbound(id as u64, *qos, 0), &limits, |victim| {
+            let pushed = queue.push(outbound(id as u64, *qos, 0), &limits, 0, |victim| {
                 dropped.push(victim.message().id());
             });
             if let Pushed::Full(outbound) = pushed {
@@ -373,14 +397,28 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_behind_those_that_are_spared_gives_way() {
+        for (spared, expected) in [(0, 0), (1, 1), (4, 4), (5, 2), (9, 2)] {
+            let mut queue = Queue::new();
+            for id in 0..5 {
+                queue.store(outbound(id, 2, 0));
+            }
+            let oldest = queue.take_oldest(spared).unwrap();
+            assert_eq!(oldest.message().id(), expected, "{spared}");
+            assert_eq!(queue.len(), 4);
+        }
+        assert!(Queue::new().take_oldest(3).is_none());
+    }
+
+    #[test]
     fn a_message_larger_than_the_whole_queue_pushes_nothing_out() {
         let limits = QueueLimits {
             bytes_max: 1_000,
             ..QueueLimits::default()
         };
         let mut queue = Queue::new();
-        let _ = queue.push(outbound(0, 0, 0), &limits, |_| panic!("it fits"));
-        let pushed = queue.push(outbound(1, 2, 1_000), &limits, |_| {
+        let _ = queue.push(outbound(0, 0, 0), &limits, 0, |_| panic!("it fits"));
+        let pushed = queue.push(outbound(1, 2, 1_000), &limits, 0, |_| {
             panic!("nothing gives way")
         });
         assert!(matches!(pushed, Pushed::Full(_)));
@@ -392,7 +430,7 @@ mod tests {
         let limits = QueueLimits::default();
         let mut queue = Queue::new();
         for id in 0..1_000 {
-            let _ = queue.push(outbound(id, 1, 0), &limits, |_| {});
+            let _ = queue.push(outbound(id, 1, 0), &limits, 0, |_| {});
         }
         while queue.pop().is_some() {}
         assert!(queue.heap_bytes() <= BUSY_ENTRIES_MAX * size_of::<Outbound>());
@@ -403,6 +441,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Op {
         Push(u8, usize),
+        PushSparing(u8, usize),
         Pop,
         PushFront(u8),
         TakeQos(u8),
@@ -411,6 +450,7 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             6 => (0..3_u8, 0..300_usize).prop_map(|(qos, bytes)| Op::Push(qos, bytes)),
+            2 => (0..3_u8, 0..25_usize).prop_map(|(qos, spared)| Op::PushSparing(qos, spared)),
             2 => Just(Op::Pop),
             1 => (0..3_u8).prop_map(Op::PushFront),
             1 => (0..3_u8).prop_map(Op::TakeQos),
@@ -432,7 +472,13 @@ mod tests {
                 match op {
                     Op::Push(qos, bytes) => {
                         pushed += 1;
-                        let result = queue.push(outbound(pushed, qos, bytes), &limits, |_| gone += 1);
+                        let result = queue.push(outbound(pushed, qos, bytes), &limits, 0, |_| gone += 1);
+                        gone += u64::from(matches!(result, Pushed::Full(_)));
+                    }
+                    Op::PushSparing(qos, spared) => {
+                        pushed += 1;
+                        let outbound = outbound(pushed, qos, 100);
+                        let result = queue.push(outbound, &limits, spared, |_| gone += 1);
                         gone += u64::from(matches!(result, Pushed::Full(_)));
                     }
                     Op::Pop => gone += u64::from(queue.pop().is_some()),
@@ -464,7 +510,7 @@ mod tests {
         assert_eq!(queue.heap_bytes(), 0);
         let limits = QueueLimits::default();
         for n in 0..100 {
-            let pushed = queue.push(outbound(n, 1, 0), &limits, |_| {});
+            let pushed = queue.push(outbound(n, 1, 0), &limits, 0, |_| {});
             assert!(matches!(pushed, Pushed::Stored));
         }
         let full = 100 * size_of::<Outbound>();
@@ -482,7 +528,7 @@ mod tests {
                 bytes_max,
                 ..QueueLimits::default()
             };
-            let pushed = queue.push(outbound(1, 1, 500), &limits, |_| {});
+            let pushed = queue.push(outbound(1, 1, 500), &limits, 0, |_| {});
             (matches!(pushed, Pushed::Stored), queue.bytes())
         };
         let (_, charged) = push(u64::MAX, &mut queue);

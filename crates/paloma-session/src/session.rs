@@ -28,6 +28,8 @@ pub struct Session {
     connections: u32,
     /// Whether a resume is possible: an exchange with the peer has begun.
     established: bool,
+    /// Whether the last of them is there.
+    pub(crate) is_connected: bool,
 }
 
 /// A delivery that a session leaves behind.
@@ -50,13 +52,15 @@ impl Session {
     }
 
     /// Puts a delivery at the end of the queue, with the identifiers of all subscriptions that it is for
-    /// [MQTT-3.3.4-3]. What gives way to it goes to `shed`: QoS 0 first, the oldest first.
+    /// [MQTT-3.3.4-3]. What gives way to it goes to `shed`: QoS 0 first, the oldest first; while a connection is there, one that
+    /// has a packet id only where there is no other.
     pub fn enqueue(
         &mut self,
         mut outbound: Outbound,
         ids: &[SubscriptionId],
         mut shed: impl FnMut(Outbound),
     ) -> Pushed {
+        let spared = self.spared();
         let id_sets = &mut self.id_sets;
         outbound.set_ids(match ids {
             [] => Ids::None,
@@ -64,13 +68,14 @@ impl Session {
             [_, _, ..] => id_sets.get_or_insert_default().keep(ids),
         });
         let (assigned, window) = (&mut self.assigned, &mut self.window);
-        let pushed = self.queue.push(outbound, &self.limits, |mut victim| {
+        let forget = |mut victim| {
             forget_ids(id_sets, &mut victim);
             if let Some(assigned) = assigned {
                 assigned.forget(&victim, window);
             }
             shed(victim);
-        });
+        };
+        let pushed = self.queue.push(outbound, &self.limits, spared, forget);
         match pushed {
             Pushed::Stored => Pushed::Stored,
             Pushed::Full(mut outbound) => {
@@ -78,6 +83,16 @@ impl Session {
                 Pushed::Full(outbound)
             }
         }
+    }
+
+    /// Takes out the delivery that gives way as in [`Session::enqueue`] where none of QoS 0 is left to.
+    pub fn take_oldest(&mut self) -> Option<Outbound> {
+        let mut oldest = self.queue.take_oldest(self.spared())?;
+        forget_ids(&mut self.id_sets, &mut oldest);
+        if let Some(assigned) = &mut self.assigned {
+            assigned.forget(&oldest, &mut self.window);
+        }
+        Some(oldest)
     }
 
     /// Puts a [`Leftover`] to the front of the queue, beyond its limits if need be, to be sent as if it never was: for a peer
@@ -335,6 +350,7 @@ impl Session {
     pub(crate) fn begin_connection(&mut self) -> u32 {
         self.connections = self.connections.wrapping_add(1);
         self.established = true;
+        self.is_connected = true;
         self.window.change_connection();
         self.connections
     }

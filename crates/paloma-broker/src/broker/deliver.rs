@@ -247,14 +247,10 @@ impl Broker {
                 spill.last = spill.last.max(MessageId(message));
                 return Copied::InStore;
             }
-            let mut oldest = None;
-            if limits.when_full == WhenFull::DropOldest {
-                let mut is_first = true;
-                let take = |_: &Outbound| std::mem::take(&mut is_first);
-                session
-                    .protocol
-                    .take_queued(take, |outbound| oldest = Some(outbound));
-            }
+            let oldest = match limits.when_full {
+                WhenFull::DropOldest => session.protocol.take_oldest(),
+                WhenFull::DropNewest => None,
+            };
             // What is to give way next comes from the store.
             if session.runs_low(&self.limits) && self.to_load.last() != Some(&key) {
                 self.to_load.push(key);

@@ -29,14 +29,12 @@ impl Broker {
         let id = session.id;
         let ahead_max = session.ids_ahead_max();
         let gate = commits.next_seq();
-        let mut is_waiting = false;
-        session
+        let is_waiting = session
             .protocol
             .assign_ids(ahead_max, gate, |message, packet| {
                 if !Fault::IdsNotStored.is_on() {
                     commits.push(StoreOp::Assign(id, MessageId(message), packet));
                 }
-                is_waiting = true;
             });
         if is_waiting {
             commits.wait(connection);
