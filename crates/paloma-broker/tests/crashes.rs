@@ -518,6 +518,35 @@ fn what_is_too_large_to_be_sent_again_does_not_come_behind_what_was_sent() {
 }
 
 #[test]
+fn what_was_forbidden_when_it_was_to_be_sent_again_does_not_come_twice() {
+    let rules = Arc::new(Rules::default());
+    let authorizer = Arc::clone(&rules);
+    let mut world = World::with(|config| config.authorizer = authorizer);
+    let mut receiver = Receiver::new(&mut world, Qos::ExactlyOnce);
+    send_numbers(&mut world, &[1, 2], &[]);
+    // Its answers do not arrive.
+    for publish in world.publishes(receiver.handle) {
+        receiver.received.extend(publish.delivery.id());
+        receiver.taken.extend(texts(&[publish]));
+    }
+    world.cut(receiver.handle);
+    receiver.handle = world.open(paloma_codec::ProtocolVersion::V5);
+    world.set_reading(receiver.handle, false);
+    world.send(
+        receiver.handle,
+        Packet::Connect(Box::new(durable("receiver"))),
+    );
+    rules.deny("receiver", Action::Read, "t");
+    world.commits = false;
+    world.set_reading(receiver.handle, true);
+    while receiver.act(&mut world) {}
+    world.crash();
+    rules.allow_all();
+    finish(&mut world, &mut receiver);
+    assert_eq!(receiver.taken, ["1", "2"]);
+}
+
+#[test]
 fn what_was_forbidden_for_a_while_does_not_come_behind_what_was_sent() {
     for crash_after in 0..6 {
         let rules = Arc::new(Rules::default());

@@ -73,6 +73,8 @@ impl Connection {
             }
             if outbound.qos() == Qos::ExactlyOnce {
                 if let Some(outbound) = session.window.release(id) {
+                    // A PUBREL that a crash takes back would be followed by the PUBLISH once more.
+                    session.hold_replay();
                     released(id, session.finish(outbound));
                 }
             } else if let Some(Flight::Publish(outbound)) = self.end_flight(session, id) {
