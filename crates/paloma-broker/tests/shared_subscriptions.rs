@@ -141,6 +141,57 @@ fn a_qos_2_message_under_way_stays_with_its_member() {
     assert_eq!(world.dropped(DropCause::SessionEnded), 1);
 }
 
+/// A message published with RETAIN at QoS 2, meant for a member with the first terms, and handed on to one with the second. Gives its
+/// QoS and RETAIN there.
+fn handed_on(first: SubscribeOptions, second: SubscribeOptions, is_durable: bool) -> (Qos, bool) {
+    let mut world = World::new();
+    let publisher = world.client("p");
+    let [first, second] = [("first", first), ("second", second)].map(|(name, options)| {
+        let client = if is_durable {
+            world.durable(name).0
+        } else {
+            world.client(name)
+        };
+        world.subscribe_with(client, SHARED, options, |_| {});
+        client
+    });
+    world.set_reading(first, false);
+    world.set_reading(second, false);
+    let publish = paloma_codec::Publish {
+        delivery: qos2(1),
+        retain: true,
+        ..message("t", "x")
+    };
+    world.send(publisher, publish_packet(publish));
+    leave_for_good(&mut world, first);
+    world.set_reading(second, true);
+    let taken = world.take_all(second);
+    assert_eq!((world.broker.queued(), world.store.message_count()), (0, 0));
+    let [publish] = taken.as_slice() else {
+        panic!("it comes once: {taken:?}");
+    };
+    (publish.delivery.qos(), publish.retain)
+}
+
+#[test]
+fn a_message_handed_on_goes_by_the_terms_of_the_member_who_gets_it() {
+    // [MQTT-4.8.2-3] [MQTT-3.8.4-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+    for is_durable in [false, true] {
+        for from in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            for to in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+                for (keeps, kept) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let options = |qos, retain_as_published| SubscribeOptions {
+                        retain_as_published,
+                        ..SubscribeOptions::new(qos)
+                    };
+                    let got = handed_on(options(from, keeps), options(to, kept), is_durable);
+                    assert_eq!(got, (to, kept), "from {from:?} {keeps}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_message_handed_on_may_meet_a_copy_of_itself() {
     let (mut world, publisher, members) = group(1, |_| {});

@@ -51,6 +51,7 @@ impl Assigned {
     }
 
     /// Forgets the id of a delivery that left the queue unsent, so that one behind it gets one. Those behind it wait for its end.
+    #[inline(never)]
     pub(crate) fn forget(&mut self, outbound: &Outbound, window: &mut SendWindow) {
         if outbound.qos() != Qos::ExactlyOnce {
             return;
@@ -66,6 +67,8 @@ impl Assigned {
     }
 
     /// Has those from `place` on wait for the next commit.
+    #[cold]
+    #[inline(never)]
     fn hold(&mut self, place: usize) {
         for id in self.ids.iter_mut().skip(place) {
             id.gate = NEXT;

@@ -210,6 +210,8 @@ impl Queue {
 
     /// Takes the delivery that waits longest behind so many that are spared, or half of them if there is none. Costs a move of each
     /// of those.
+    #[cold]
+    #[inline(never)]
     pub fn take_oldest(&mut self, spared: usize) -> Option<Outbound> {
         let place = if spared < self.places.len() {
             spared

@@ -18,7 +18,7 @@ use crate::session::{SessionEntry, SessionKey, Spill};
 use crate::shared::Groups;
 use crate::statistics::Sample;
 use crate::store::{LoadRequest, Loaded, MessageId, QueueEntry, StoreOp};
-use crate::tag::Tag;
+use crate::tag::{Share, Tag};
 
 /// A queue that drops its oldest messages has more of it loaded when fewer than this are in memory, or less than half of what may.
 const LOAD_BELOW: usize = 64;
@@ -69,10 +69,12 @@ impl Broker {
         if is_stored && recipient.is_second_copy {
             return self.deliver_second(routed, recipient, outcome);
         }
-        let tag = Tag {
-            group: recipient.share,
-            is_stored,
-        };
+        let share = recipient.share.map(|group| Share {
+            group,
+            qos: routed.qos,
+            retain: routed.retain,
+        });
+        let tag = Tag { share, is_stored };
         let outbound = Outbound::new(routed.message.clone(), qos)
             .with_retain(
                 routed.retain && (recipient.retain_as_published || Fault::RetainKept.is_on()),
@@ -169,14 +171,14 @@ impl Broker {
             return self.push_beside_spill(key, outbound, ids);
         }
         let message = outbound.message().clone();
-        let group = Tag::unpack(outbound.share()).group;
+        let share = Tag::unpack(outbound.share()).share;
         let entry = QueueEntry {
             message: MessageId(message.id()),
             bytes: u32::try_from(message.len()).unwrap_or(u32::MAX),
             qos: outbound.qos(),
             retain: outbound.retain(),
             subscription_ids: ids.to_vec(),
-            share: group.and_then(|number| self.groups.target_of(number)),
+            share: share.and_then(|share| self.groups.target_of(share.group)),
         };
         let copied = if self.is_spilling(key, message.id()) {
             self.spill_copy(key, message.len() as u64, message.id())
@@ -425,11 +427,17 @@ impl Broker {
     }
 }
 
-/// A delivery as the store has it; its group is the one that has the same name now.
+/// A delivery as the store has it; its group is the one that has the same name now. How its message was published is not stored: it
+/// counts as published as this delivery is.
 pub(super) fn outbound_of(groups: &Groups, entry: &QueueEntry, message: Message) -> Outbound {
-    let share = entry.share.as_deref();
+    let target = entry.share.as_deref();
+    let group = target.and_then(|target| groups.number_of(target));
     let tag = Tag {
-        group: share.and_then(|target| groups.number_of(target)),
+        share: group.map(|group| Share {
+            group,
+            qos: entry.qos,
+            retain: entry.retain,
+        }),
         is_stored: true,
     };
     Outbound::new(message, entry.qos)

@@ -16,7 +16,7 @@ use crate::notice::{Notice, Offence};
 use crate::session::{SessionEntry, SessionKey, Will};
 use crate::shared::{GroupKey, Left};
 use crate::store::{MessageId, StoreOp};
-use crate::tag::Tag;
+use crate::tag::{Share, Tag};
 use crate::timers::{Deadline, Timer};
 use paloma_topic::{Fault, FilterId};
 
@@ -494,15 +494,22 @@ impl Broker {
         outcome: &mut Outcome,
     ) {
         let may_go_on = may_go_on && !Fault::SharedNotHandedOn.is_on();
-        let group = Tag::unpack(outbound.share()).group.filter(|_| may_go_on);
-        match group.and_then(|number| self.groups.find_by_number(number)) {
-            Some(group) => self.hand_on(group, outbound, outcome),
+        let share = Tag::unpack(outbound.share()).share.filter(|_| may_go_on);
+        let group = share.and_then(|share| self.groups.find_by_number(share.group));
+        match share.zip(group) {
+            Some((share, group)) => self.hand_on((group, share), outbound, outcome),
             None => self.accounting.count_drop(cause),
         }
     }
 
-    /// Gives a shared message that its member could not finish to another member of the group.
-    fn hand_on(&mut self, group: GroupKey, outbound: &Outbound, outcome: &mut Outcome) {
+    /// Gives a shared message that its member could not finish to another member of the group, by that one's terms.
+    /// [MQTT-3.8.4-8] [MQTT-3.3.1-13]
+    fn hand_on(
+        &mut self,
+        (group, share): (GroupKey, Share),
+        outbound: &Outbound,
+        outcome: &mut Outcome,
+    ) {
         // It stays the same copy: what choosing and delivering count is one too many.
         self.accounting.copies -= 1;
         self.recipients.clear();
@@ -518,8 +525,8 @@ impl Broker {
             .is_some_and(|session| session.may_hold(message));
         let routed = Routed {
             message: outbound.message().clone(),
-            qos: outbound.qos(),
-            retain: outbound.retain(),
+            qos: share.qos,
+            retain: share.retain,
             is_timed: false,
             origin: None,
             more_ids: Vec::new(),

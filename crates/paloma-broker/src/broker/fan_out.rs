@@ -20,7 +20,7 @@ use super::recipients::Recipient;
 use crate::accounting::DropCause;
 use crate::auth::Action;
 use crate::store::{FanOutRecord, MessageId, SessionId, StoreOp};
-use crate::tag::Tag;
+use crate::tag::{Share, Tag};
 
 /// Unfinished jobs; above it the oldest is finished at once, which bounds what jobs hold.
 const JOBS_MAX: usize = 64;
@@ -213,7 +213,11 @@ impl Broker {
         });
         if !is_allowed {
             let tag = Tag {
-                group: recipient.share,
+                share: recipient.share.map(|group| Share {
+                    group,
+                    qos: routed.qos,
+                    retain: routed.retain,
+                }),
                 is_stored: false,
             };
             let outbound = Outbound::new(routed.message.clone(), routed.qos)

@@ -11,7 +11,7 @@ use crate::memory::DELIVERY_BYTES;
 use crate::session::SessionKey;
 use crate::statistics::Sample;
 use crate::store::MessageId;
-use crate::tag::Tag;
+use crate::tag::{Share, Tag};
 
 impl Broker {
     pub(super) fn next_message_id(&mut self) -> MessageId {
@@ -40,6 +40,7 @@ impl Broker {
         {
             return Err(message);
         }
+        let share = recipient.share.map(|group| Share { group, qos, retain });
         let qos = self.behaviour.delivery_qos(qos, &recipient);
         let Some(session) = self.sessions.get_mut(recipient.session) else {
             return Err(message);
@@ -53,7 +54,7 @@ impl Broker {
         }
         let number = message.id();
         let tag = Tag {
-            group: recipient.share,
+            share,
             is_stored: false,
         };
         let outbound = Outbound::new(message, qos).with_share(tag.pack());

@@ -268,7 +268,7 @@ impl Rebuild {
                 let flight = Flight::Released {
                     message: entry.message.0,
                     share: Tag {
-                        group: None,
+                        share: None,
                         is_stored: true,
                     }
                     .pack(),

@@ -298,7 +298,7 @@ impl Broker {
 /// A retained message on its way to a subscription of this QoS, which the store knows as retained and not as queued.
 fn outbound_of(found: &Retained, qos: Qos) -> Outbound {
     let tag = Tag {
-        group: None,
+        share: None,
         is_stored: false,
     };
     Outbound::new(found.message.clone(), found.qos.min(qos))
@@ -320,7 +320,7 @@ fn replay_record(replay: &Replay, replay_after: Option<ByteString>) -> Subscript
 fn own_copy(outbound: &Outbound, id: u64) -> Outbound {
     let message = outbound.message();
     let tag = Tag {
-        group: None,
+        share: None,
         is_stored: true,
     };
     Outbound::new(message.restamped(id, message.stamp()), outbound.qos())
