@@ -60,14 +60,26 @@ impl Session {
         ids: &[SubscriptionId],
         mut shed: impl FnMut(Outbound),
     ) -> Pushed {
-        let spared = self.spared();
         let id_sets = &mut self.id_sets;
         outbound.set_ids(match ids {
             [] => Ids::None,
             [id] => Ids::One(*id),
             [_, _, ..] => id_sets.get_or_insert_default().keep(ids),
         });
+        if !self.has_room_for(&outbound) {
+            return self.enqueue_full(outbound, &mut shed);
+        }
+        self.queue.store(outbound);
+        Pushed::Stored
+    }
+
+    /// The same where something has to give way, or there is no room.
+    #[cold]
+    #[inline(never)]
+    fn enqueue_full(&mut self, outbound: Outbound, shed: &mut dyn FnMut(Outbound)) -> Pushed {
+        let spared = self.spared();
         let (assigned, window) = (&mut self.assigned, &mut self.window);
+        let id_sets = &mut self.id_sets;
         let forget = |mut victim| {
             forget_ids(id_sets, &mut victim);
             if let Some(assigned) = assigned {
@@ -75,11 +87,10 @@ impl Session {
             }
             shed(victim);
         };
-        let pushed = self.queue.push(outbound, &self.limits, spared, forget);
-        match pushed {
+        match self.queue.push(outbound, &self.limits, spared, forget) {
             Pushed::Stored => Pushed::Stored,
             Pushed::Full(mut outbound) => {
-                forget_ids(id_sets, &mut outbound);
+                forget_ids(&mut self.id_sets, &mut outbound);
                 Pushed::Full(outbound)
             }
         }
@@ -175,8 +186,18 @@ impl Session {
     /// subscription's messages are handed on.
     pub fn take_queued(
         &mut self,
-        take: impl FnMut(&Outbound) -> bool,
+        mut take: impl FnMut(&Outbound) -> bool,
         mut sink: impl FnMut(Outbound),
+    ) {
+        self.take_queued_to(&mut take, &mut sink);
+    }
+
+    /// The same once, for all callers.
+    #[inline(never)]
+    fn take_queued_to(
+        &mut self,
+        take: &mut dyn FnMut(&Outbound) -> bool,
+        sink: &mut dyn FnMut(Outbound),
     ) {
         let id_sets = &mut self.id_sets;
         let (assigned, window) = (&mut self.assigned, &mut self.window);
