@@ -494,7 +494,7 @@ impl Broker {
         self.note_connected(&principal, whence, version, earlier.is_present);
         self.store_will(key, None);
         self.assign_ids(key);
-        self.answered(id, gate);
+        self.answered(id, is_stored);
         self.arm_open(id);
     }
 

@@ -40,7 +40,7 @@ impl Broker {
             .protocol
             .handle_packet(now, &mut session.protocol, packet, gate);
         if open.protocol.answers_waiting() > waiting {
-            self.answered(id, gate);
+            self.answered(id, is_durable);
         } else if is_ping {
             self.mark_transmit(id);
         }

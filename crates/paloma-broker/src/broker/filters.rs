@@ -199,6 +199,6 @@ impl Broker {
                 }
             }
         }
-        self.answered(id, gate);
+        self.answered(id, job.is_stored);
     }
 }

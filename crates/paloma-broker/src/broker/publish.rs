@@ -369,7 +369,10 @@ impl Broker {
         };
         open.protocol
             .acknowledge(&mut session.protocol, receipt, reason, gate);
-        self.answered(connection, gate);
+        if is_stored {
+            self.commits.wait(connection);
+        }
+        self.mark_transmit(connection);
     }
 
     /// Puts the message into the turn's batch, once.

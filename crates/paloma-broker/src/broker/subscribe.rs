@@ -2,7 +2,6 @@
 
 use bytestring::ByteString;
 use paloma_codec::{Qos, SubAckReason, SubscribeFilter, SubscriptionId, UnsubAckReason};
-use paloma_session::Gate;
 use paloma_topic::{Fault, FilterId, ShareName, Target, TopicFilter};
 
 use super::Broker;
@@ -229,13 +228,12 @@ impl Broker {
         }
     }
 
-    /// An answer was queued behind a gate: it is sent now or with this turn's commit. A look at who has nothing to send until then
-    /// would only be in the way of whoever writes what the last commit has let go.
-    pub(super) fn answered(&mut self, id: ConnectionId, gate: Gate) {
-        match gate {
-            Gate::Until(_) if !Fault::AnswersDoNotWait.is_on() => self.commits.wait(id),
-            Gate::Until(_) | Gate::Open => self.mark_transmit(id),
+    /// An answer was queued: it is sent now or with this turn's commit.
+    pub(super) fn answered(&mut self, id: ConnectionId, is_stored: bool) {
+        if is_stored {
+            self.commits.wait(id);
         }
+        self.mark_transmit(id);
     }
 }
 

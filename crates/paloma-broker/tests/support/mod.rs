@@ -71,8 +71,6 @@ struct Client {
     /// Reads what the broker sends only while this is set.
     reads: bool,
     held: Vec<Packet>,
-    /// How often the broker said that there is something to send.
-    told: u32,
 }
 
 /// One client of a [`World`].
@@ -143,7 +141,6 @@ impl World {
             closed: None,
             reads: true,
             held: Vec::new(),
-            told: 0,
         });
         Some(Handle(self.clients.len() - 1))
     }
@@ -235,11 +232,6 @@ impl World {
 
     pub(crate) fn next(&mut self, client: Handle) -> Option<Packet> {
         self.clients[client.0].inbox.pop_front()
-    }
-
-    /// How often the broker has said that there is something to send to a client.
-    pub(crate) fn told(&self, client: Handle) -> u32 {
-        self.clients[client.0].told
     }
 
     pub(crate) fn drain(&mut self, client: Handle) -> Vec<Packet> {
@@ -469,7 +461,6 @@ impl World {
         match effect {
             Effect::Transmit(connection) => {
                 if let Some(client) = self.client_of(connection) {
-                    self.clients[client.0].told += 1;
                     self.pull(client);
                 }
             }
